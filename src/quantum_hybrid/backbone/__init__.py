@@ -1,0 +1,16 @@
+"""A real causal language model, cut down and adapted, as the source of hidden states."""
+
+from quantum_hybrid.backbone.adapters import adapt, merge_adapters
+from quantum_hybrid.backbone.anatomy import BaseModel, detach_final_norm, load_base_model
+from quantum_hybrid.backbone.embedded import prepare_embedded
+from quantum_hybrid.backbone.pruning import drop_layers
+
+__all__ = [
+    "BaseModel",
+    "adapt",
+    "detach_final_norm",
+    "drop_layers",
+    "load_base_model",
+    "merge_adapters",
+    "prepare_embedded",
+]

@@ -1,0 +1,41 @@
+"""How a backbone adapts while training: not at all, through LoRA adapters, or in full.
+
+LoRA (Hu et al. 2021, arXiv:2106.09685) through the `peft` library, on every linear layer. The
+adapters start as the identity, so an adapted backbone's first hidden states are the base model's.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from torch import nn
+from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
+
+
+def adapt(
+    body: PreTrainedModel, how: Literal["none", "lora", "full"], rank: int, seed: int
+) -> nn.Module:
+    """The body with the parameters that are to be trained requiring gradients, and no others."""
+    body.requires_grad_(how == "full")
+    if how != "lora":
+        return body
+    linear = [m for m in body.named_modules() if isinstance(m[1], nn.Linear | Conv1D)]
+    config = LoraConfig(
+        r=rank,
+        lora_alpha=rank,
+        target_modules=sorted({name.rpartition(".")[2] for name, _ in linear}),
+        lora_dropout=0.0,
+        # GPT-2 stores its linear layers transposed.
+        fan_in_fan_out=any(isinstance(module, Conv1D) for _, module in linear),
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return get_peft_model(body, config)
+
+
+def merge_adapters(backbone: nn.Module) -> nn.Module:
+    """The plain body with the adapters' weights added to its own."""
+    return backbone.merge_and_unload() if isinstance(backbone, PeftModel) else backbone

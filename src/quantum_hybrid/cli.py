@@ -1,0 +1,215 @@
+"""The command line: `quantum-hybrid <verb>` and `python atropos.py <verb>` are the same program.
+
+Flags are read off the dataclasses in `config` (`--env.*`, `--openai.*`), with the precedence flag,
+`--config` YAML file, default. Everything a user can get wrong is checked here, before torch is
+imported, and answered with one line and exit status 2.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import difflib
+import inspect
+import sys
+import textwrap
+import types
+import typing
+from collections.abc import Sequence
+from dataclasses import Field, fields
+from typing import Any, NoReturn
+
+from quantum_hybrid.config import KEY_VARIABLE, RunConfig, ServerConfig
+from quantum_hybrid.errors import QuantumHybridError, UsageError
+
+SECTIONS: dict[str, type] = {"env": RunConfig, "openai": ServerConfig}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one verb; returns the exit status."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        return _dispatch(arguments)
+    except QuantumHybridError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_status
+    except KeyboardInterrupt:
+        print("error: interrupted", file=sys.stderr)
+        return 130
+
+
+def _dispatch(arguments: list[str]) -> int:
+    parser = _parser()
+    if not arguments:
+        parser.print_help()
+        return 2
+    if arguments[0] in ("serve", "evaluate"):
+        from quantum_hybrid.environment import run_atropos_verb
+
+        return run_atropos_verb(arguments)
+    namespace = parser.parse_args(arguments)
+    if namespace.verb == "setup":
+        from quantum_hybrid.backbone import prepare_embedded
+
+        prepare_embedded(announce=print)
+        return 0
+    return _process(_given(namespace))
+
+
+def _process(given: dict[str, dict[str, Any]]) -> int:
+    """Check all that can be checked at once, claim the run directory, then load what is heavy."""
+    from quantum_hybrid.base_model import find_base_model
+    from quantum_hybrid.run_directory import RunDirectory, resolve
+
+    plan = resolve(given["env"], given["openai"])
+    find_base_model(plan.config.base_model_name)
+    with RunDirectory.open(plan) as run:
+        from quantum_hybrid.environment import run_process
+
+        run_process(run)
+    return 0
+
+
+class _Parser(argparse.ArgumentParser):
+    """argparse whose errors are one line that names the flag, with a suggestion for typos."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(message.removeprefix("argument "))
+
+    def parse_args(self, args=None, namespace=None) -> argparse.Namespace:  # noqa: ANN001
+        parsed, unknown = self.parse_known_args(args, namespace)
+        if unknown:
+            flag = unknown[0].split("=")[0]
+            raise UsageError(f"unknown argument {flag}{_suggestion(flag)}")
+        return parsed
+
+
+def _suggestion(flag: str) -> str:
+    if flag.startswith("--openai.") and "key" in flag:
+        return f": keys are read from the environment only, set {KEY_VARIABLE}"
+    known = [f"--{section}.{f.name}" for section, cls in SECTIONS.items() for f in fields(cls)]
+    close = difflib.get_close_matches(flag, known, n=1)
+    return f": did you mean {close[0]}?" if close else ": see --help"
+
+
+def _parser() -> _Parser:
+    parser = _Parser(
+        prog="quantum-hybrid",
+        description="Distil a teacher into a hybrid quantum-classical language model.",
+        allow_abbrev=False,
+    )
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="verb", parser_class=_Parser)
+    process = verbs.add_parser(
+        "process",
+        allow_abbrev=False,
+        help="teacher, student, training, held-out evaluation: the main job",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    process.add_argument(
+        "--config",
+        metavar="FILE",
+        default=argparse.SUPPRESS,
+        help="YAML file with the sections env: and openai:; flags override it",
+    )
+    for section, cls in SECTIONS.items():
+        group = process.add_argument_group(f"--{section}.*", inspect.getdoc(cls))
+        documentation = _field_docstrings(cls)
+        for field in fields(cls):
+            _add_flag(group, section, cls, field, documentation[field.name])
+    verbs.add_parser("setup", help="convert the embedded model once, into the cache")
+    verbs.add_parser("serve", help="serve groups to an Atropos trainer (Atropos's own flags)")
+    verbs.add_parser("evaluate", help="evaluate a trained run (Atropos's own flags)")
+    return parser
+
+
+def _add_flag(group: Any, section: str, cls: type, field: Field, documentation: str) -> None:
+    kind, choices = _value_type(cls, field.name)
+    default = "" if field.default is None else f" [{field.default}]"
+    group.add_argument(
+        f"--{section}.{field.name}",
+        dest=f"{section}.{field.name}",
+        default=argparse.SUPPRESS,
+        type=_boolean if kind is bool else kind,
+        choices=choices,
+        metavar=None if choices else kind.__name__.upper(),
+        help=(documentation + default).replace("%", "%%"),
+    )
+
+
+def _value_type(cls: type, name: str) -> tuple[type, tuple[str, ...] | None]:
+    hint = typing.get_type_hints(cls)[name]
+    if typing.get_origin(hint) is typing.Literal:
+        return str, typing.get_args(hint)
+    if isinstance(hint, types.UnionType):
+        hint = next(t for t in typing.get_args(hint) if t is not type(None))
+    return hint, None
+
+
+def _boolean(text: str) -> bool:
+    values = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+    if text.lower() not in values:
+        raise argparse.ArgumentTypeError(f"invalid value {text!r}: must be true or false")
+    return values[text.lower()]
+
+
+def _field_docstrings(cls: type) -> dict[str, str]:
+    """The string under each field of a dataclass, on one line."""
+    tree = ast.parse(textwrap.dedent(inspect.getsource(cls)))
+    body = typing.cast(ast.ClassDef, tree.body[0]).body
+    return {
+        node.target.id: " ".join(str(below.value.value).split())
+        for node, below in zip(body, body[1:], strict=False)
+        if isinstance(node, ast.AnnAssign)
+        and isinstance(node.target, ast.Name)
+        and isinstance(below, ast.Expr)
+        and isinstance(below.value, ast.Constant)
+    }
+
+
+def _given(namespace: argparse.Namespace) -> dict[str, dict[str, Any]]:
+    """What the user set, by section: flags over the YAML file; defaults are not filled in."""
+    values = vars(namespace)
+    given: dict[str, dict[str, Any]] = {section: {} for section in SECTIONS}
+    if "config" in values:
+        given = _read_yaml(values["config"])
+    for name, value in values.items():
+        section, dot, key = name.partition(".")
+        if dot:
+            given[section][key] = value
+    return given
+
+
+def _read_yaml(path: str) -> dict[str, dict[str, Any]]:
+    import yaml
+
+    try:
+        with open(path, encoding="utf-8") as file:
+            content = yaml.safe_load(file) or {}
+    except OSError as error:
+        raise UsageError(f"--config {path}: cannot be read: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        reason = " ".join(str(error).split())
+        raise UsageError(f"--config {path}: not a YAML file: {reason}") from error
+    if not isinstance(content, dict) or not set(content) <= set(SECTIONS):
+        raise UsageError(f"--config {path}: must hold the sections env: and openai: only")
+    for section, cls in SECTIONS.items():
+        _check_section(path, section, cls, content.setdefault(section, {}))
+    return content
+
+
+def _check_section(path: str, section: str, cls: type, values: Any) -> None:
+    if not isinstance(values, dict):
+        raise UsageError(f"--config {path}: {section}: must be a mapping")
+    known = {field.name for field in fields(cls)}
+    for name, value in values.items():
+        where = f"--config {path}: {section}.{name}"
+        if name not in known:
+            raise UsageError(f"{where}{_suggestion(f'--{section}.{name}')}")
+        kind, choices = _value_type(cls, name)
+        if choices and value not in choices:
+            raise UsageError(f"{where} {value!r}: must be one of {', '.join(choices)}")
+        right = isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
+        if kind is float and isinstance(value, int) and not isinstance(value, bool):
+            values[name], right = float(value), True
+        if not right:
+            raise UsageError(f"{where} {value!r}: must be a {kind.__name__}")

@@ -1,0 +1,246 @@
+"""What a run is told to do: frozen dataclasses, validated once, with every default written here.
+
+`RunConfig` holds the `--env.*` flags and `ServerConfig` the `--openai.*` flags of
+`python atropos.py process`. The docstring under each field is what `--help` prints. A value that is
+not allowed raises `UsageError` naming the flag, the value and the allowed range, before anything
+heavy is imported and before anything is written.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+import platformdirs
+
+from quantum_hybrid.errors import UsageError
+
+EMBEDDED = "embedded"
+"""Name of the model that comes with the install, as teacher and as backbone."""
+
+KEY_VARIABLE = "ATROPOS_HERMES_API_KEY"
+"""Environment variable that holds the API key of the teacher; keys are read from nowhere else."""
+
+HERMES_BASE_URL = "https://inference-api.nousresearch.com/v1"
+HERMES_MODEL = "Hermes-3-Llama-3.1-70B"
+
+MAX_QUBITS = 20
+"""Above this a training step's statevectors fit no laptop."""
+
+
+def cache_directory() -> Path:
+    """Where converted models and the teacher's answers are kept between runs."""
+    named = os.environ.get("QUANTUM_HYBRID_CACHE")
+    return Path(named) if named else Path(platformdirs.user_cache_dir("quantum-hybrid"))
+
+
+@dataclass(frozen=True)
+class ServerConfig:
+    """The teacher's server. Without a key and without a base_url: the embedded teacher."""
+
+    base_url: str | None = None
+    """Address of an OpenAI-compatible server, up to and including /v1."""
+    model_name: str | None = None
+    """Model to ask for; by default Hermes-3-70B, or the server's only model."""
+    timeout: float = 120.0
+    """Longest wait for one request, in seconds."""
+    num_max_requests_at_once: int = 8
+    """Requests under way at the same time."""
+
+    def __post_init__(self) -> None:
+        flag = "--openai."
+        if self.base_url is not None and not self.base_url.startswith(("http://", "https://")):
+            raise UsageError(
+                f"{flag}base_url {self.base_url!r}: must start with http:// or https://"
+            )
+        if self.base_url is not None and "@" in self.base_url:
+            raise UsageError(
+                f"{flag}base_url: must hold no user name or password; put a key into {KEY_VARIABLE}"
+            )
+        _check_range(flag, "timeout", self.timeout, low=0, low_included=False)
+        _check_range(
+            flag, "num_max_requests_at_once", self.num_max_requests_at_once, low=1, high=1024
+        )
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """One run: what is distilled into what, how, and where it is written."""
+
+    total_steps: int = 50
+    """Training steps; each is one prompt with its group of answers."""
+    group_size: int = 4
+    """Answers the teacher writes for each prompt."""
+    max_token_length: int = 64
+    """Longest answer, in the teacher's tokens."""
+    temperature: float = 1.0
+    """Sampling temperature of the teacher."""
+    seed: int = 0
+    """Seed of the prompt order, the initialisation and the teacher's sampling."""
+    run_dir: str | None = None
+    """Directory of the run; an interrupted run's directory resumes it. Default: runs/<date-time>."""
+
+    base_model_name: str = EMBEDDED
+    """Backbone: `embedded`, a local folder, or a Hugging Face hub name such as gpt2."""
+    drop_layers: str = "auto"
+    """Transformer layers to drop from the backbone, first-last, or `none`; `auto`: 11-20 of the
+    embedded model, none of any other."""
+    train_backbone: Literal["none", "lora", "full"] = "lora"
+    """How the backbone adapts while training."""
+    lora_rank: int = 16
+    """Rank of the LoRA adapters, on every linear layer of the backbone."""
+
+    n_qubits: int = 8
+    """Qubits of each of the two circuits."""
+    n_layers: int = 3
+    """Layers of RY rotations and CNOTs of each circuit."""
+    entangler: Literal["ring", "chain", "none"] = "ring"
+    """Which neighbours the CNOTs of a layer join."""
+    reupload: bool = False
+    """Encode the inputs again before every layer."""
+    engine: Literal["auto", "dense", "statevector", "pennylane"] = "auto"
+    """What computes the circuit."""
+    mixing: Literal["logits", "probability"] = "logits"
+    """Whether alpha mixes the two pathways' logits or their probabilities."""
+
+    learning_rate: float | None = None
+    """Peak learning rate of the backbone. Default: 2e-3 for lora, 5e-5 for full."""
+    head_learning_rate: float = 1e-3
+    """Peak learning rate of the classical pathway."""
+    quantum_learning_rate: float = 1e-2
+    """Peak learning rate of the quantum pathway: down, circuits, up."""
+    alpha_learning_rate: float = 0.1
+    """Peak learning rate of alpha."""
+    warmup_steps: int = 5
+    """Steps over which the learning rates rise from zero; they fall linearly afterwards."""
+    weight_decay: float = 0.01
+    """AdamW's decoupled weight decay, on matrices only."""
+    max_grad_norm: float = 1.0
+    """Gradients are clipped to this norm, each part of the student by itself."""
+    classical_loss_weight: float = 0.5
+    """Weight of the classical pathway's own loss in the objective."""
+    quantum_loss_weight: float = 0.5
+    """Weight of the quantum pathway's own loss in the objective."""
+
+    perplexity_weight: float = 0.7
+    """Weight of the student's likelihood of an answer in its reward."""
+    quantum_weight: float = 0.3
+    """Weight of the quantum pathway's contribution to an answer in its reward."""
+
+    steps_per_eval: int = 10
+    """Held-out evaluation (and a checkpoint) every so many steps, besides the first and last."""
+    eval_prompts: int = 24
+    """Held-out prompts, one answer each."""
+    eval_split: Literal["validation", "test"] = "test"
+    """Held-out part that is evaluated; tune on validation only."""
+    teacher_top_logprobs: int = 20
+    """Teacher's most likely tokens to ask for on held-out answers, for eval/kl_to_teacher."""
+
+    use_wandb: bool = True
+    """Log to Weights & Biases as well; offline where no key is found."""
+    wandb_name: str | None = None
+    """Name of the run on Weights & Biases. Default: the run directory's name."""
+    wandb_project: str = "atropos-environments_hack0_env_quant"
+    """Project on Weights & Biases."""
+    data_path_to_save_groups: str | None = None
+    """Scored groups, as Atropos jsonl. Default: groups.jsonl in the run directory."""
+
+    def __post_init__(self) -> None:
+        flag = "--env."
+        for name, low, high in _INTEGER_RANGES:
+            _check_range(flag, name, getattr(self, name), low=low, high=high)
+        for name in _WEIGHTS:
+            _check_range(flag, name, getattr(self, name), low=0)
+        for name in _LEARNING_RATES:
+            value = getattr(self, name)
+            if value is not None:
+                _check_range(flag, name, value, low=0, high=10)
+        _check_range(flag, "temperature", self.temperature, low=0, high=10)
+        _check_range(flag, "max_grad_norm", self.max_grad_norm, low=0, low_included=False)
+        if self.warmup_steps > self.total_steps:
+            raise UsageError(
+                f"--env.warmup_steps {self.warmup_steps}: must be at most --env.total_steps, "
+                f"which is {self.total_steps}"
+            )
+        for name in ("run_dir", "data_path_to_save_groups", "wandb_name"):
+            if getattr(self, name) == "":
+                raise UsageError(f"--env.{name} '': must not be empty")
+        self.dropped_layers()
+
+    def backbone_learning_rate(self) -> float:
+        """Peak learning rate of the backbone's trainable parameters."""
+        if self.learning_rate is not None:
+            return self.learning_rate
+        return 5e-5 if self.train_backbone == "full" else 2e-3
+
+    def dropped_layers(self) -> range:
+        """Layers to drop, as indices into the unpruned backbone; empty for none."""
+        named = self.drop_layers
+        if named == "auto":
+            return range(11, 21) if self.base_model_name == EMBEDDED else range(0)
+        if named == "none":
+            return range(0)
+        first, dash, last = named.partition("-")
+        if not (dash and first.isdecimal() and last.isdecimal() and int(first) <= int(last)):
+            raise UsageError(
+                f"--env.drop_layers {named!r}: must be auto, none, or first-last such as 11-20"
+            )
+        return range(int(first), int(last) + 1)
+
+
+_INTEGER_RANGES = (
+    ("total_steps", 1, 1_000_000),
+    ("group_size", 1, 128),
+    ("max_token_length", 2, 4096),
+    ("seed", 0, 2**31 - 1),
+    ("lora_rank", 1, 1024),
+    ("n_qubits", 1, MAX_QUBITS),
+    ("n_layers", 1, 100),
+    ("warmup_steps", 0, 1_000_000),
+    ("steps_per_eval", 1, 1_000_000),
+    ("eval_prompts", 1, 1000),
+    ("teacher_top_logprobs", 0, 1000),
+)
+_WEIGHTS = (
+    "perplexity_weight",
+    "quantum_weight",
+    "classical_loss_weight",
+    "quantum_loss_weight",
+    "weight_decay",
+)
+_LEARNING_RATES = (
+    "learning_rate",
+    "head_learning_rate",
+    "quantum_learning_rate",
+    "alpha_learning_rate",
+)
+
+
+def _check_range(
+    prefix: str,
+    name: str,
+    value: float,
+    *,
+    low: float,
+    high: float = math.inf,
+    low_included: bool = True,
+) -> None:
+    above = value >= low if low_included else value > low
+    if above and value <= high and math.isfinite(value):
+        return
+    if high == math.inf:
+        allowed = f"{'at least' if low_included else 'greater than'} {low:g}"
+    else:
+        allowed = f"from {low:g} to {high:,.15g}" if low_included else f"above {low:g}, to {high:g}"
+    raise UsageError(f"{prefix}{name} {value}: must be {allowed}")
+
+
+def config_hash(config: RunConfig | ServerConfig) -> str:
+    """First 12 hex digits of the SHA-256 of the configuration's canonical JSON."""
+    text = json.dumps(asdict(config), sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:12]

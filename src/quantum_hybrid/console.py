@@ -1,0 +1,82 @@
+"""What a person sees of a run: a progress bar in a terminal, the same as plain lines in a file.
+
+Text that comes from a model is never interpreted: control characters are taken out, and rich's
+markup is off.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from types import TracebackType
+
+from rich.console import Console as RichConsole
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+
+
+def printable(text: str) -> str:
+    """The text on one line, without control characters that a terminal would obey."""
+    return "".join(c if c.isprintable() else " " for c in text)
+
+
+class Console:
+    """Prints lines and a progress bar; every line also goes to the log file with its time."""
+
+    def __init__(self, log_path: Path) -> None:
+        self._log = log_path.open("a", encoding="utf-8", buffering=1)
+        self._rich = RichConsole(markup=False, highlight=False, soft_wrap=True)
+        self._progress: Progress | None = None
+        self._task: TaskID | None = None
+
+    def line(self, text: str = "") -> None:
+        """Print one or more lines and log them."""
+        self._rich.print(text)
+        stamp = time.strftime("%Y-%m-%d %H:%M:%S")
+        for row in text.splitlines():
+            self._log.write(f"{stamp} {row}\n")
+
+    def start_progress(self, total_steps: int, done: int) -> None:
+        """Show the bar; in a pipe or a file there is none, only the lines of `advance`."""
+        if not self._rich.is_terminal:
+            return
+        self._progress = Progress(
+            TextColumn("step {task.completed}/{task.total}"),
+            BarColumn(bar_width=24),
+            TextColumn("{task.description}"),
+            TimeElapsedColumn(),
+            console=self._rich,
+        )
+        self._task = self._progress.add_task("waiting for the teacher", total=total_steps)
+        self._progress.update(self._task, completed=done)
+        self._progress.start()
+
+    def advance(self, step: int, description: str) -> None:
+        """One more step is done; the description shows loss, alpha and speed."""
+        row = f"step {step}  {description}"
+        if self._progress is not None and self._task is not None:
+            self._progress.update(self._task, completed=step, description=description)
+            self._log.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {row}\n")
+        else:
+            self.line(row)
+
+    def stop_progress(self) -> None:
+        """Take the bar off, leaving its last state on the screen."""
+        if self._progress is not None:
+            self._progress.stop()
+            self._progress = None
+
+    def close(self) -> None:
+        """Stop the bar and close the log file."""
+        self.stop_progress()
+        self._log.close()
+
+    def __enter__(self) -> Console:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()

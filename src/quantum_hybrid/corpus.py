@@ -1,0 +1,154 @@
+"""Prompts, their split, and the text that is trained on: from prompts and answers to token rows.
+
+The split is a function of the prompt's text alone (SHA-256), so it is the same on every machine
+and for every seed, and a prompt can never move from one part to another:
+
+    train 76 % | validation 12 % (for choosing settings) | test 12 % (for reporting)
+
+A token row is the student's own rendering of the conversation. Prompt tokens are context and carry
+the mask value -100; answer tokens are targets and carry themselves, as in Atropos.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from typing import TYPE_CHECKING, Literal
+
+from quantum_hybrid.errors import TeacherError, UsageError
+from quantum_hybrid.records import Answer, AnswerLogprobs, Prompt
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+Split = Literal["train", "validation", "test"]
+IGNORED = -100
+"""Mask value of a token that is context and not a target."""
+
+
+def load_prompts() -> list[Prompt]:
+    """The prompts written for this project, in the order of their file."""
+    text = resources.files("quantum_hybrid").joinpath("data/prompts.jsonl").read_text("utf-8")
+    return [Prompt(**json.loads(line)) for line in text.splitlines()]
+
+
+def split_of(prompt_text: str) -> Split:
+    """Which part of the corpus a prompt belongs to, by the SHA-256 of its text."""
+    digest = hashlib.sha256(prompt_text.encode("utf-8")).digest()
+    fraction = int.from_bytes(digest[:8], "big") / 2**64
+    if fraction < 0.12:
+        return "test"
+    return "validation" if fraction < 0.24 else "train"
+
+
+def prompts_in(split: Split, seed: int) -> list[Prompt]:
+    """The prompts of one part, in an order drawn with the seed."""
+    chosen = [prompt for prompt in load_prompts() if split_of(prompt.text) == split]
+    random.Random(seed).shuffle(chosen)
+    return chosen
+
+
+def training_schedule(seed: int, group_size: int) -> Iterator[tuple[Prompt, int]]:
+    """Endless (prompt, index of the group's first answer); a second epoch draws new answers."""
+    epoch = 0
+    while True:
+        for prompt in prompts_in("train", seed + epoch):
+            yield prompt, epoch * group_size
+        epoch += 1
+
+
+def held_out_prompts(split: Split, count: int, seed: int) -> list[Prompt]:
+    """The prompts that a run evaluates on. Raises `UsageError` when there are not so many."""
+    prompts = prompts_in(split, seed)
+    if count > len(prompts):
+        raise UsageError(
+            f"--env.eval_prompts {count}: the {split} split has {len(prompts)} prompts"
+        )
+    return prompts[:count]
+
+
+class LeakageCheck:
+    """Knows the held-out answers, and tells whether a training answer is one of them."""
+
+    def __init__(self, held_out: Iterable[Answer]) -> None:
+        self._held_out = {_normalised(answer.text) for answer in held_out}
+
+    def leaks(self, answers: Iterable[Answer]) -> bool:
+        """True if any of these answers is a held-out answer, but for case and white space."""
+        return any(_normalised(answer.text) in self._held_out for answer in answers)
+
+
+def _normalised(text: str) -> str:
+    return " ".join(text.lower().split())
+
+
+@dataclass(frozen=True)
+class Example:
+    """One conversation as token rows of equal length."""
+
+    tokens: tuple[int, ...]
+    mask: tuple[int, ...]
+    """The token itself where it is a target, `IGNORED` where it is context."""
+    logprobs: AnswerLogprobs | None = None
+    """The teacher's view of the answer's tokens, where its tokenizer is the student's."""
+
+    @property
+    def n_context(self) -> int:
+        """Number of tokens before the first target."""
+        return self.mask.count(IGNORED)
+
+
+class Encoder:
+    """Renders a prompt and its answer with the student's tokenizer."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
+        self.tokenizer = tokenizer
+        self._size = len(tokenizer)
+
+    def prompt_tokens(self, prompt: Prompt) -> list[int]:
+        """The context: the tokenizer's chat template, or the bare text and a blank line."""
+        if self.tokenizer.chat_template:
+            rendered = self.tokenizer.apply_chat_template(
+                [{"role": "user", "content": prompt.text}],
+                add_generation_prompt=True,
+                tokenize=False,
+            )
+            return self._ids(str(rendered))
+        return self._ids(prompt.text + "\n\n")
+
+    def example(self, prompt: Prompt, answer: Answer) -> Example:
+        """Tokens and mask of one answer; an answer that was not cut off ends with end-of-text."""
+        context = self.prompt_tokens(prompt)
+        logprobs = answer.logprobs if self._same_tokens(answer) else None
+        targets = list(logprobs.token_ids) if logprobs else self._ids(answer.text)
+        end = self.tokenizer.eos_token_id
+        if answer.finish_reason == "stop" and end is not None and targets[-1:] != [end]:
+            targets.append(end)
+        if not targets:
+            raise TeacherError(f"prompt {answer.prompt_id}: an answer without a single token")
+        mask = [IGNORED] * len(context) + targets
+        return Example(tuple(context + targets), tuple(mask), logprobs)
+
+    def examples(self, prompt: Prompt, answers: Sequence[Answer]) -> list[Example]:
+        """One example an answer."""
+        return [self.example(prompt, answer) for answer in answers]
+
+    def _ids(self, text: str) -> list[int]:
+        return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+
+    def _same_tokens(self, answer: Answer) -> bool:
+        """Whether the teacher's token numbers spell its answer in the student's vocabulary."""
+        logprobs = answer.logprobs
+        if logprobs is None or not logprobs.token_ids:
+            return False
+        known = all(0 <= i < self._size for ids in logprobs.top_ids for i in ids)
+        if not known or not all(0 <= i < self._size for i in logprobs.token_ids):
+            return False
+        text = self.tokenizer.decode(
+            list(logprobs.token_ids), skip_special_tokens=True, clean_up_tokenization_spaces=False
+        )
+        return text.strip() == answer.text.strip()

@@ -1,0 +1,53 @@
+"""Every error this project raises on purpose, and the exit status the command line gives it.
+
+QuantumHybridError            exit 1: something failed; the message says what, where, what to do
+├── UsageError                exit 2: a flag, a file or a value the user gave is wrong
+├── TeacherError              exit 1: the teacher did not answer as an OpenAI-compatible server
+│   ├── TeacherUnreachable    it could not be reached, or failed after all retries
+│   └── TeacherRefused        it said no (400, 401, 403, 404, ...): retrying would not help
+├── TrainingError             exit 1: a number that must not be (NaN loss, no circuit gradient)
+├── CheckpointError           exit 1: a run directory or checkpoint cannot be read as written
+└── Interrupted               exit 130 (Ctrl-C) or 143 (SIGTERM): stopped on request, resumable
+"""
+
+from __future__ import annotations
+
+
+class QuantumHybridError(Exception):
+    """Base of all errors that are shown as one line, without a stack trace."""
+
+    exit_status = 1
+
+
+class UsageError(QuantumHybridError):
+    """A flag, a file or a value is wrong; nothing has been written."""
+
+    exit_status = 2
+
+
+class TeacherError(QuantumHybridError):
+    """The teacher's answer cannot be had or cannot be used."""
+
+
+class TeacherUnreachable(TeacherError):
+    """No answer after all retries: connection refused, time-outs, 429 or 5xx."""
+
+
+class TeacherRefused(TeacherError):
+    """The server refused the request itself, so it was not repeated."""
+
+
+class TrainingError(QuantumHybridError):
+    """Training reached a state whose numbers would mean nothing."""
+
+
+class CheckpointError(QuantumHybridError):
+    """Something a run wrote cannot be read back."""
+
+
+class Interrupted(QuantumHybridError):
+    """A signal asked the run to stop; it stopped between two steps and can be resumed."""
+
+    def __init__(self, message: str, signal_number: int) -> None:
+        super().__init__(message)
+        self.exit_status = 128 + signal_number

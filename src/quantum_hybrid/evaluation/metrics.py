@@ -1,0 +1,205 @@
+"""Every number that is logged about a student's predictions, each with its formula.
+
+Rows are (hidden state, next token) pairs of answers. Losses are means over rows, in nats per token.
+The vocabulary projection runs in chunks of rows, so memory does not grow with the text.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from quantum_hybrid.circuit import coherence, meyer_wallach
+from quantum_hybrid.corpus import Example
+from quantum_hybrid.student import AnswerRows, HybridForCausalLM, HybridHead, answer_rows
+
+ROWS_PER_CHUNK = 256
+EXAMPLES_PER_BATCH = 4
+
+
+def row_losses(
+    logits: Float[Tensor, "rows vocabulary"], targets: Int[Tensor, " rows"]
+) -> Float[Tensor, " rows"]:
+    """Cross-entropy of each row, in nats."""
+    return F.cross_entropy(logits, targets, reduction="none")
+
+
+def predictive_entropy(logits: Float[Tensor, "rows vocabulary"]) -> Float[Tensor, " rows"]:
+    """Shannon entropy of each row's prediction, in nats."""
+    log_p = F.log_softmax(logits, -1)
+    return -(log_p.exp() * log_p).sum(-1)
+
+
+def hybrid_performance(hybrid_entropy: float, classical_entropy: float) -> float:
+    """The seed's comparison: 1 - |H_h - H_c| / max(H_h, H_c), of mean predictive entropies."""
+    largest = max(hybrid_entropy, classical_entropy)
+    return 1.0 if largest == 0 else 1 - abs(hybrid_entropy - classical_entropy) / largest
+
+
+def quantum_state_metrics(head: HybridHead, rows: AnswerRows) -> dict[str, float]:
+    """Coherence and Meyer-Wallach entanglement, means over rows and both circuits, in [0, 1]."""
+    states = head.quantum.final_states(rows.hidden.detach())
+    return {
+        "train/quantum_coherence": float(sum(coherence(s).mean() for s in states)) / len(states),
+        "train/quantum_entanglement": float(sum(meyer_wallach(s).mean() for s in states))
+        / len(states),
+    }
+
+
+def ablated_logits(
+    head: HybridHead, classical: Float[Tensor, "rows vocabulary"], mean_z: Float[Tensor, " qubits"]
+) -> Float[Tensor, "rows vocabulary"]:
+    """The mixture with Q replaced by its mean: `up` is linear, so that is `up` of the mean z."""
+    return head.mix(classical, head.quantum.up(mean_z).expand_as(classical))
+
+
+def variance_shares(
+    head: HybridHead,
+    hybrid: Float[Tensor, "rows vocabulary"],
+    quantum: Float[Tensor, "rows vocabulary"],
+) -> tuple[float, float]:
+    """Numerator and denominator of model/quantum_contribution, summed over rows.
+
+    Share of the variance of H over the vocabulary that comes from (1 - alpha) Q:
+    sum cov((1 - alpha) Q, H) / sum var(H). The classical part's share is the rest, so the two add
+    up to 1. With mixing="probability" H and Q stand for probabilities, whose mixture is the sum.
+    """
+    if head.mixing == "probability":
+        hybrid, quantum = hybrid.exp(), F.softmax(quantum, -1)
+    part = (1 - head.alpha) * (quantum - quantum.mean(-1, keepdim=True))
+    whole = hybrid - hybrid.mean(-1, keepdim=True)
+    return float((part * whole).sum().double()), float(whole.square().sum().double())
+
+
+def kl_to_teacher(
+    log_p: Float[Tensor, "rows top"], student_log_q: Float[Tensor, "rows top"]
+) -> Float[Tensor, " rows"]:
+    """KL(teacher, student) over the teacher's top-k tokens and one bucket for all others, in nats.
+
+    sum_k p_k (log p_k - log q_k) + p_rest (log p_rest - log q_rest).
+    """
+    p, q = log_p.double().exp(), student_log_q.double().exp()
+    smallest = torch.finfo(torch.float64).tiny
+    p_rest = (1 - p.sum(-1)).clamp_min(0)
+    q_rest = (1 - q.sum(-1)).clamp_min(smallest)
+    inside = (p * (log_p.double() - student_log_q.double())).sum(-1)
+    return inside + torch.special.xlogy(p_rest, p_rest / q_rest)
+
+
+@torch.no_grad()
+def evaluate(student: HybridForCausalLM, examples: Sequence[Example]) -> dict[str, float]:
+    """All eval/* and model/* metrics of DESIGN section 5 on held-out answers.
+
+    eval/kl_to_teacher is there only if the teacher's probabilities are known on some answer in the
+    student's own vocabulary; eval/kl_tokens says on how many tokens.
+    """
+    head = student.head
+    rows = _all_rows(student, examples)
+    z = torch.cat([head.quantum.expectations(h) for h in rows.hidden.split(ROWS_PER_CHUNK)])
+    teacher = _teacher_rows(examples)
+    sums: defaultdict[str, float] = defaultdict(float)
+    for chunk in _chunks(len(rows.targets)):
+        _add_chunk(head, rows, z, z.mean(0), chunk, sums)
+        _add_kl(head, rows, z, teacher, chunk, sums)
+    return _from_sums(float(head.alpha), len(rows.targets), sums)
+
+
+def _all_rows(student: HybridForCausalLM, examples: Sequence[Example]) -> AnswerRows:
+    parts = [
+        answer_rows(student, examples[start : start + EXAMPLES_PER_BATCH])
+        for start in range(0, len(examples), EXAMPLES_PER_BATCH)
+    ]
+    return AnswerRows(
+        torch.cat([part.hidden for part in parts]),
+        torch.cat([part.targets for part in parts]),
+        torch.cat([p.example + i * EXAMPLES_PER_BATCH for i, p in enumerate(parts)]),
+    )
+
+
+def _chunks(n_rows: int) -> Iterator[slice]:
+    for start in range(0, n_rows, ROWS_PER_CHUNK):
+        yield slice(start, min(start + ROWS_PER_CHUNK, n_rows))
+
+
+def _add_chunk(
+    head: HybridHead,
+    rows: AnswerRows,
+    z: Tensor,
+    mean_z: Tensor,
+    chunk: slice,
+    sums: defaultdict[str, float],
+) -> None:
+    targets = rows.targets[chunk]
+    classical = head.classical(rows.hidden[chunk])
+    quantum = head.quantum.up(z[chunk])
+    hybrid = head.mix(classical, quantum)
+    for name, logits in (("hybrid", hybrid), ("classical", classical), ("quantum", quantum)):
+        sums[f"{name}_loss"] += float(row_losses(logits, targets).double().sum())
+    sums["hybrid_entropy"] += float(predictive_entropy(hybrid).double().sum())
+    sums["classical_entropy"] += float(predictive_entropy(classical).double().sum())
+    ablated = ablated_logits(head, classical, mean_z)
+    sums["ablated_loss"] += float(row_losses(ablated, targets).double().sum())
+    part, whole = variance_shares(head, hybrid, quantum)
+    sums["quantum_covariance"] += part
+    sums["hybrid_variance"] += whole
+
+
+def _teacher_rows(
+    examples: Sequence[Example],
+) -> dict[int, tuple[tuple[int, ...], tuple[float, ...]]]:
+    """Row number -> the teacher's top-k token ids and log-probabilities there."""
+    known = {}
+    row = 0
+    for example in examples:
+        n_rows = len(example.tokens) - example.n_context
+        if example.logprobs is not None:
+            pairs = zip(example.logprobs.top_ids, example.logprobs.top_logprobs, strict=True)
+            for offset, pair in zip(range(n_rows), pairs, strict=False):
+                if pair[0]:
+                    known[row + offset] = pair
+        row += n_rows
+    return known
+
+
+def _add_kl(
+    head: HybridHead,
+    rows: AnswerRows,
+    z: Tensor,
+    teacher: dict[int, tuple[tuple[int, ...], tuple[float, ...]]],
+    chunk: slice,
+    sums: defaultdict[str, float],
+) -> None:
+    known = [row for row in range(chunk.start, chunk.stop) if row in teacher]
+    if not known:
+        return
+    classical = head.classical(rows.hidden[known])
+    log_q = F.log_softmax(head.mix(classical, head.quantum.up(z[known])), -1)
+    width = min(len(teacher[row][0]) for row in known)
+    ids = torch.tensor([teacher[row][0][:width] for row in known])
+    log_p = torch.tensor([teacher[row][1][:width] for row in known], dtype=torch.float64)
+    sums["kl"] += float(kl_to_teacher(log_p, log_q.gather(1, ids)).sum())
+    sums["kl_tokens"] += len(known)
+
+
+def _from_sums(alpha: float, n_rows: int, sums: defaultdict[str, float]) -> dict[str, float]:
+    losses = {name: sums[f"{name}_loss"] / n_rows for name in ("hybrid", "classical", "quantum")}
+    metrics = {f"eval/{name}_loss": loss for name, loss in losses.items()}
+    metrics |= {f"eval/perplexity_{name}": math.exp(loss) for name, loss in losses.items()}
+    metrics["eval/hybrid_performance"] = hybrid_performance(
+        sums["hybrid_entropy"] / n_rows, sums["classical_entropy"] / n_rows
+    )
+    metrics["eval/quantum_weight"] = 1 - alpha
+    metrics["eval/quantum_ablation"] = sums["ablated_loss"] / n_rows - losses["hybrid"]
+    if sums["kl_tokens"]:
+        metrics["eval/kl_to_teacher"] = sums["kl"] / sums["kl_tokens"]
+        metrics["eval/kl_tokens"] = sums["kl_tokens"]
+    metrics["eval/tokens"] = float(n_rows)
+    metrics["model/alpha"] = alpha
+    metrics["model/quantum_contribution"] = sums["quantum_covariance"] / sums["hybrid_variance"]
+    return metrics

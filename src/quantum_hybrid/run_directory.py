@@ -1,0 +1,174 @@
+"""A run's directory: it explains itself, belongs to one process at a time, and can be resumed.
+
+    config.json      what was asked for, by which code, with which versions, on what machine
+    log.txt          what was shown to a person, with times
+    metrics.jsonl    every metric, one line a step; also in tensorboard/ and wandb/
+    groups.jsonl     the teacher's answers as scored Atropos groups, with groups.html to read them
+    held_out.jsonl   the held-out answers that the evaluations use
+    checkpoints/     the last two, each written atomically
+    student/         the trained student, for HybridForCausalLM.from_pretrained
+    summary.json     first and last figures; its presence means that the run is complete
+    curves.png       the picture of metrics.jsonl
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from quantum_hybrid.config import RunConfig, ServerConfig, config_hash
+from quantum_hybrid.errors import CheckpointError, UsageError
+
+REPORTED_PACKAGES = (
+    "quantum-hybrid-lm torch transformers peft pennylane atroposlib xllamacpp openai numpy".split()
+)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Which directory a run uses and with what configuration, before anything is written."""
+
+    path: Path
+    config: RunConfig
+    server: ServerConfig
+    resumes: bool
+
+
+def resolve(env: Mapping[str, Any], openai: Mapping[str, Any]) -> Plan:
+    """The plan for the flags a user gave; `env["run_dir"]` of an earlier run resumes it.
+
+    Raises `UsageError` for a flag that contradicts the run being resumed, and for a directory that
+    holds something else than a run.
+    """
+    if env.get("run_dir") is None:
+        path = Path("runs") / time.strftime("%Y%m%d-%H%M%S")
+        return Plan(path, RunConfig(**env), ServerConfig(**openai), resumes=False)
+    config = RunConfig(**env)
+    path = Path(env["run_dir"]).expanduser()
+    flag = f"--env.run_dir {env['run_dir']!r}"
+    try:
+        if not path.exists() or (path.is_dir() and not _entries(path)):
+            return Plan(path, config, ServerConfig(**openai), resumes=False)
+        if not path.is_dir():
+            raise UsageError(f"{flag}: is a file, must be a directory")
+        if not (path / "config.json").is_file():
+            raise UsageError(f"{flag}: holds other files and no run; name a new directory")
+        stored = json.loads((path / "config.json").read_text(encoding="utf-8"))
+        stored_env, stored_openai = dict(stored["env"]), dict(stored["openai"])
+        stored_env["run_dir"] = env["run_dir"]
+        _refuse_changes(flag, "env", env, stored_env)
+        _refuse_changes(flag, "openai", openai, stored_openai)
+        return Plan(path, RunConfig(**stored_env), ServerConfig(**stored_openai), resumes=True)
+    except OSError as error:
+        raise UsageError(f"{flag}: cannot be read: {error.strerror}") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{path / 'config.json'}: not a run's configuration") from error
+
+
+def _entries(path: Path) -> list[str]:
+    return [entry for entry in os.listdir(path) if entry != ".lock"]
+
+
+def _refuse_changes(
+    flag: str, section: str, given: Mapping[str, Any], stored: Mapping[str, Any]
+) -> None:
+    for name, value in given.items():
+        if stored.get(name) != value:
+            raise UsageError(
+                f"--{section}.{name} {value}: {flag} resumes a run made with {stored.get(name)}; "
+                "leave the flag out, or name a new directory"
+            )
+
+
+@dataclass(frozen=True)
+class RunDirectory:
+    """The open directory of one run; no other process can open it meanwhile."""
+
+    path: Path
+    config: RunConfig
+    server: ServerConfig
+    resumes: bool
+
+    @classmethod
+    @contextmanager
+    def open(cls, plan: Plan) -> Iterator[RunDirectory]:
+        """Create or reopen the directory and hold its lock."""
+        flag = f"--env.run_dir {str(plan.path)!r}"
+        try:
+            plan.path.mkdir(parents=True, exist_ok=True)
+            with FileLock(plan.path / ".lock", timeout=0):
+                run = cls(plan.path, plan.config, plan.server, plan.resumes)
+                if not plan.resumes:
+                    write_json(plan.path / "config.json", run._description())
+                yield run
+        except Timeout as error:
+            raise UsageError(f"{flag}: another process is using this run") from error
+        except (PermissionError, FileNotFoundError, NotADirectoryError, FileExistsError) as error:
+            if error.filename is None or not str(error.filename).startswith(str(plan.path)):
+                raise
+            raise UsageError(f"{flag}: cannot be written: {error.strerror}") from error
+
+    @property
+    def groups_path(self) -> Path:
+        """Where the scored groups go."""
+        named = self.config.data_path_to_save_groups
+        return Path(named).expanduser() if named else self.path / "groups.jsonl"
+
+    def _description(self) -> dict[str, Any]:
+        return {
+            "env": asdict(self.config),
+            "openai": asdict(self.server),
+            "config_hash": config_hash(self.config),
+            "command": sys.argv,
+            "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+            "git_commit": git_commit(),
+            "python": platform.python_version(),
+            "machine": {"system": platform.platform(), "cpu_count": os.cpu_count()},
+            "versions": {name: _installed_version(name) for name in REPORTED_PACKAGES},
+        }
+
+
+def git_commit() -> str | None:
+    """Commit of the code that is running, `+` appended when it was changed; None outside git."""
+    here = Path(__file__).parent
+    try:
+        commit = _git(here, "rev-parse", "HEAD")
+        changed = _git(here, "status", "--porcelain", "--untracked-files=no", "--", ".")
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return commit + ("+" if changed else "")
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    command = ["git", "-C", str(folder), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def _installed_version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write a JSON file so that a reader finds the old one or the new one, never half of it."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    with temporary.open("w", encoding="utf-8") as file:
+        json.dump(content, file, indent=2, ensure_ascii=False)
+        file.write("\n")
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)

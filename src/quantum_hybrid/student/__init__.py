@@ -1,0 +1,18 @@
+"""The hybrid student: a pruned backbone under a classical and a quantum next-token head."""
+
+from quantum_hybrid.student.batch import AnswerRows, answer_rows
+from quantum_hybrid.student.head import ClassicalHead, HybridHead, HybridLogits, QuantumHead
+from quantum_hybrid.student.initialisation import initialise_head
+from quantum_hybrid.student.model import HybridConfig, HybridForCausalLM
+
+__all__ = [
+    "AnswerRows",
+    "ClassicalHead",
+    "HybridConfig",
+    "HybridForCausalLM",
+    "HybridHead",
+    "HybridLogits",
+    "QuantumHead",
+    "answer_rows",
+    "initialise_head",
+]

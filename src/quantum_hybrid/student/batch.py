@@ -1,0 +1,56 @@
+"""Conversations side by side as tensors, and the rows of hidden states that predict answers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from quantum_hybrid.corpus import IGNORED, Example
+from quantum_hybrid.student.model import HybridForCausalLM
+
+
+@dataclass(frozen=True)
+class AnswerRows:
+    """Every (hidden state, next token) pair whose next token belongs to an answer."""
+
+    hidden: Float[Tensor, "rows d_model"]
+    targets: Int[Tensor, " rows"]
+    example: Int[Tensor, " rows"]
+    """Which example of the batch each row belongs to."""
+
+    def per_example(self, values: Float[Tensor, " rows"]) -> Float[Tensor, " examples"]:
+        """Mean of a quantity over each example's rows."""
+        count = int(self.example.max()) + 1
+        sums = torch.zeros(count, dtype=values.dtype).index_add_(0, self.example, values)
+        return sums / torch.bincount(self.example, minlength=count)
+
+
+def answer_rows(student: HybridForCausalLM, examples: Sequence[Example]) -> AnswerRows:
+    """Run the backbone over the examples and keep the positions that predict an answer token.
+
+    A token's row is the position before it. Prompt tokens are context and never targets. Padding
+    stands on the right, where a causal model's earlier positions do not see it.
+    """
+    input_ids, targets = _padded(examples)
+    hidden = student.hidden_states(input_ids)[:, :-1]
+    next_tokens = targets[:, 1:]
+    kept = next_tokens != IGNORED
+    example = torch.arange(len(examples)).unsqueeze(1).expand_as(kept)
+    return AnswerRows(hidden[kept], next_tokens[kept], example[kept])
+
+
+def _padded(
+    examples: Sequence[Example],
+) -> tuple[Int[Tensor, "examples positions"], Int[Tensor, "examples positions"]]:
+    longest = max(len(example.tokens) for example in examples)
+    input_ids = torch.zeros(len(examples), longest, dtype=torch.long)
+    targets = torch.full((len(examples), longest), IGNORED, dtype=torch.long)
+    for row, example in enumerate(examples):
+        length = len(example.tokens)
+        input_ids[row, :length] = torch.tensor(example.tokens)
+        targets[row, :length] = torch.tensor(example.mask)
+    return input_ids, targets

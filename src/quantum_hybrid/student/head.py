@@ -1,0 +1,142 @@
+"""The hybrid next-token head: hidden states in, three sets of logits out. The whole forward is here.
+
+For a hidden state h in R^d (the residual stream before the final norm) and a vocabulary of V:
+
+    C = decoder(norm(transform(h)))                      classical pathway
+    Q = up(circuit2(s * circuit1(s * tanh(down(h)))))    quantum pathway, d -> n -> n -> V
+    H = alpha C + (1 - alpha) Q                          mixing="logits"
+    H = log(alpha softmax(C) + (1 - alpha) softmax(Q))   mixing="probability"
+
+alpha = sigmoid(a) is learned and starts at 1/2; 1 is fully classical, 0 fully quantum; s = pi.
+`transform` is a residual block that starts as the identity, so C starts as the base model's logits.
+`down` sees h divided by its root mean square: the residual stream's scale is no information.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from quantum_hybrid.circuit import QuantumLayer
+
+Mixing = Literal["logits", "probability"]
+ANGLE_SCALE = math.pi
+"""s: the range of an encoding angle is (-s, s)."""
+
+
+@dataclass
+class HybridLogits:
+    """The three predictions at each position; rows are positions."""
+
+    hybrid: Float[Tensor, "*positions vocabulary"]
+    classical: Float[Tensor, "*positions vocabulary"]
+    quantum: Float[Tensor, "*positions vocabulary"]
+
+
+def root_mean_square_normalised(
+    h: Float[Tensor, "*positions d_model"],
+) -> Float[Tensor, "*positions d_model"]:
+    """Each row divided by its root mean square."""
+    return F.rms_norm(h, h.shape[-1:])
+
+
+class Transform(nn.Module):
+    """A residual feed-forward block, h + out(gelu(in(h / rms(h)))); the identity at the start."""
+
+    def __init__(self, d_model: int) -> None:
+        super().__init__()
+        self.into = nn.Linear(d_model, d_model)
+        self.out = nn.Linear(d_model, d_model)
+
+    def forward(self, h: Float[Tensor, "*positions d_model"]) -> Tensor:
+        return h + self.out(F.gelu(self.into(root_mean_square_normalised(h))))
+
+
+class ClassicalHead(nn.Module):
+    """C = decoder(norm(transform(h))), a transformer's own head with one more residual block."""
+
+    def __init__(self, norm: nn.Module, d_model: int, vocabulary: int, decoder_bias: bool) -> None:
+        super().__init__()
+        self.transform = Transform(d_model)
+        self.norm = norm
+        self.decoder = nn.Linear(d_model, vocabulary, bias=decoder_bias)
+
+    def forward(self, h: Float[Tensor, "*positions d_model"]) -> Tensor:
+        return self.decoder(self.norm(self.transform(h)))
+
+
+class QuantumHead(nn.Module):
+    """Q = up(z), where z in [-1, 1]^n are the expectation values after the two circuits."""
+
+    def __init__(
+        self,
+        d_model: int,
+        vocabulary: int,
+        n_qubits: int,
+        n_layers: int,
+        *,
+        entangler: str = "ring",
+        reupload: bool = False,
+        engine: str = "auto",
+    ) -> None:
+        super().__init__()
+        self.down = nn.Linear(d_model, n_qubits)
+        circuit = dict(entangler=entangler, reupload=reupload, engine=engine)
+        self.circuit1 = QuantumLayer(n_qubits, n_layers, **circuit)
+        self.circuit2 = QuantumLayer(n_qubits, n_layers, **circuit)
+        self.up = nn.Linear(n_qubits, vocabulary)
+
+    def angles(self, h: Float[Tensor, "*positions d_model"]) -> Float[Tensor, "*positions qubits"]:
+        """Encoding angles of the first circuit, in (-s, s)."""
+        return ANGLE_SCALE * torch.tanh(self.down(root_mean_square_normalised(h)))
+
+    def expectations(
+        self, h: Float[Tensor, "*positions d_model"]
+    ) -> Float[Tensor, "*positions qubits"]:
+        """z: what the second circuit measures."""
+        return self.circuit2(ANGLE_SCALE * self.circuit1(self.angles(h)))
+
+    @torch.no_grad()
+    def final_states(self, h: Float[Tensor, "positions d_model"]) -> tuple[Tensor, Tensor]:
+        """States of both circuits before measurement, each (positions, 2**n)."""
+        angles = self.angles(h)
+        second = ANGLE_SCALE * self.circuit1(angles)
+        return self.circuit1.final_state(angles), self.circuit2.final_state(second)
+
+    def forward(self, h: Float[Tensor, "*positions d_model"]) -> Tensor:
+        return self.up(self.expectations(h))
+
+
+class HybridHead(nn.Module):
+    """Both pathways and their mixture."""
+
+    def __init__(self, classical: ClassicalHead, quantum: QuantumHead, mixing: Mixing) -> None:
+        super().__init__()
+        self.classical = classical
+        self.quantum = quantum
+        self.mixing: Mixing = mixing
+        self.alpha_logit = nn.Parameter(torch.zeros(()))
+
+    @property
+    def alpha(self) -> Float[Tensor, ""]:
+        """Weight of the classical pathway, in (0, 1)."""
+        return torch.sigmoid(self.alpha_logit)
+
+    def mix(self, classical: Tensor, quantum: Tensor) -> Tensor:
+        """H from C and Q, both (..., vocabulary)."""
+        if self.mixing == "logits":
+            return torch.lerp(quantum, classical, self.alpha)
+        return torch.logaddexp(
+            F.logsigmoid(self.alpha_logit) + F.log_softmax(classical, -1),
+            F.logsigmoid(-self.alpha_logit) + F.log_softmax(quantum, -1),
+        )
+
+    def forward(self, h: Float[Tensor, "*positions d_model"]) -> HybridLogits:
+        classical, quantum = self.classical(h), self.quantum(h)
+        return HybridLogits(self.mix(classical, quantum), classical, quantum)

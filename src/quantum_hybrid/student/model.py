@@ -1,0 +1,147 @@
+"""The student as a Hugging Face model: save_pretrained, from_pretrained, generate.
+
+    HybridForCausalLM.from_pretrained("runs/.../student")
+
+Token ids -> backbone -> hidden states -> hybrid head. `logits` of the output are the hybrid's.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    GenerationMixin,
+    PretrainedConfig,
+    PreTrainedModel,
+)
+from transformers.modeling_outputs import CausalLMOutputWithPast
+
+from quantum_hybrid.backbone import BaseModel, detach_final_norm
+from quantum_hybrid.config import RunConfig
+from quantum_hybrid.student.head import ClassicalHead, HybridHead, HybridLogits, QuantumHead
+
+
+class HybridConfig(PretrainedConfig):
+    """Geometry of a student: its backbone's configuration and its circuits."""
+
+    model_type = "quantum_hybrid"
+
+    def __init__(
+        self,
+        backbone: dict[str, Any] | None = None,
+        n_qubits: int = 8,
+        n_layers: int = 3,
+        entangler: str = "ring",
+        reupload: bool = False,
+        engine: str = "auto",
+        mixing: str = "logits",
+        decoder_bias: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        self.backbone = backbone or {}
+        self.n_qubits = n_qubits
+        self.n_layers = n_layers
+        self.entangler = entangler
+        self.reupload = reupload
+        self.engine = engine
+        self.mixing = mixing
+        self.decoder_bias = decoder_bias
+        for name in ("vocab_size", "hidden_size", "num_hidden_layers"):
+            if name in self.backbone:
+                setattr(self, name, self.backbone[name])
+        kwargs.setdefault("tie_word_embeddings", False)
+        super().__init__(**kwargs)
+
+
+class HybridForCausalLM(PreTrainedModel, GenerationMixin):
+    """A causal language model whose next-token head is a `HybridHead`."""
+
+    config_class = HybridConfig
+    base_model_prefix = "backbone"
+    config: HybridConfig
+
+    def __init__(self, config: HybridConfig) -> None:
+        super().__init__(config)
+        backbone_config = AutoConfig.for_model(**config.backbone)
+        body = AutoModel.from_config(backbone_config)
+        norm = detach_final_norm(body)
+        d_model = body.get_input_embeddings().weight.shape[1]
+        vocabulary = backbone_config.vocab_size
+        self.backbone: nn.Module = body
+        self.head = HybridHead(
+            ClassicalHead(norm, d_model, vocabulary, config.decoder_bias),
+            QuantumHead(
+                d_model,
+                vocabulary,
+                config.n_qubits,
+                config.n_layers,
+                entangler=config.entangler,
+                reupload=config.reupload,
+                engine=config.engine,
+            ),
+            "probability" if config.mixing == "probability" else "logits",
+        )
+        self.post_init()
+
+    @classmethod
+    def from_base(cls, base: BaseModel, run: RunConfig) -> HybridForCausalLM:
+        """A student around a base model's own weights; its head is still to be initialised."""
+        config = HybridConfig(
+            backbone=base.body.config.to_dict(),
+            n_qubits=run.n_qubits,
+            n_layers=run.n_layers,
+            entangler=run.entangler,
+            reupload=run.reupload,
+            engine=run.engine,
+            mixing=run.mixing,
+            decoder_bias=base.decoder.bias is not None,
+            bos_token_id=base.tokenizer.bos_token_id,
+            eos_token_id=base.tokenizer.eos_token_id,
+            pad_token_id=base.tokenizer.pad_token_id,
+        )
+        student = cls(config)
+        student.backbone.load_state_dict(base.body.state_dict())
+        classical = student.head.classical
+        classical.norm.load_state_dict(base.norm.state_dict())
+        classical.decoder.load_state_dict(base.decoder.state_dict())
+        return student.eval()
+
+    def get_input_embeddings(self) -> nn.Module:
+        """The backbone's token embedding."""
+        return self.backbone.get_input_embeddings()
+
+    def hidden_states(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> Tensor:
+        """What the head sees at every position: (batch, positions, d_model)."""
+        output = self.backbone(input_ids=input_ids, attention_mask=attention_mask, use_cache=False)
+        return output.last_hidden_state
+
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        past_key_values: Any = None,
+        use_cache: bool | None = None,
+        logits_to_keep: int | Tensor = 0,
+        **kwargs: Any,
+    ) -> CausalLMOutputWithPast:
+        """Hybrid logits of the last `logits_to_keep` positions (0: of all), as Hugging Face does."""
+        output = self.backbone(
+            input_ids=input_ids,
+            attention_mask=attention_mask,
+            past_key_values=past_key_values,
+            use_cache=use_cache,
+            **kwargs,
+        )
+        kept = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
+        logits: HybridLogits = self.head(output.last_hidden_state[:, kept])
+        return CausalLMOutputWithPast(
+            logits=logits.hybrid,  # type: ignore[arg-type]
+            past_key_values=output.past_key_values,
+        )
+
+
+AutoConfig.register("quantum_hybrid", HybridConfig)

@@ -1,0 +1,19 @@
+"""Training the student on the teacher's answers."""
+
+from quantum_hybrid.training.checkpoint import load_checkpoint, save_checkpoint
+from quantum_hybrid.training.losses import Losses, three_part_loss
+from quantum_hybrid.training.optimizer import build_optimizer, set_learning_rates, trainable_parts
+from quantum_hybrid.training.step import StepResult, check_gradients, training_step
+
+__all__ = [
+    "Losses",
+    "StepResult",
+    "build_optimizer",
+    "check_gradients",
+    "load_checkpoint",
+    "save_checkpoint",
+    "set_learning_rates",
+    "three_part_loss",
+    "trainable_parts",
+    "training_step",
+]

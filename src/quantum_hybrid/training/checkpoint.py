@@ -1,0 +1,121 @@
+"""Checkpoints: what has to be kept to go on exactly where a run stopped.
+
+    checkpoints/step-000020/state.safetensors   trained parameters and AdamW's moments
+                           /meta.json           step and SHA-256 of the former
+
+A checkpoint is a folder that appears by one rename, so it is whole or not there. The last
+`KEPT` stay. A damaged one is named and the one before it is used.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from torch.optim import AdamW
+
+from quantum_hybrid.errors import CheckpointError
+from quantum_hybrid.student import HybridForCausalLM
+
+KEPT = 2
+_MOMENTS = ("exp_avg", "exp_avg_sq", "step")
+
+
+def save_checkpoint(
+    folder: Path, student: HybridForCausalLM, optimizer: AdamW, step: int
+) -> None:
+    """Write the state after `step` steps, then drop all but the last `KEPT` checkpoints."""
+    final = folder / f"step-{step:06d}"
+    half_written = folder / f".step-{step:06d}.tmp"
+    shutil.rmtree(half_written, ignore_errors=True)
+    half_written.mkdir(parents=True)
+    state = half_written / "state.safetensors"
+    save_file(_state(student, optimizer), state)
+    meta = {"step": step, "sha256": _sha256(state)}
+    (half_written / "meta.json").write_text(json.dumps(meta), encoding="utf-8")
+    for path in (state, half_written / "meta.json", half_written):
+        _sync(path)
+    shutil.rmtree(final, ignore_errors=True)
+    os.replace(half_written, final)
+    _sync(folder)
+    for old in _checkpoints(folder)[:-KEPT]:
+        shutil.rmtree(old)
+
+
+def load_checkpoint(
+    folder: Path,
+    student: HybridForCausalLM,
+    optimizer: AdamW,
+    announce: Callable[[str], None],
+) -> int:
+    """Restore the newest whole checkpoint and return its step; 0 when there is none."""
+    for path in reversed(_checkpoints(folder)):
+        try:
+            step, state = _read(path)
+        except (OSError, ValueError, KeyError) as error:
+            announce(f"checkpoint {path} is damaged ({error}); trying the one before it")
+            continue
+        _restore(path, state, student, optimizer)
+        return step
+    return 0
+
+
+def _state(student: HybridForCausalLM, optimizer: AdamW) -> dict[str, Tensor]:
+    state = {}
+    for name, parameter in student.named_parameters():
+        if parameter.requires_grad:
+            state[f"parameter/{name}"] = parameter.detach().contiguous()
+            for moment in _MOMENTS:
+                if moment in optimizer.state[parameter]:
+                    state[f"{moment}/{name}"] = optimizer.state[parameter][moment].contiguous()
+    return state
+
+
+def _read(path: Path) -> tuple[int, dict[str, Tensor]]:
+    meta = json.loads((path / "meta.json").read_text(encoding="utf-8"))
+    state = path / "state.safetensors"
+    if _sha256(state) != meta["sha256"]:
+        raise ValueError("its SHA-256 does not match")
+    return int(meta["step"]), load_file(state)
+
+
+@torch.no_grad()
+def _restore(
+    path: Path, state: dict[str, Tensor], student: HybridForCausalLM, optimizer: AdamW
+) -> None:
+    for name, parameter in student.named_parameters():
+        if not parameter.requires_grad:
+            continue
+        stored = state.pop(f"parameter/{name}", None)
+        if stored is None or stored.shape != parameter.shape:
+            raise CheckpointError(f"{path}: holds no {name} of shape {tuple(parameter.shape)}")
+        parameter.copy_(stored)
+        moments = {m: state.pop(f"{m}/{name}") for m in _MOMENTS if f"{m}/{name}" in state}
+        if moments:
+            optimizer.state[parameter] = moments
+    if state:
+        raise CheckpointError(f"{path}: holds unknown tensors such as {next(iter(state))}")
+
+
+def _checkpoints(folder: Path) -> list[Path]:
+    return sorted(folder.glob("step-*")) if folder.is_dir() else []
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,122 @@
+"""One training step: a group of answers in, an update of the student and its figures out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.optim import AdamW
+
+from quantum_hybrid.config import RunConfig
+from quantum_hybrid.corpus import Example
+from quantum_hybrid.errors import TrainingError
+from quantum_hybrid.evaluation import ablated_logits, quantum_state_metrics, row_losses
+from quantum_hybrid.student import AnswerRows, HybridForCausalLM, HybridLogits, answer_rows
+from quantum_hybrid.training.losses import Losses, three_part_loss
+from quantum_hybrid.training.optimizer import set_learning_rates, trainable_parts
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """Figures of one step, all taken before its update."""
+
+    metrics: dict[str, float]
+    answer_losses: list[float]
+    """Hybrid cross-entropy of each answer, in nats per token."""
+    answer_gains: list[float]
+    """The same with the quantum logits replaced by their mean over the group, minus without."""
+    n_tokens: int
+    """Answer tokens trained on."""
+
+
+def training_step(
+    student: HybridForCausalLM,
+    optimizer: AdamW,
+    examples: Sequence[Example],
+    config: RunConfig,
+    step: int,
+) -> StepResult:
+    """Train on one group. Raises `TrainingError` for a loss or gradient that means nothing."""
+    rows, logits, losses = _forward(student, examples, config)
+    result = _figures(student, rows, logits, losses)
+    optimizer.zero_grad(set_to_none=True)
+    losses.objective.backward()
+    result.metrics["train/quantum_gradient_norm"] = circuit_gradient_norm(student)
+    _clip(student, config.max_grad_norm)
+    set_learning_rates(optimizer, config, step)
+    optimizer.step()
+    return result
+
+
+def check_gradients(
+    student: HybridForCausalLM, examples: Sequence[Example], config: RunConfig
+) -> None:
+    """One backward pass without an update: the objective's gradient must reach the circuits."""
+    _, _, losses = _forward(student, examples, config)
+    losses.objective.backward()
+    circuit_gradient_norm(student)
+    student.zero_grad(set_to_none=True)
+
+
+def circuit_gradient_norm(student: HybridForCausalLM) -> float:
+    """Norm of the gradient of both circuits' weights; anything but a positive number is a defect."""
+    quantum = student.head.quantum
+    total = 0.0
+    for name, circuit in (("circuit1", quantum.circuit1), ("circuit2", quantum.circuit2)):
+        gradient = circuit.weights.grad
+        norm = 0.0 if gradient is None else float(gradient.double().norm())
+        if not (math.isfinite(norm) and norm > 0):
+            raise TrainingError(
+                f"the gradient of {name}'s weights has norm {norm}: the objective does not reach "
+                "the quantum circuit, so its figures would mean nothing"
+            )
+        total += norm**2
+    return math.sqrt(total)
+
+
+def _forward(
+    student: HybridForCausalLM, examples: Sequence[Example], config: RunConfig
+) -> tuple[AnswerRows, HybridLogits, Losses]:
+    rows = answer_rows(student, examples)
+    logits = student.head(rows.hidden)
+    losses = three_part_loss(
+        logits,
+        rows.targets,
+        classical_weight=config.classical_loss_weight,
+        quantum_weight=config.quantum_loss_weight,
+    )
+    if not math.isfinite(float(losses.objective)):
+        raise TrainingError(
+            f"the loss is {float(losses.objective)}: training has diverged; "
+            "lower --env.learning_rate"
+        )
+    return rows, logits, losses
+
+
+@torch.no_grad()
+def _figures(
+    student: HybridForCausalLM, rows: AnswerRows, logits: HybridLogits, losses: Losses
+) -> StepResult:
+    head = student.head
+    answer_losses = rows.per_example(row_losses(logits.hybrid, rows.targets))
+    mean_z = head.quantum.expectations(rows.hidden).mean(0)
+    ablated = ablated_logits(head, logits.classical, mean_z)
+    gains = rows.per_example(row_losses(ablated, rows.targets)) - answer_losses
+    metrics = {
+        "train/hybrid_loss": float(losses.hybrid),
+        "train/classical_loss": float(losses.classical),
+        "train/quantum_loss": float(losses.quantum),
+        "train/alpha_value": float(head.alpha),
+        **quantum_state_metrics(head, rows),
+    }
+    return StepResult(metrics, answer_losses.tolist(), gains.tolist(), len(rows.targets))
+
+
+def _clip(student: HybridForCausalLM, max_norm: float) -> None:
+    """Each part by itself: one part's large gradient must not slow the others down."""
+    for parameters in trainable_parts(student).values():
+        present: list[Tensor] = list(parameters.values())
+        nn.utils.clip_grad_norm_(present, max_norm)

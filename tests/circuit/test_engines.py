@@ -1,0 +1,191 @@
+"""All engines give the same values and the same gradients; PennyLane is the reference."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from quantum_hybrid.circuit import Ansatz, dense, pennylane, statevector
+
+TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-10}
+ENGINES = {"dense": dense, "statevector": statevector, "pennylane": pennylane}
+TORCH_ENGINES = [dense, statevector]
+
+ansatze = st.builds(
+    Ansatz,
+    n_qubits=st.integers(1, 6),
+    n_layers=st.integers(1, 4),
+    entangler=st.sampled_from(["ring", "chain", "none"]),
+    reupload=st.booleans(),
+)
+
+
+def draw_angles(ansatz, batch, dtype, seed):
+    """Inputs and weights well beyond pi, and two of them at the angle where a tangent blows up."""
+    generator = torch.Generator().manual_seed(seed)
+    inputs = 8 * torch.rand(batch, ansatz.n_qubits, generator=generator, dtype=torch.float64) - 4
+    weights = (
+        8 * torch.rand(ansatz.n_layers, ansatz.n_qubits, generator=generator, dtype=torch.float64)
+        - 4
+    )
+    inputs[0, 0] = torch.pi
+    weights[-1, -1] = torch.pi
+    return inputs.to(dtype).requires_grad_(), weights.to(dtype).requires_grad_()
+
+
+def values_and_gradients(engine, ansatz, inputs, weights):
+    outputs = engine.expectations(ansatz, inputs, weights)
+    cotangent = torch.linspace(-1, 1, outputs.numel(), dtype=outputs.dtype).view_as(outputs) + 0.3
+    return outputs.detach(), *torch.autograd.grad(outputs, (inputs, weights), cotangent)
+
+
+def assert_same(got, expected):
+    for one, other in zip(got, expected, strict=True):
+        tolerance = TOLERANCE[one.dtype]
+        torch.testing.assert_close(one, other, rtol=tolerance, atol=tolerance)
+
+
+def can_run(engine, ansatz):
+    return engine is not dense or not ansatz.reupload
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@given(ansatz=ansatze, batch=st.integers(1, 5), seed=st.integers(0, 2**31))
+@settings(derandomize=True, deadline=None, max_examples=30)
+def test_agree_with_pennylane(dtype, ansatz, batch, seed):
+    inputs, weights = draw_angles(ansatz, batch, dtype, seed)
+    expected = values_and_gradients(pennylane, ansatz, inputs, weights)
+    for engine in TORCH_ENGINES:
+        if can_run(engine, ansatz):
+            assert_same(values_and_gradients(engine, ansatz, inputs, weights), expected)
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize("entangler", ["ring", "chain"])
+@pytest.mark.parametrize("n_qubits", [8, 9, 10])
+def test_dense_agrees_with_statevector_up_to_its_limit(n_qubits, entangler, dtype):
+    ansatz = Ansatz(n_qubits, 3, entangler)
+    inputs, weights = draw_angles(ansatz, 3, dtype, seed=n_qubits)
+    expected = values_and_gradients(statevector, ansatz, inputs, weights)
+    assert_same(values_and_gradients(dense, ansatz, inputs, weights), expected)
+
+
+@pytest.mark.parametrize("name", ENGINES)
+@pytest.mark.parametrize("reupload", [False, True])
+def test_gradient_is_the_parameter_shift(name, reupload):
+    """d/dt <Z> = (<Z>(t + pi/2) - <Z>(t - pi/2)) / 2 for a rotation that occurs once."""
+    engine, ansatz = ENGINES[name], Ansatz(3, 2, reupload=reupload)
+    if not can_run(engine, ansatz):
+        pytest.skip("dense has no matrix to share when it re-uploads")
+    inputs, weights = draw_angles(ansatz, 2, torch.float64, seed=3)
+    _, _, gradient = values_and_gradients(engine, ansatz, inputs, weights)
+    cotangent = torch.linspace(-1, 1, 6, dtype=torch.float64).view(2, 3) + 0.3
+    for index in range(weights.numel()):
+        step = torch.zeros(weights.numel(), dtype=torch.float64)
+        step[index] = torch.pi / 2
+        step = step.view_as(weights)
+        with torch.no_grad():
+            up = engine.expectations(ansatz, inputs, weights + step)
+            down = engine.expectations(ansatz, inputs, weights - step)
+        shifted = (cotangent * (up - down)).sum() / 2
+        torch.testing.assert_close(gradient.flatten()[index], shifted, rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("engine", TORCH_ENGINES)
+@pytest.mark.parametrize(
+    "ansatz",
+    [Ansatz(1, 1), Ansatz(2, 3), Ansatz(5, 2, "chain"), Ansatz(5, 2, reupload=True)],
+    ids=str,
+)
+def test_first_and_second_derivatives(engine, ansatz):
+    if not can_run(engine, ansatz):
+        pytest.skip("dense has no matrix to share when it re-uploads")
+    angles = draw_angles(ansatz, 2, torch.float64, seed=5)
+    run = lambda *angles: engine.expectations(ansatz, *angles)  # noqa: E731
+    assert torch.autograd.gradcheck(run, angles)
+    assert torch.autograd.gradgradcheck(run, angles)
+
+
+@given(ansatz=ansatze, batch=st.integers(1, 5), seed=st.integers(0, 2**31))
+@settings(derandomize=True, deadline=None, max_examples=40)
+def test_state_has_norm_1_and_gives_the_expectations(ansatz, batch, seed):
+    inputs, weights = draw_angles(ansatz, batch, torch.float64, seed)
+    for engine in TORCH_ENGINES:
+        if can_run(engine, ansatz):
+            state = engine.final_state(ansatz, inputs, weights)
+            norm = torch.linalg.vector_norm(state, dim=1)
+            torch.testing.assert_close(norm, torch.ones_like(norm), rtol=0, atol=1e-12)
+            assert_same(
+                [statevector.expectations_z(state)], [engine.expectations(ansatz, inputs, weights)]
+            )
+
+
+def test_layers_matrix_is_orthogonal():
+    ansatz = Ansatz(6, 4)
+    _, weights = draw_angles(ansatz, 1, torch.float64, seed=7)
+    matrix = dense.layers_matrix(ansatz, weights)
+    identity = torch.eye(64, dtype=torch.float64)
+    torch.testing.assert_close(matrix @ matrix.mT, identity, rtol=0, atol=1e-12)
+
+
+def test_rotations_of_a_product_state_add():
+    generator = torch.Generator().manual_seed(1)
+    first, second = torch.randn(2, 3, 7, generator=generator, dtype=torch.float64)
+    expected = statevector.product_state(first + second)
+    per_sample = statevector.apply_rotations(statevector.product_state(first), second)
+    torch.testing.assert_close(per_sample, expected)
+    shared = statevector.apply_rotations(statevector.product_state(first), second[0])
+    torch.testing.assert_close(shared, statevector.product_state(first + second[0]))
+
+
+def test_entangler_inverse():
+    ansatz = Ansatz(5, 1)
+    state = torch.randn(3, 32, generator=torch.Generator().manual_seed(2))
+    entangled = statevector.apply_entangler(ansatz, state)
+    assert not torch.equal(entangled, state)
+    assert torch.equal(statevector.apply_entangler(ansatz, entangled, inverse=True), state)
+
+
+@pytest.mark.parametrize("reupload", [False, True])
+def test_chunks_change_nothing(monkeypatch, reupload):
+    """A batch whose graph is too large is recomputed chunk by chunk, with the same result."""
+    ansatz = Ansatz(6, 3, reupload=reupload)
+    inputs, weights = draw_angles(ansatz, 7, torch.float64, seed=11)
+    expected = values_and_gradients(statevector, ansatz, inputs, weights)
+    state = statevector.final_state(ansatz, inputs, weights)
+    chunks = []
+    product_state = statevector.product_state
+    monkeypatch.setattr(statevector, "GRAPH_BYTES", 0)
+    monkeypatch.setattr(statevector, "CHUNK_BYTES", 3 * 64 * 8)
+
+    def counted(angles):
+        if angles.shape[1] == ansatz.n_qubits:
+            chunks.append(len(angles))
+        return product_state(angles)
+
+    monkeypatch.setattr(statevector, "product_state", counted)
+    assert_same(values_and_gradients(statevector, ansatz, inputs, weights), expected)
+    assert sorted(chunks) == sorted(2 * [3, 3, 1])  # each once forward, once backward
+    assert_same([statevector.final_state(ansatz, inputs, weights)], [state])
+    with torch.no_grad():
+        assert_same([statevector.expectations(ansatz, inputs, weights)], expected[:1])
+
+
+def test_sixteen_qubits():
+    """Four blocks of four qubits, against PennyLane on one of the samples; float32 keeps up."""
+    ansatz = Ansatz(16, 5)
+    inputs, weights = draw_angles(ansatz, 4, torch.float64, seed=13)
+    with torch.no_grad():
+        outputs = statevector.expectations(ansatz, inputs, weights)
+        reference = pennylane.expectations(ansatz, inputs[:1], weights)
+    assert_same([outputs[:1]], [reference])
+    single = statevector.expectations(ansatz, inputs.float(), weights.float())
+    torch.testing.assert_close(single.double(), outputs, rtol=0, atol=TOLERANCE[torch.float32])
+
+
+def test_index_made_in_inference_mode_serves_training():
+    ansatz = Ansatz(4, 7)  # of no other test, so that no cache knows it
+    inputs, weights = draw_angles(ansatz, 2, torch.float32, seed=17)
+    with torch.inference_mode():
+        statevector.expectations(ansatz, inputs, weights)
+    values_and_gradients(statevector, ansatz, inputs, weights)
