@@ -96,6 +96,11 @@ class Example:
     logprobs: AnswerLogprobs | None = None
     """The teacher's view of the answer's tokens, where its tokenizer is the student's."""
 
+    @classmethod
+    def of_text(cls, tokens: Sequence[int]) -> Example:
+        """Plain text: every token but the first is a target."""
+        return cls(tuple(tokens), (IGNORED, *tokens[1:]))
+
     @property
     def n_context(self) -> int:
         """Number of tokens before the first target."""

@@ -19,7 +19,7 @@ import platform
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -30,6 +30,8 @@ from filelock import FileLock, Timeout
 
 from quantum_hybrid.config import RunConfig, ServerConfig, config_hash
 from quantum_hybrid.errors import CheckpointError, UsageError
+from quantum_hybrid.records import Answer, Prompt
+from quantum_hybrid.tracking import truncate_metrics
 
 REPORTED_PACKAGES = (
     "quantum-hybrid-lm torch transformers peft pennylane atroposlib xllamacpp openai numpy".split()
@@ -54,13 +56,13 @@ def resolve(env: Mapping[str, Any], openai: Mapping[str, Any]) -> Plan:
     """
     if env.get("run_dir") is None:
         path = Path("runs") / time.strftime("%Y%m%d-%H%M%S")
-        return Plan(path, RunConfig(**env), ServerConfig(**openai), resumes=False)
+        return _new_plan(path, RunConfig(**env), ServerConfig(**openai))
     config = RunConfig(**env)
     path = Path(env["run_dir"]).expanduser()
     flag = f"--env.run_dir {env['run_dir']!r}"
     try:
         if not path.exists() or (path.is_dir() and not _entries(path)):
-            return Plan(path, config, ServerConfig(**openai), resumes=False)
+            return _new_plan(path, config, ServerConfig(**openai))
         if not path.is_dir():
             raise UsageError(f"{flag}: is a file, must be a directory")
         if not (path / "config.json").is_file():
@@ -75,6 +77,13 @@ def resolve(env: Mapping[str, Any], openai: Mapping[str, Any]) -> Plan:
         raise UsageError(f"{flag}: cannot be read: {error.strerror}") from error
     except (ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"{path / 'config.json'}: not a run's configuration") from error
+
+
+def _new_plan(path: Path, config: RunConfig, server: ServerConfig) -> Plan:
+    groups = config.data_path_to_save_groups
+    if groups is not None and Path(groups).expanduser().exists():
+        raise UsageError(f"--env.data_path_to_save_groups {groups!r}: exists; name a new file")
+    return Plan(path, config, server, resumes=False)
 
 
 def _entries(path: Path) -> list[str]:
@@ -126,6 +135,23 @@ class RunDirectory:
         named = self.config.data_path_to_save_groups
         return Path(named).expanduser() if named else self.path / "groups.jsonl"
 
+    @property
+    def is_complete(self) -> bool:
+        """Whether the run has already been brought to its end."""
+        return (self.path / "summary.json").is_file()
+
+    def truncate(self, step: int) -> None:
+        """Forget what was written after this step by a run that was cut off later."""
+        truncate_metrics(self.path / "metrics.jsonl", step)
+        if self.groups_path.exists():
+            lines = self.groups_path.read_text(encoding="utf-8").splitlines(keepends=True)
+            write_text(self.groups_path, "".join(lines[:step]))
+
+    def write_held_out(self, pairs: Sequence[tuple[Prompt, Answer]]) -> None:
+        """Keep the held-out answers beside the figures that were computed from them."""
+        rows = [json.dumps({"prompt": asdict(p), "answer": asdict(a)}) + "\n" for p, a in pairs]
+        write_text(self.path / "held_out.jsonl", "".join(rows))
+
     def _description(self) -> dict[str, Any]:
         return {
             "env": asdict(self.config),
@@ -164,11 +190,15 @@ def _installed_version(package: str) -> str | None:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write a JSON file so that a reader finds the old one or the new one, never half of it."""
+    """Write a JSON file; see `write_text`."""
+    write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+
+
+def write_text(path: Path, content: str) -> None:
+    """Write a file so that a reader finds the old one or the new one, never half of it."""
     temporary = path.with_name(f".{path.name}.tmp")
     with temporary.open("w", encoding="utf-8") as file:
-        json.dump(content, file, indent=2, ensure_ascii=False)
-        file.write("\n")
+        file.write(content)
         file.flush()
         os.fsync(file.fileno())
     os.replace(temporary, path)

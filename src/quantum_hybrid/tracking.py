@@ -91,7 +91,7 @@ def _finite(step: int, metrics: Mapping[str, float]) -> dict[str, float]:
 
 
 class JsonlTracker:
-    """Appends each call as one line of JSON, on disk before the call returns."""
+    """Appends each call as one line of JSON, flushed before the call returns."""
 
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -321,9 +321,10 @@ class WandbTracker:
             f"Weights & Biases stopped working ({_one_line(error)}) and gets no more numbers of "
             "this run; metrics.jsonl has them all"
         )
-        # It fails as well where the process is gone, but wandb would try it again at exit.
-        with suppress(ConnectionError):
-            wandb.teardown()
+        if wandb.run is None:  # Else another part of this process may still use it.
+            # This fails where the process is gone, but is then not tried again at exit.
+            with suppress(ConnectionError):
+                wandb.teardown()
 
 
 def _one_line(error: Exception) -> str:

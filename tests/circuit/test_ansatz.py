@@ -92,5 +92,17 @@ def test_is_data():
     ],
 )
 def test_refuses(fields, error, message):
+    # Past __init__, where the run-time type checker of the tests would be the first to object.
+    ansatz = object.__new__(Ansatz)
+    values = {"n_qubits": 2, "n_layers": 1, "entangler": "ring", "reupload": False, **fields}
+    for name, value in values.items():
+        object.__setattr__(ansatz, name, value)
     with pytest.raises(error, match=re.escape(message)):
-        Ansatz(**{"n_qubits": 2, "n_layers": 1, **fields})
+        ansatz.__post_init__()
+
+
+def test_construction_validates():
+    with pytest.raises(ValueError, match="n_qubits=0 is out of range"):
+        Ansatz(0, 1)
+    with pytest.raises(TypeError, match="n_layers"):
+        Ansatz(2, 1.5)  # pyright: ignore[reportArgumentType]

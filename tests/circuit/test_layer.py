@@ -125,7 +125,7 @@ def test_copies_are_equal_and_separate(engine, duplicate):
     expected = layer(inputs)  # and whatever it caches, before it is copied
     twin = duplicate(layer)
     with torch.no_grad():
-        layer.weights += 1
+        layer.weights.add_(1)
     assert torch.equal(twin(inputs), expected)
     assert repr(twin) == repr(layer)
 
@@ -144,18 +144,16 @@ def test_weights_come_from_the_generator():
 def test_every_weight_learns_from_the_start(n_qubits, entangler, scale):
     """Even at inputs of 0, where weights of 0 would have no gradient at all."""
     layer = make_layer(n_qubits, 3, entangler=entangler, dtype=torch.float64)
-    inputs = scale * draw_inputs(4, n_qubits, dtype=torch.float64)
-    outputs = layer(inputs)
+    outputs = layer(scale * draw_inputs(n_qubits, dtype=torch.float64))
     jacobian = [
-        torch.autograd.grad(output, layer.weights, retain_graph=True)[0].abs()
-        for output in outputs.flatten()
+        torch.autograd.grad(output, layer.weights, retain_graph=True)[0].abs() for output in outputs
     ]
     assert torch.stack(jacobian).amax(0).min() > 1e-4
 
 
 def test_learns():
     """A layer recovers the outputs of another that started elsewhere."""
-    teacher, student = make_layer(4, 2, seed=1, init_std=1), make_layer(4, 2, seed=2)
+    teacher, student = make_layer(4, 2, seed=1, init_std=1.0), make_layer(4, 2, seed=2)
     inputs = 3 * draw_inputs(64, 4)
     targets = teacher(inputs).detach()
     optimizer = torch.optim.Adam(student.parameters(), lr=0.05)
@@ -235,7 +233,7 @@ CONSTRUCTION_ERRORS = [
         "each gate keeps a state of 32 MiB per sample; allowed: 1 to 20; use engine='statevector'",
     ),
     ({"engine": "statevector", "n_qubits": 30}, ValueError, "one float32 state takes 4 GiB"),
-    ({"engine": "auto", "n_qubits": 25}, ValueError, "one float32 state takes 128 MiB"),
+    ({"engine": "auto", "n_qubits": 25}, ValueError, "one float32 state takes 0.125 GiB"),
     ({"engine": "auto", "n_qubits": 100}, ValueError, "allowed: 1 to 24"),
 ]
 

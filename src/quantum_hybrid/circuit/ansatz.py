@@ -21,7 +21,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-MAX_QUBITS = 1024
+MAX_QUBITS = 512
 ENTANGLERS = ("ring", "chain", "none")
 
 

@@ -17,10 +17,10 @@ MAX_QUBITS = 10
 def check(ansatz: Ansatz) -> None:
     """Refuse what would not fit, or has no matrix that the batch could share."""
     if ansatz.n_qubits > MAX_QUBITS:
-        exponent = 2 * ansatz.n_qubits + 2 - 20
+        size_mib = 2.0 ** (2 * ansatz.n_qubits + 2 - 20)
         raise ValueError(
             f"n_qubits={ansatz.n_qubits} is too large for engine='dense': its matrix takes "
-            f"2**{exponent} MiB in float32; allowed: 1 to {MAX_QUBITS}; use engine='statevector'"
+            f"{size_mib:.4g} MiB in float32; allowed: 1 to {MAX_QUBITS}; use engine='statevector'"
         )
     if ansatz.reupload:
         raise ValueError(

@@ -172,15 +172,14 @@ class QuantumLayer(nn.Module):
                 f"inputs has dtype {inputs.dtype}; allowed: {self.weights.dtype}, that of weights "
                 "(under torch.autocast also float16 and bfloat16)"
             )
-        # Not reshape(-1, n): -1 is ambiguous when a leading dimension is 0.
-        return inputs.reshape(inputs.shape[:-1].numel(), n_qubits)
+        return inputs.reshape(-1, n_qubits)
 
 
 def _dense_batch(ansatz: Ansatz) -> int | None:
     """The batch from which ``dense`` beats ``statevector``, None if it never does.
 
-    Measured: forward and backward in float32 on a CPU, 1 and 2 threads, fastest of 5 to 40 runs
-    taken in turns, n = 2 to 10, L = 3 and 6, batches of 32 to 4096. Up to four qubits the
+    Measured: forward and backward in float32 on one CPU thread, fastest of 5 to 40 runs taken in
+    turns, n = 2 to 10, L = 3 and 6, batches of 32 to 4096. Up to four qubits the
     statevector is one matrix product a layer already. From five, the matrix costs about as much to
     build as 2**n samples to run, and the batches at which it paid lie between 2 * 2**n and
     8 * 2**n (256 at n = 5, 1024 at n = 8 for L = 3; sooner for more layers). With fewer than three

@@ -21,10 +21,10 @@ MAX_QUBITS = 20
 def check(ansatz: Ansatz) -> None:
     """Refuse what would not fit, before anything is allocated."""
     if ansatz.n_qubits > MAX_QUBITS:
-        exponent = ansatz.n_qubits + 4 - 20
+        size_mib = 2.0 ** (ansatz.n_qubits + 4 - 20)
         raise ValueError(
             f"n_qubits={ansatz.n_qubits} is too large for engine='pennylane': each gate keeps a "
-            f"state of 2**{exponent} MiB per sample; allowed: 1 to {MAX_QUBITS}; use "
+            f"state of {size_mib:.4g} MiB per sample; allowed: 1 to {MAX_QUBITS}; use "
             "engine='statevector'"
         )
 
@@ -45,12 +45,13 @@ def _qnode(ansatz: Ansatz) -> qml.QNode:
 
     @qml.qnode(qml.device("default.qubit", wires=wires), interface="torch", diff_method="backprop")
     def circuit(inputs: Tensor, weights: Tensor) -> list:
+        # PennyLane's gates take torch tensors, though its annotations do not say so.
         for layer in range(ansatz.n_layers):
             if layer == 0 or ansatz.reupload:
                 for wire in wires:
-                    qml.RY(inputs[:, wire], wires=wire)
+                    qml.RY(inputs[:, wire], wires=wire)  # pyright: ignore[reportArgumentType]
             for wire in wires:
-                qml.RY(weights[layer, wire], wires=wire)
+                qml.RY(weights[layer, wire], wires=wire)  # pyright: ignore[reportArgumentType]
             for pair in ansatz.cnots:
                 qml.CNOT(wires=pair)
         return [qml.expval(qml.PauliZ(wire)) for wire in wires]

@@ -44,7 +44,7 @@ def hybrid_performance(hybrid_entropy: float, classical_entropy: float) -> float
 
 def quantum_state_metrics(head: HybridHead, rows: AnswerRows) -> dict[str, float]:
     """Coherence and Meyer-Wallach entanglement, means over rows and both circuits, in [0, 1]."""
-    states = head.quantum.final_states(rows.hidden.detach())
+    states = head.quantum.final_states(head.classical.norm(rows.hidden))
     return {
         "train/quantum_coherence": float(sum(coherence(s).mean() for s in states)) / len(states),
         "train/quantum_entanglement": float(sum(meyer_wallach(s).mean() for s in states))
@@ -101,13 +101,13 @@ def evaluate(student: HybridForCausalLM, examples: Sequence[Example]) -> dict[st
     """
     head = student.head
     rows = _all_rows(student, examples)
-    z = torch.cat([head.quantum.expectations(h) for h in rows.hidden.split(ROWS_PER_CHUNK)])
+    z = torch.cat([head.expectations(h) for h in rows.hidden.split(ROWS_PER_CHUNK)])
     teacher = _teacher_rows(examples)
     sums: defaultdict[str, float] = defaultdict(float)
     for chunk in _chunks(len(rows.targets)):
         _add_chunk(head, rows, z, z.mean(0), chunk, sums)
         _add_kl(head, rows, z, teacher, chunk, sums)
-    return _from_sums(float(head.alpha), len(rows.targets), sums)
+    return _from_sums(head.alpha.item(), len(rows.targets), sums)
 
 
 def _all_rows(student: HybridForCausalLM, examples: Sequence[Example]) -> AnswerRows:

@@ -1,7 +1,8 @@
-"""What a run measured, drawn for people; reads rows of numbers and imports no torch."""
+"""What a run measured, for people; reads rows of numbers and imports no torch."""
 
 from __future__ import annotations
 
 from quantum_hybrid.report.curves import draw_curves
+from quantum_hybrid.report.summary import summarise, summary_lines
 
-__all__ = ["draw_curves"]
+__all__ = ["draw_curves", "summarise", "summary_lines"]

@@ -88,7 +88,7 @@ def _loss_curves() -> list[_Curve]:
 _QUANTUM = PATHWAY_COLORS["quantum"]
 _LOSS = _loss_curves()
 _MIXING = [
-    _Curve("train/alpha_value", "alpha (classical weight)", ALPHA_COLOR, _SMOOTH),
+    _Curve("train/alpha_value", "classical weight alpha", ALPHA_COLOR, _SMOOTH),
     _Curve("model/quantum_contribution", "quantum share of variance", _QUANTUM, _HELD_OUT),
 ]
 _ABLATION = [
@@ -211,8 +211,8 @@ def _label_curves(axes: Axes, curves: Sequence[_Curve]) -> None:
         fontsize=8.5,
         frameon=False,
         borderaxespad=0.2,
-        handlelength=1.8,
+        handlelength=1.5,
         handletextpad=0.5,
-        columnspacing=1.2,
+        columnspacing=1.0,
     )
     legend.set_in_layout(False)  # A long legend must not narrow its panel.

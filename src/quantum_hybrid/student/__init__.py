@@ -2,10 +2,11 @@
 
 from quantum_hybrid.student.batch import AnswerRows, answer_rows
 from quantum_hybrid.student.head import ClassicalHead, HybridHead, HybridLogits, QuantumHead
-from quantum_hybrid.student.initialisation import initialise_head
+from quantum_hybrid.student.initialisation import Calibration, initialise_head
 from quantum_hybrid.student.model import HybridConfig, HybridForCausalLM
 
 __all__ = [
+    "Calibration",
     "AnswerRows",
     "ClassicalHead",
     "HybridConfig",

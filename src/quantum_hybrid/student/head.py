@@ -3,13 +3,13 @@
 For a hidden state h in R^d (the residual stream before the final norm) and a vocabulary of V:
 
     C = decoder(norm(transform(h)))                      classical pathway
-    Q = up(circuit2(s * circuit1(s * tanh(down(h)))))    quantum pathway, d -> n -> n -> V
+    Q = up(circuit2(s * circuit1(s * tanh(down(g)))))    quantum pathway, d -> n -> n -> V
     H = alpha C + (1 - alpha) Q                          mixing="logits"
     H = log(alpha softmax(C) + (1 - alpha) softmax(Q))   mixing="probability"
 
 alpha = sigmoid(a) is learned and starts at 1/2; 1 is fully classical, 0 fully quantum; s = pi.
 `transform` is a residual block that starts as the identity, so C starts as the base model's logits.
-`down` sees h divided by its root mean square: the residual stream's scale is no information.
+The quantum pathway sees g = norm(h), the base model's last hidden state in Hugging Face's terms.
 """
 
 from __future__ import annotations
@@ -39,13 +39,6 @@ class HybridLogits:
     quantum: Float[Tensor, "*positions vocabulary"]
 
 
-def root_mean_square_normalised(
-    h: Float[Tensor, "*positions d_model"],
-) -> Float[Tensor, "*positions d_model"]:
-    """Each row divided by its root mean square."""
-    return F.rms_norm(h, h.shape[-1:])
-
-
 class Transform(nn.Module):
     """A residual feed-forward block, h + out(gelu(in(h / rms(h)))); the identity at the start."""
 
@@ -55,7 +48,7 @@ class Transform(nn.Module):
         self.out = nn.Linear(d_model, d_model)
 
     def forward(self, h: Float[Tensor, "*positions d_model"]) -> Tensor:
-        return h + self.out(F.gelu(self.into(root_mean_square_normalised(h))))
+        return h + self.out(F.gelu(self.into(F.rms_norm(h, h.shape[-1:]))))
 
 
 class ClassicalHead(nn.Module):
@@ -92,25 +85,27 @@ class QuantumHead(nn.Module):
         self.circuit2 = QuantumLayer(n_qubits, n_layers, **circuit)
         self.up = nn.Linear(n_qubits, vocabulary)
 
-    def angles(self, h: Float[Tensor, "*positions d_model"]) -> Float[Tensor, "*positions qubits"]:
+    def angles(self, g: Float[Tensor, "*positions d_model"]) -> Float[Tensor, "*positions qubits"]:
         """Encoding angles of the first circuit, in (-s, s)."""
-        return ANGLE_SCALE * torch.tanh(self.down(root_mean_square_normalised(h)))
+        return ANGLE_SCALE * torch.tanh(self.down(g))
 
     def expectations(
-        self, h: Float[Tensor, "*positions d_model"]
+        self, g: Float[Tensor, "*positions d_model"]
     ) -> Float[Tensor, "*positions qubits"]:
         """z: what the second circuit measures."""
-        return self.circuit2(ANGLE_SCALE * self.circuit1(self.angles(h)))
+        return self.circuit2(ANGLE_SCALE * self.circuit1(self.angles(g)))
 
     @torch.no_grad()
-    def final_states(self, h: Float[Tensor, "positions d_model"]) -> tuple[Tensor, Tensor]:
-        """States of both circuits before measurement, each (positions, 2**n)."""
-        angles = self.angles(h)
+    def final_states(
+        self, g: Float[Tensor, "positions d_model"]
+    ) -> tuple[Float[Tensor, "positions basis"], Float[Tensor, "positions basis"]]:
+        """States of both circuits before measurement."""
+        angles = self.angles(g)
         second = ANGLE_SCALE * self.circuit1(angles)
         return self.circuit1.final_state(angles), self.circuit2.final_state(second)
 
-    def forward(self, h: Float[Tensor, "*positions d_model"]) -> Tensor:
-        return self.up(self.expectations(h))
+    def forward(self, g: Float[Tensor, "*positions d_model"]) -> Tensor:
+        return self.up(self.expectations(g))
 
 
 class HybridHead(nn.Module):
@@ -137,6 +132,12 @@ class HybridHead(nn.Module):
             F.logsigmoid(-self.alpha_logit) + F.log_softmax(quantum, -1),
         )
 
+    def expectations(
+        self, h: Float[Tensor, "*positions d_model"]
+    ) -> Float[Tensor, "*positions qubits"]:
+        """z: what the circuits tell of a position, n numbers in [-1, 1]."""
+        return self.quantum.expectations(self.classical.norm(h))
+
     def forward(self, h: Float[Tensor, "*positions d_model"]) -> HybridLogits:
-        classical, quantum = self.classical(h), self.quantum(h)
+        classical, quantum = self.classical(h), self.quantum(self.classical.norm(h))
         return HybridLogits(self.mix(classical, quantum), classical, quantum)

@@ -1,12 +1,15 @@
 """Training the student on the teacher's answers."""
 
-from quantum_hybrid.training.checkpoint import load_checkpoint, save_checkpoint
+from quantum_hybrid.training.checkpoint import Progress, load_checkpoint, save_checkpoint
+from quantum_hybrid.training.learner import Learner
 from quantum_hybrid.training.losses import Losses, three_part_loss
 from quantum_hybrid.training.optimizer import build_optimizer, set_learning_rates, trainable_parts
 from quantum_hybrid.training.step import StepResult, check_gradients, training_step
 
 __all__ = [
+    "Learner",
     "Losses",
+    "Progress",
     "StepResult",
     "build_optimizer",
     "check_gradients",

@@ -1,7 +1,7 @@
 """Checkpoints: what has to be kept to go on exactly where a run stopped.
 
     checkpoints/step-000020/state.safetensors   trained parameters and AdamW's moments
-                           /meta.json           step and SHA-256 of the former
+                           /meta.json           progress, and the SHA-256 of the former
 
 A checkpoint is a folder that appears by one rename, so it is whole or not there. The last
 `KEPT` stay. A damaged one is named and the one before it is used.
@@ -14,6 +14,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
@@ -25,20 +26,32 @@ from quantum_hybrid.errors import CheckpointError
 from quantum_hybrid.student import HybridForCausalLM
 
 KEPT = 2
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a run has come."""
+
+    step: int = 0
+    """Training steps done."""
+    groups_drawn: int = 0
+    """Groups taken from the schedule, those left out included."""
+
+
 _MOMENTS = ("exp_avg", "exp_avg_sq", "step")
 
 
 def save_checkpoint(
-    folder: Path, student: HybridForCausalLM, optimizer: AdamW, step: int
+    folder: Path, student: HybridForCausalLM, optimizer: AdamW, progress: Progress
 ) -> None:
-    """Write the state after `step` steps, then drop all but the last `KEPT` checkpoints."""
-    final = folder / f"step-{step:06d}"
-    half_written = folder / f".step-{step:06d}.tmp"
+    """Write the present state, then drop all but the last `KEPT` checkpoints."""
+    final = folder / f"step-{progress.step:06d}"
+    half_written = folder / f".step-{progress.step:06d}.tmp"
     shutil.rmtree(half_written, ignore_errors=True)
     half_written.mkdir(parents=True)
     state = half_written / "state.safetensors"
     save_file(_state(student, optimizer), state)
-    meta = {"step": step, "sha256": _sha256(state)}
+    meta = asdict(progress) | {"sha256": _sha256(state)}
     (half_written / "meta.json").write_text(json.dumps(meta), encoding="utf-8")
     for path in (state, half_written / "meta.json", half_written):
         _sync(path)
@@ -54,17 +67,17 @@ def load_checkpoint(
     student: HybridForCausalLM,
     optimizer: AdamW,
     announce: Callable[[str], None],
-) -> int:
-    """Restore the newest whole checkpoint and return its step; 0 when there is none."""
+) -> Progress:
+    """Restore the newest whole checkpoint; no progress when there is none."""
     for path in reversed(_checkpoints(folder)):
         try:
-            step, state = _read(path)
+            progress, state = _read(path)
         except (OSError, ValueError, KeyError) as error:
             announce(f"checkpoint {path} is damaged ({error}); trying the one before it")
             continue
         _restore(path, state, student, optimizer)
-        return step
-    return 0
+        return progress
+    return Progress()
 
 
 def _state(student: HybridForCausalLM, optimizer: AdamW) -> dict[str, Tensor]:
@@ -78,12 +91,12 @@ def _state(student: HybridForCausalLM, optimizer: AdamW) -> dict[str, Tensor]:
     return state
 
 
-def _read(path: Path) -> tuple[int, dict[str, Tensor]]:
+def _read(path: Path) -> tuple[Progress, dict[str, Tensor]]:
     meta = json.loads((path / "meta.json").read_text(encoding="utf-8"))
     state = path / "state.safetensors"
     if _sha256(state) != meta["sha256"]:
         raise ValueError("its SHA-256 does not match")
-    return int(meta["step"]), load_file(state)
+    return Progress(int(meta["step"]), int(meta["groups_drawn"])), load_file(state)
 
 
 @torch.no_grad()

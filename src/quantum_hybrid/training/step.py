@@ -88,9 +88,9 @@ def _forward(
         classical_weight=config.classical_loss_weight,
         quantum_weight=config.quantum_loss_weight,
     )
-    if not math.isfinite(float(losses.objective)):
+    if not math.isfinite(losses.objective.item()):
         raise TrainingError(
-            f"the loss is {float(losses.objective)}: training has diverged; "
+            f"the loss is {losses.objective.item()}: training has diverged; "
             "lower --env.learning_rate"
         )
     return rows, logits, losses
@@ -102,14 +102,14 @@ def _figures(
 ) -> StepResult:
     head = student.head
     answer_losses = rows.per_example(row_losses(logits.hybrid, rows.targets))
-    mean_z = head.quantum.expectations(rows.hidden).mean(0)
+    mean_z = head.expectations(rows.hidden).mean(0)
     ablated = ablated_logits(head, logits.classical, mean_z)
     gains = rows.per_example(row_losses(ablated, rows.targets)) - answer_losses
     metrics = {
-        "train/hybrid_loss": float(losses.hybrid),
-        "train/classical_loss": float(losses.classical),
-        "train/quantum_loss": float(losses.quantum),
-        "train/alpha_value": float(head.alpha),
+        "train/hybrid_loss": losses.hybrid.item(),
+        "train/classical_loss": losses.classical.item(),
+        "train/quantum_loss": losses.quantum.item(),
+        "train/alpha_value": head.alpha.item(),
         **quantum_state_metrics(head, rows),
     }
     return StepResult(metrics, answer_losses.tolist(), gains.tolist(), len(rows.targets))

@@ -1,0 +1,265 @@
+"""The Atropos environment: `process`, `serve` and `evaluate` for one distillation run.
+
+The only importer of atroposlib. `process` has a loop of its own (`process.distil`), because
+BaseEnv's never evaluates and handles one group after another; `serve` and `evaluate` are BaseEnv's.
+Teacher requests go through `quantum_hybrid.teacher`, whose client caches and bounds them, and not
+through BaseEnv's server manager, which stays idle.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+import time
+import typing
+from contextlib import AsyncExitStack
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any
+
+from atroposlib.envs.base import APIServerConfig, BaseEnv, BaseEnvConfig, ScoredDataGroup
+from pydantic import create_model
+from transformers.utils import logging as transformers_logging
+
+from quantum_hybrid.backbone import prepare_embedded
+from quantum_hybrid.base_model import find_base_model
+from quantum_hybrid.config import EMBEDDED, RunConfig, ServerConfig
+from quantum_hybrid.console import Console
+from quantum_hybrid.errors import QuantumHybridError, UsageError
+from quantum_hybrid.groups_page import write_groups_page
+from quantum_hybrid.process import Distillation, ScoredGroup, distil
+from quantum_hybrid.records import Answer, Prompt
+from quantum_hybrid.report import draw_curves, summarise, summary_lines
+from quantum_hybrid.run_directory import RunDirectory, resolve, write_json
+from quantum_hybrid.stop_request import StopRequest
+from quantum_hybrid.teacher import choose_teacher
+from quantum_hybrid.tracking import (
+    JsonlTracker,
+    TensorBoardTracker,
+    Tracker,
+    Trackers,
+    WandbTracker,
+    read_metrics,
+)
+
+_HINTS = typing.get_type_hints(RunConfig)
+# The flags, their defaults and their checks are written once, in the dataclass; pydantic, which
+# Atropos wants, gets them from there.
+QuantumHybridEnvConfig: Any = create_model(
+    "QuantumHybridEnvConfig",
+    __base__=BaseEnvConfig,
+    **{field.name: (_HINTS[field.name], field.default) for field in fields(RunConfig)},
+)
+
+
+class QuantumHybridEnv(BaseEnv):
+    """Distils a teacher into a hybrid quantum-classical student; scores the teacher's answers."""
+
+    name = "quantum_hybrid"
+    env_config_cls = QuantumHybridEnvConfig
+    job: Distillation
+
+    def __init__(
+        self,
+        config: Any,
+        server_configs: Any,
+        slurm: bool = False,
+        testing: bool = False,
+        run: RunDirectory | None = None,
+    ) -> None:
+        self._stack = AsyncExitStack()
+        if run is None:
+            given = {name: getattr(config, name) for name in config.model_fields_set & set(_HINTS)}
+            plan = resolve(given, _server_flags(server_configs))
+            run = self._stack.enter_context(RunDirectory.open(plan))
+        self.run = run
+        self.console = self._stack.enter_context(Console(run.path / "log.txt"))
+        transformers_logging.disable_progress_bar()
+        if run.config.base_model_name == EMBEDDED:
+            prepare_embedded(self.console.line)
+        config.tokenizer_name = find_base_model(run.config.base_model_name)
+        config.data_path_to_save_groups = None
+        idle = APIServerConfig(base_url="http://127.0.0.1", api_key="unused", health_check=False)
+        super().__init__(config, [idle], slurm, testing)
+        self._training = asyncio.Lock()
+
+    @classmethod
+    def config_init(cls) -> tuple[Any, list[APIServerConfig]]:
+        """Defaults for BaseEnv's command line."""
+        return cls.env_config_cls(), [APIServerConfig(model_name="", health_check=False)]
+
+    async def setup(self) -> None:
+        """Start the teacher and build the student; resumes what the run directory holds."""
+        config, console = self.run.config, self.console
+        teacher = choose_teacher(self.run.server, os.environ, config.max_token_length)
+        verb = "resuming" if self.run.resumes else "run"
+        console.line(f"{verb:10}{self.run.path}")
+        console.line(f"teacher   {teacher.description}")
+        console.line(
+            f"student   {config.base_model_name}, {config.n_qubits} qubits x {config.n_layers} "
+            f"layers, {config.mixing} mixing, backbone trained: {config.train_backbone}"
+        )
+        job = Distillation(self.run, teacher, console, self._open_tracker)
+        self.job = await self._stack.enter_async_context(job)
+        path = self.run.groups_path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._groups = self._stack.enter_context(path.open("a", encoding="utf-8", buffering=1))
+
+    async def close(self) -> None:
+        """Stop the teacher and close every file."""
+        await self._stack.aclose()
+
+    async def process_manager(self) -> None:
+        """The whole main job: train to the last step, then leave a run that explains itself."""
+        started = time.monotonic()
+        try:
+            await self.setup()
+            self.console.start_progress(self.run.config.total_steps, self.job.progress.step)
+            stop = StopRequest(self.console.line)
+            with stop.listening():
+                await distil(self.job, self._write_group, stop)
+            self.console.stop_progress()
+            await self._finish(time.monotonic() - started)
+        except QuantumHybridError as error:
+            self.console.stop_progress()
+            self.console.line(f"{error}. Go on with: {resume_command(self.run)}")
+            raise
+        finally:
+            await self.close()
+
+    async def get_next_item(self) -> tuple[Prompt, list[Answer]]:
+        """The next prompt with the answers that the teacher has written to it."""
+        return await self.job.next_group()
+
+    async def collect_trajectories(
+        self, item: tuple[Prompt, list[Answer]]
+    ) -> tuple[ScoredDataGroup, list[Any]]:
+        """Score a group, train on it, and hand it to Atropos."""
+        async with self._training:
+            group = await self.job.train_on(*item)
+            self._write_group(group)
+        return atropos_group(group), []
+
+    async def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
+        """All held-out metrics of the student as it is now."""
+        started = time.time()
+        learner = self.job.learner
+        metrics = await self.job.in_worker(lambda: learner.evaluate(self.job.held_out))
+        if self.config.data_dir_to_save_evals is not None:
+            await self.evaluate_log(metrics, start_time=started, end_time=time.time())
+        return metrics
+
+    def _write_group(self, group: ScoredGroup) -> None:
+        self._groups.write(json.dumps(atropos_group(group)) + "\n")
+
+    def _open_tracker(self, first_new_step: int) -> Tracker:
+        path, config = self.run.path, self.run.config
+        trackers: list[Tracker] = [
+            JsonlTracker(path / "metrics.jsonl"),
+            TensorBoardTracker(path / "tensorboard", first_new_step),
+        ]
+        if config.use_wandb:
+            trackers.append(
+                WandbTracker(
+                    project=config.wandb_project,
+                    name=config.wandb_name or path.name,
+                    run_dir=path,
+                    run_id=path.name,
+                    config=asdict(config),
+                    announce=self.console.line,
+                )
+            )
+        return Trackers(trackers)
+
+    async def _finish(self, seconds: float) -> None:
+        path = self.run.path
+        await self.job.in_worker(lambda: self.job.learner.save_student(path / "student"))
+        metrics = read_metrics(path / "metrics.jsonl")
+        draw_curves(metrics, path / "curves.png", title=str(path))
+        write_groups_page(self.run.groups_path)
+        client = self.job.client
+        summary = summarise(metrics) | {
+            "seconds": round(seconds, 1),
+            "teacher_requests": client.requests_made,
+            "teacher_answers_from_cache": client.answers_from_cache,
+        }
+        write_json(path / "summary.json", summary)
+        self.console.line("\n".join(["", *summary_lines(summary), "", *where_things_are(self.run)]))
+
+
+def run_process(run: RunDirectory) -> None:
+    """`python atropos.py process`; a run that is already complete only shows its summary."""
+    if run.is_complete:
+        summary = json.loads((run.path / "summary.json").read_text(encoding="utf-8"))
+        lines = [f"{run.path} is complete; nothing was done.", "", *summary_lines(summary)]
+        print("\n".join([*lines, "", *where_things_are(run)]))
+        return
+    config = QuantumHybridEnvConfig(**asdict(run.config))
+    env = QuantumHybridEnv(config, [], run=run)
+    asyncio.run(env.process_manager())
+
+
+def run_atropos_verb(arguments: list[str]) -> int:
+    """`serve` and `evaluate`, through BaseEnv's own command line."""
+    if arguments[0] == "evaluate" and not any("run_dir" in argument for argument in arguments):
+        raise UsageError("evaluate needs --env.run_dir, the directory of a run to evaluate")
+    sys.argv = ["atropos.py", *arguments]
+    QuantumHybridEnv.cli()
+    return 0
+
+
+def atropos_group(group: ScoredGroup) -> ScoredDataGroup:
+    """The group in Atropos's own form."""
+    messages = [
+        [
+            {"role": "user", "content": group.prompt.text},
+            {"role": "assistant", "content": answer.text},
+        ]
+        for answer in group.answers
+    ]
+    return ScoredDataGroup(
+        tokens=[list(example.tokens) for example in group.examples],
+        masks=[list(example.mask) for example in group.examples],
+        scores=group.scores,
+        messages=messages,  # type: ignore[typeddict-item]
+        advantages=None,
+        ref_logprobs=None,
+        inference_logprobs=None,
+        generation_params=None,
+        group_overrides={},
+        overrides=None,
+        images=None,
+        distill_token_ids=None,
+        distill_logprobs=None,
+    )
+
+
+def resume_command(run: RunDirectory) -> str:
+    """What a person types to go on with an interrupted run."""
+    return f"python atropos.py process --env.run_dir {run.path}"
+
+
+def where_things_are(run: RunDirectory) -> list[str]:
+    """Where the run's artefacts lie, and what to do with them next."""
+    path = run.path
+    return [
+        f"student   {path / 'student'}  (HybridForCausalLM.from_pretrained)",
+        f"curves    {path / 'curves.png'}",
+        f"answers   {run.groups_path.with_suffix('.html')}",
+        f"numbers   {path / 'metrics.jsonl'}; tensorboard --logdir {path / 'tensorboard'}",
+        "next      another seed: python atropos.py process --env.seed 1",
+        "          your own teacher: README.md, 'A real teacher'",
+    ]
+
+
+def _server_flags(server_configs: Any) -> dict[str, Any]:
+    """What BaseEnv's command line says of the teacher, as `ServerConfig` fields."""
+    server = server_configs[0] if isinstance(server_configs, list) else server_configs
+    flags: dict[str, Any] = {}
+    if getattr(server, "base_url", None):
+        flags["base_url"] = server.base_url
+    if getattr(server, "model_name", None) not in (None, "", "default"):
+        flags["model_name"] = server.model_name
+    return flags

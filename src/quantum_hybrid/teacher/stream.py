@@ -1,0 +1,61 @@
+"""The teacher writes ahead: groups of answers in the order of a schedule, asked for in advance."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Iterator
+
+from quantum_hybrid.records import Answer, Prompt, Sampling
+from quantum_hybrid.teacher.client import TeacherClient
+
+
+class GroupStream:
+    """An endless stream of (prompt, its answers), in the schedule's order.
+
+    Up to `ahead` groups are asked for before they are taken; how many requests are under way at
+    once is the client's business. A group that failed raises when its turn comes, so that all
+    groups before it are used.
+    """
+
+    def __init__(
+        self,
+        client: TeacherClient,
+        schedule: Iterator[tuple[Prompt, int]],
+        group_size: int,
+        sampling: Sampling,
+        ahead: int,
+    ) -> None:
+        self._client = client
+        self._schedule = schedule
+        self._group_size = group_size
+        self._sampling = sampling
+        self._ahead = ahead
+        self._tasks: deque[tuple[Prompt, asyncio.Task[list[Answer]]]] = deque()
+
+    async def next_group(self) -> tuple[Prompt, list[Answer]]:
+        """The next group, waiting for it if need be. If the wait is cancelled, nothing is lost."""
+        self._ask_ahead()
+        prompt, task = self._tasks[0]
+        answers = await asyncio.shield(task)
+        self._tasks.popleft()
+        return prompt, answers
+
+    @property
+    def n_ready(self) -> int:
+        """Groups that are written and not yet taken."""
+        return sum(task.done() for _, task in self._tasks)
+
+    async def close(self) -> None:
+        """Stop asking; answers that have arrived stay in the client's cache."""
+        tasks = [task for _, task in self._tasks]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        self._tasks.clear()
+
+    def _ask_ahead(self) -> None:
+        while len(self._tasks) < self._ahead:
+            prompt, first_index = next(self._schedule)
+            request = self._client.answers(prompt, first_index, self._group_size, self._sampling)
+            self._tasks.append((prompt, asyncio.create_task(request)))

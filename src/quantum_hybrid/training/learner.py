@@ -1,0 +1,77 @@
+"""The student in training: model, tokenizer and optimiser, built from a run's configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+
+from quantum_hybrid.backbone import adapt, drop_layers, load_base_model, merge_adapters
+from quantum_hybrid.base_model import find_base_model
+from quantum_hybrid.config import RunConfig
+from quantum_hybrid.corpus import Encoder, Example, prompts_in
+from quantum_hybrid.evaluation import evaluate
+from quantum_hybrid.student import HybridForCausalLM, initialise_head
+from quantum_hybrid.training.checkpoint import Progress, load_checkpoint, save_checkpoint
+from quantum_hybrid.training.optimizer import build_optimizer
+from quantum_hybrid.training.step import StepResult, check_gradients, training_step
+
+CALIBRATION_PROMPTS = 64
+"""Training prompts whose hidden states the head is initialised from."""
+
+
+class Learner:
+    """Everything that learning changes. The same configuration builds the same learner.
+
+    Dropout is off throughout: a run is a function of its configuration and the teacher's text.
+    """
+
+    def __init__(self, config: RunConfig) -> None:
+        base = load_base_model(config.base_model_name, find_base_model(config.base_model_name))
+        self.config = config
+        self.tokenizer = base.tokenizer
+        self.encoder = Encoder(base.tokenizer)
+        prompts = prompts_in("train", config.seed)[:CALIBRATION_PROMPTS]
+        calibration = [self.encoder.prompt_tokens(prompt) for prompt in prompts]
+        drop_layers(base.body, config.dropped_layers())
+        self.model = HybridForCausalLM.from_base(base, config)
+        initialise_head(self.model.head, self._hidden_rows(calibration), config.seed)
+        self.model.backbone = adapt(
+            self.model.backbone, config.train_backbone, config.lora_rank, config.seed
+        )
+        self.model.head.classical.decoder.requires_grad_(config.train_backbone == "full")
+        self.optimizer = build_optimizer(self.model, config)
+        targets = [Example.of_text(tokens) for tokens in calibration[: config.group_size]]
+        check_gradients(self.model, targets, config)
+
+    @property
+    def vocabulary(self) -> int:
+        """Number of tokens that the head predicts."""
+        return self.model.head.classical.decoder.out_features
+
+    def train_on(self, examples: Sequence[Example], step: int) -> StepResult:
+        """Training step number `step`, counted from 0."""
+        return training_step(self.model, self.optimizer, examples, self.config, step)
+
+    def evaluate(self, examples: Sequence[Example]) -> dict[str, float]:
+        """All held-out metrics."""
+        return evaluate(self.model, examples)
+
+    def save_checkpoint(self, folder: Path, progress: Progress) -> None:
+        """Keep what a resumed run needs."""
+        save_checkpoint(folder, self.model, self.optimizer, progress)
+
+    def load_checkpoint(self, folder: Path, announce: Callable[[str], None]) -> Progress:
+        """Go back to the newest whole checkpoint; to the beginning when there is none."""
+        return load_checkpoint(folder, self.model, self.optimizer, announce)
+
+    def save_student(self, folder: Path) -> None:
+        """Write the student in Hugging Face format, its adapters merged; the last thing to do."""
+        self.model.backbone = merge_adapters(self.model.backbone)
+        self.model.save_pretrained(folder)
+        self.tokenizer.save_pretrained(folder)
+
+    @torch.no_grad()
+    def _hidden_rows(self, texts: Sequence[Sequence[int]]) -> torch.Tensor:
+        return torch.cat([self.model.hidden_states(torch.tensor([ids]))[0] for ids in texts])

@@ -1,0 +1,187 @@
+"""The embedded teacher: the model's own text, the same for the same seed, and an orderly end."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import os
+import signal
+import socket
+import subprocess
+import sys
+
+import pytest
+
+from quantum_hybrid.errors import TeacherError, UsageError
+from quantum_hybrid.records import Answer, Prompt, Sampling
+from quantum_hybrid.teacher import AnswerCache, EmbeddedTeacher, TeacherClient, TeacherServer
+from quantum_hybrid.teacher import embedded as embedded_module
+
+PROMPT = Prompt("p1", "science", "Why is the sky blue?")
+SAMPLING = Sampling(max_tokens=8, top_logprobs=5)
+
+
+async def ask(
+    teacher: EmbeddedTeacher, cache: AnswerCache, sampling: Sampling, *spans: tuple[int, int]
+) -> list[Answer]:
+    client = TeacherClient(teacher.server, cache)
+    try:
+        assert await client.check() == (teacher.server.model,)
+        answers = [await client.answers(PROMPT, *span, sampling) for span in spans]
+    finally:
+        await client.close()
+    return [answer for group in answers for answer in group]
+
+
+@pytest.fixture(scope="module")
+def four_answers(embedded, tmp_path_factory) -> list[Answer]:
+    with AnswerCache(tmp_path_factory.mktemp("four") / "answers.sqlite") as cache:
+        return asyncio.run(ask(embedded, cache, SAMPLING, (0, 4)))
+
+
+def test_answers_are_the_models_text(four_answers):
+    assert [answer.index for answer in four_answers] == [0, 1, 2, 3]
+    assert len({answer.text for answer in four_answers}) == 4
+    for answer in four_answers:
+        assert answer.prompt_id == PROMPT.id
+        assert answer.text.strip()
+        assert answer.finish_reason in ("stop", "length")
+        assert answer.model.startswith("SmolLM2-135M-Instruct")
+
+
+def test_logprobs_are_a_distribution_at_each_token(four_answers):
+    for answer in four_answers:
+        rows = answer.logprobs
+        assert rows is not None
+        n_tokens = len(rows.tokens)
+        assert 0 < n_tokens <= SAMPLING.max_tokens
+        assert n_tokens == len(rows.token_ids) == len(rows.top_ids) == len(rows.top_logprobs)
+        assert "".join(rows.tokens).strip() == answer.text.strip()
+        for ids, values in zip(rows.top_ids, rows.top_logprobs, strict=True):
+            assert len(set(ids)) == len(ids) == len(values) == SAMPLING.top_logprobs
+            assert list(values) == sorted(values, reverse=True)
+            assert all(value <= 0 for value in values)
+            assert math.fsum(map(math.exp, values)) <= 1 + 1e-6
+
+
+def test_same_seed_same_text_however_it_is_asked(embedded, open_cache, four_answers):
+    """Answer i is drawn with seed + i: one request for all of them or one for each."""
+    again = asyncio.run(ask(embedded, open_cache(), SAMPLING, (0, 1), (1, 3)))
+    assert [answer.text for answer in again] == [answer.text for answer in four_answers]
+
+
+def test_its_key_is_needed_and_shown_nowhere(embedded, open_cache):
+    key = embedded.server.api_key
+    assert key
+    assert key not in repr(embedded.server)
+    stranger = TeacherServer(embedded.server.base_url, "m", "wrong-key", "x")
+    wrong = TeacherClient(stranger, open_cache())
+
+    async def check() -> None:
+        try:
+            await wrong.check()
+        finally:
+            await wrong.close()
+
+    with pytest.raises(TeacherError, match="401"):
+        asyncio.run(check())
+
+
+def test_identity_does_not_depend_on_the_port(embedded):
+    name, file, digest = embedded.server.identity.split(":")
+    assert name == "embedded"
+    assert file == embedded_module.gguf_path().name
+    assert len(digest) == 16
+
+
+def test_missing_weights_say_how_to_install_them(monkeypatch):
+    monkeypatch.setattr(embedded_module, "WEIGHTS_PACKAGE", "no_such_package")
+    with pytest.raises(UsageError, match="make install"), EmbeddedTeacher():
+        pass
+
+
+def test_damaged_weights_are_named(monkeypatch, tmp_path):
+    path = tmp_path / "model.gguf"
+    path.write_bytes(b"not a model")
+    monkeypatch.setattr(embedded_module, "gguf_path", lambda: path)
+    with pytest.raises(TeacherError, match=str(path)), EmbeddedTeacher():
+        pass
+
+
+def test_no_server_outside_its_context():
+    with pytest.raises(RuntimeError, match="with statement"):
+        _ = EmbeddedTeacher().server
+
+
+ASKING = """
+import asyncio, json, sys, threading, urllib.request
+from pathlib import Path
+from quantum_hybrid.records import Prompt, Sampling
+from quantum_hybrid.teacher import AnswerCache, EmbeddedTeacher, TeacherClient
+
+async def ask(server, cache):
+    client = TeacherClient(server, cache)
+    try:
+        sampling = Sampling(max_tokens=900)
+        request = client.answers(Prompt("p", "c", "Tell a long story."), 0, 4, sampling)
+        task = asyncio.create_task(request)
+        while client.requests_made == 0:
+            await asyncio.sleep(0)
+        print(server.base_url.split(":")[2].split("/")[0], flush=True)
+        if sys.argv[2] == "abandon":
+            return
+        await task
+    finally:
+        if sys.argv[2] != "abandon":
+            await client.close()
+
+def ask_in_thread(server):
+    body = b'{"messages": [{"role": "user", "content": "Tell a long story."}]}'
+    headers = {"Authorization": f"Bearer {server.api_key}", "Content-Type": "application/json"}
+    request = urllib.request.Request(f"{server.base_url}/chat/completions", body, headers)
+    try:
+        urllib.request.urlopen(request).read()
+    except OSError:
+        pass
+
+def slots(server):
+    address = server.base_url.removesuffix("/v1") + "/slots"
+    headers = {"Authorization": f"Bearer {server.api_key}"}
+    with urllib.request.urlopen(urllib.request.Request(address, headers=headers)) as reply:
+        return str([slot["is_processing"] for slot in json.load(reply)])
+
+with AnswerCache(Path(sys.argv[1])) as cache, EmbeddedTeacher() as embedded:
+    if sys.argv[2] == "thread":
+        args = (embedded.server,)
+        threading.Thread(target=ask_in_thread, args=args, daemon=True).start()
+        while "True" not in slots(embedded.server):
+            pass
+        print(embedded.server.base_url.split(":")[2].split("/")[0], flush=True)
+    else:
+        asyncio.run(ask(embedded.server, cache))
+"""
+
+
+@pytest.mark.parametrize(
+    ("ending", "statuses"),
+    [("interrupt", (130, -signal.SIGINT)), ("abandon", (0,)), ("thread", (0,))],
+)
+def test_process_ends_while_an_answer_is_being_written(tmp_path, ending, statuses):
+    """Ctrl-C, or leaving the context, with a request under way: no hang, nothing left behind."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", ASKING, str(tmp_path / "answers.sqlite"), ending],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    with process:
+        assert process.stdout is not None
+        port = int(process.stdout.readline())
+        if ending == "interrupt":
+            process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode in statuses, errors
+    assert "llama" not in errors
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", port)).close()
