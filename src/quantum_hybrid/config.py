@@ -83,7 +83,7 @@ class RunConfig:
     seed: int = 0
     """Seed of the prompt order, the initialisation and the teacher's sampling."""
     run_dir: str | None = None
-    """Directory of the run; an interrupted run's directory resumes it. Default: runs/<date-time>."""
+    """Directory of the run; an interrupted run's resumes it. Default: runs/<date-time>."""
 
     base_model_name: str = EMBEDDED
     """Backbone: `embedded`, a local folder, or a Hugging Face hub name such as gpt2."""

@@ -17,7 +17,7 @@ import random
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib import resources
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, cast
 
 from quantum_hybrid.errors import TeacherError, UsageError
 from quantum_hybrid.records import Answer, AnswerLogprobs, Prompt
@@ -130,7 +130,7 @@ class Encoder:
         context = self.prompt_tokens(prompt)
         logprobs = answer.logprobs if self._same_tokens(answer) else None
         targets = list(logprobs.token_ids) if logprobs else self._ids(answer.text)
-        end = self.tokenizer.eos_token_id
+        end = cast("int | None", self.tokenizer.eos_token_id)
         if answer.finish_reason == "stop" and end is not None and targets[-1:] != [end]:
             targets.append(end)
         if not targets:
@@ -156,4 +156,4 @@ class Encoder:
         text = self.tokenizer.decode(
             list(logprobs.token_ids), skip_special_tokens=True, clean_up_tokenization_spaces=False
         )
-        return text.strip() == answer.text.strip()
+        return str(text).strip() == answer.text.strip()

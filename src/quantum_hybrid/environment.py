@@ -16,7 +16,6 @@ import time
 import typing
 from contextlib import AsyncExitStack
 from dataclasses import asdict, fields
-from pathlib import Path
 from typing import Any
 
 from atroposlib.envs.base import APIServerConfig, BaseEnv, BaseEnvConfig, ScoredDataGroup
@@ -25,7 +24,7 @@ from transformers.utils import logging as transformers_logging
 
 from quantum_hybrid.backbone import prepare_embedded
 from quantum_hybrid.base_model import find_base_model
-from quantum_hybrid.config import EMBEDDED, RunConfig, ServerConfig
+from quantum_hybrid.config import EMBEDDED, RunConfig
 from quantum_hybrid.console import Console
 from quantum_hybrid.errors import QuantumHybridError, UsageError
 from quantum_hybrid.groups_page import write_groups_page
@@ -47,10 +46,9 @@ from quantum_hybrid.tracking import (
 _HINTS = typing.get_type_hints(RunConfig)
 # The flags, their defaults and their checks are written once, in the dataclass; pydantic, which
 # Atropos wants, gets them from there.
+_FIELDS: dict[str, Any] = {f.name: (_HINTS[f.name], f.default) for f in fields(RunConfig)}
 QuantumHybridEnvConfig: Any = create_model(
-    "QuantumHybridEnvConfig",
-    __base__=BaseEnvConfig,
-    **{field.name: (_HINTS[field.name], field.default) for field in fields(RunConfig)},
+    "QuantumHybridEnvConfig", __base__=BaseEnvConfig, **_FIELDS
 )
 
 
@@ -88,7 +86,7 @@ class QuantumHybridEnv(BaseEnv):
     @classmethod
     def config_init(cls) -> tuple[Any, list[APIServerConfig]]:
         """Defaults for BaseEnv's command line."""
-        return cls.env_config_cls(), [APIServerConfig(model_name="", health_check=False)]
+        return QuantumHybridEnvConfig(), [APIServerConfig(model_name="", health_check=False)]
 
     async def setup(self) -> None:
         """Start the teacher and build the student; resumes what the run directory holds."""

@@ -32,7 +32,7 @@ class Sampling:
     """Longest answer, in the teacher's tokens."""
     temperature: float = 1.0
     seed: int = 0
-    """Seed of a prompt's answer 0; answer i of a prompt uses seed + i where the server has seeds."""
+    """Seed of a prompt's answer 0; its answer i is drawn with seed + i."""
     top_logprobs: int = 0
     """How many of the teacher's most likely tokens to ask for at each position; 0 for none."""
 

@@ -1,14 +1,14 @@
 """A run's directory: it explains itself, belongs to one process at a time, and can be resumed.
 
-    config.json      what was asked for, by which code, with which versions, on what machine
-    log.txt          what was shown to a person, with times
-    metrics.jsonl    every metric, one line a step; also in tensorboard/ and wandb/
-    groups.jsonl     the teacher's answers as scored Atropos groups, with groups.html to read them
-    held_out.jsonl   the held-out answers that the evaluations use
-    checkpoints/     the last two, each written atomically
-    student/         the trained student, for HybridForCausalLM.from_pretrained
-    summary.json     first and last figures; its presence means that the run is complete
-    curves.png       the picture of metrics.jsonl
+config.json      what was asked for, by which code, with which versions, on what machine
+log.txt          what was shown to a person, with times
+metrics.jsonl    every metric, one line a step; also in tensorboard/ and wandb/
+groups.jsonl     the teacher's answers as scored Atropos groups, with groups.html to read them
+held_out.jsonl   the held-out answers that the evaluations use
+checkpoints/     the last two, each written atomically
+student/         the trained student, for HybridForCausalLM.from_pretrained
+summary.json     first and last figures; its presence means that the run is complete
+curves.png       the picture of metrics.jsonl
 """
 
 from __future__ import annotations
@@ -33,9 +33,17 @@ from quantum_hybrid.errors import CheckpointError, UsageError
 from quantum_hybrid.records import Answer, Prompt
 from quantum_hybrid.tracking import truncate_metrics
 
-REPORTED_PACKAGES = (
-    "quantum-hybrid-lm torch transformers peft pennylane atroposlib xllamacpp openai numpy".split()
-)
+REPORTED_PACKAGES = [
+    "quantum-hybrid-lm",
+    "torch",
+    "transformers",
+    "peft",
+    "pennylane",
+    "atroposlib",
+    "xllamacpp",
+    "openai",
+    "numpy",
+]
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ import sys
 
 import pytest
 
+from quantum_hybrid import base_model
 from quantum_hybrid.errors import TeacherError, UsageError
 from quantum_hybrid.records import Answer, Prompt, Sampling
 from quantum_hybrid.teacher import AnswerCache, EmbeddedTeacher, TeacherClient, TeacherServer
@@ -90,20 +91,20 @@ def test_its_key_is_needed_and_shown_nowhere(embedded, open_cache):
 def test_identity_does_not_depend_on_the_port(embedded):
     name, file, digest = embedded.server.identity.split(":")
     assert name == "embedded"
-    assert file == embedded_module.gguf_path().name
+    assert file == embedded_module.embedded_gguf().name
     assert len(digest) == 16
 
 
 def test_missing_weights_say_how_to_install_them(monkeypatch):
-    monkeypatch.setattr(embedded_module, "WEIGHTS_PACKAGE", "no_such_package")
-    with pytest.raises(UsageError, match="make install"), EmbeddedTeacher():
+    monkeypatch.setattr(base_model, "EMBEDDED_PACKAGE", "no_such_package")
+    with pytest.raises(UsageError, match="make setup"), EmbeddedTeacher():
         pass
 
 
 def test_damaged_weights_are_named(monkeypatch, tmp_path):
     path = tmp_path / "model.gguf"
     path.write_bytes(b"not a model")
-    monkeypatch.setattr(embedded_module, "gguf_path", lambda: path)
+    monkeypatch.setattr(embedded_module, "embedded_gguf", lambda: path)
     with pytest.raises(TeacherError, match=str(path)), EmbeddedTeacher():
         pass
 

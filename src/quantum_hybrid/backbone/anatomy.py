@@ -7,6 +7,7 @@ that `decoder(norm(h))` are exactly the base model's own logits. That is checked
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -60,7 +61,7 @@ def load_base_model(name: str, source: str) -> BaseModel:
     tokens = torch.arange(8).unsqueeze(0) % decoder.out_features
     with torch.no_grad():
         expected = model(input_ids=tokens).logits
-    body = model.base_model
+    body = cast(PreTrainedModel, model.base_model)
     norm = detach_final_norm(body)
     _check_logits(name, body, norm, decoder, tokens, expected)
     return BaseModel(body, norm, decoder, tokenizer)

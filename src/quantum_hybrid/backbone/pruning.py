@@ -26,7 +26,7 @@ def drop_layers(body: PreTrainedModel, dropped: range) -> None:
     for index, layer in enumerate(layers):
         for module in layer.modules():
             if hasattr(module, "layer_idx"):
-                module.layer_idx = index
+                setattr(module, "layer_idx", index)  # noqa: B010 - Module types forbid an int
     config = body.config
     config.num_hidden_layers = len(layers)
     if getattr(config, "layer_types", None):

@@ -56,5 +56,6 @@ def _verdict(last: Mapping[str, float]) -> list[str]:
         f"The quantum pathway was worth {ablation:+.4f} nats per token: the held-out loss without",
         "it minus the loss with it. The hybrid ends "
         f"{abs(difference):.4f} nats per token {comparison} than its",
-        "classical pathway. One run, no separately trained rival: no claim about quantum advantage.",
+        "classical pathway. One run without separately trained rivals says nothing about quantum",
+        "advantage.",
     ]

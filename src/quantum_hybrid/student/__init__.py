@@ -6,8 +6,8 @@ from quantum_hybrid.student.initialisation import Calibration, initialise_head
 from quantum_hybrid.student.model import HybridConfig, HybridForCausalLM
 
 __all__ = [
-    "Calibration",
     "AnswerRows",
+    "Calibration",
     "ClassicalHead",
     "HybridConfig",
     "HybridForCausalLM",

@@ -1,4 +1,4 @@
-"""The hybrid next-token head: hidden states in, three sets of logits out. The whole forward is here.
+"""The hybrid next-token head: hidden states in, three sets of logits out; the whole forward.
 
 For a hidden state h in R^d (the residual stream before the final norm) and a vocabulary of V:
 
@@ -80,9 +80,8 @@ class QuantumHead(nn.Module):
     ) -> None:
         super().__init__()
         self.down = nn.Linear(d_model, n_qubits)
-        circuit = dict(entangler=entangler, reupload=reupload, engine=engine)
-        self.circuit1 = QuantumLayer(n_qubits, n_layers, **circuit)
-        self.circuit2 = QuantumLayer(n_qubits, n_layers, **circuit)
+        self.circuit1 = QuantumLayer(n_qubits, n_layers, entangler, reupload, engine)
+        self.circuit2 = QuantumLayer(n_qubits, n_layers, entangler, reupload, engine)
         self.up = nn.Linear(n_qubits, vocabulary)
 
     def angles(self, g: Float[Tensor, "*positions d_model"]) -> Float[Tensor, "*positions qubits"]:

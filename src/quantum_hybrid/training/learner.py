@@ -4,21 +4,60 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import cast
 
 import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from transformers import PreTrainedModel
 
-from quantum_hybrid.backbone import adapt, drop_layers, load_base_model, merge_adapters
+from quantum_hybrid.backbone import BaseModel, adapt, drop_layers, load_base_model, merge_adapters
 from quantum_hybrid.base_model import find_base_model
 from quantum_hybrid.config import RunConfig
 from quantum_hybrid.corpus import Encoder, Example, prompts_in
 from quantum_hybrid.evaluation import evaluate
-from quantum_hybrid.student import HybridForCausalLM, initialise_head
+from quantum_hybrid.student import Calibration, HybridForCausalLM, initialise_head
 from quantum_hybrid.training.checkpoint import Progress, load_checkpoint, save_checkpoint
 from quantum_hybrid.training.optimizer import build_optimizer
 from quantum_hybrid.training.step import StepResult, check_gradients, training_step
 
 CALIBRATION_PROMPTS = 64
 """Training prompts whose hidden states the head is initialised from."""
+ROWS_PER_CHUNK = 256
+"""Rows whose predictions are in memory at once."""
+
+
+class CalibrationTexts:
+    """Training prompts as token rows, without what the chat template puts around all of them."""
+
+    def __init__(self, texts: Sequence[list[int]]) -> None:
+        self._texts = texts
+        prefix = _common_prefix(texts)
+        suffix = _common_prefix([text[::-1] for text in texts])
+        self._rows = [slice(prefix, len(text) - suffix) for text in texts]
+
+    def examples(self, count: int) -> list[Example]:
+        """Some of them as plain text to predict."""
+        return [Example.of_text(text) for text in self._texts[:count]]
+
+    @torch.no_grad()
+    def hidden_rows(self, body: nn.Module) -> Float[Tensor, "rows d_model"]:
+        """Hidden states of a model body at the rows."""
+        outputs = (body(input_ids=torch.tensor([text]), use_cache=False) for text in self._texts)
+        pairs = zip(outputs, self._rows, strict=True)
+        return torch.cat([output.last_hidden_state[0, rows] for output, rows in pairs])
+
+    @torch.no_grad()
+    def token_probability(self, base: BaseModel) -> Float[Tensor, " vocabulary"]:
+        """The base model's probability of each token, mean over the rows."""
+        chunks = base.norm(self.hidden_rows(base.body)).split(ROWS_PER_CHUNK)
+        sums = torch.stack([base.decoder(rows).softmax(-1).double().sum(0) for rows in chunks])
+        return sums.sum(0) / sum(len(rows) for rows in chunks)
+
+
+def _common_prefix(texts: Sequence[list[int]]) -> int:
+    columns = enumerate(zip(*texts, strict=False))
+    return next((i for i, column in columns if len(set(column)) > 1), min(map(len, texts)))
 
 
 class Learner:
@@ -33,17 +72,17 @@ class Learner:
         self.tokenizer = base.tokenizer
         self.encoder = Encoder(base.tokenizer)
         prompts = prompts_in("train", config.seed)[:CALIBRATION_PROMPTS]
-        calibration = [self.encoder.prompt_tokens(prompt) for prompt in prompts]
+        calibration = CalibrationTexts([self.encoder.prompt_tokens(prompt) for prompt in prompts])
+        probability = calibration.token_probability(base)
         drop_layers(base.body, config.dropped_layers())
         self.model = HybridForCausalLM.from_base(base, config)
-        initialise_head(self.model.head, self._hidden_rows(calibration), config.seed)
-        self.model.backbone = adapt(
-            self.model.backbone, config.train_backbone, config.lora_rank, config.seed
-        )
+        hidden = calibration.hidden_rows(self.model.backbone)
+        initialise_head(self.model.head, Calibration(hidden, probability), config.seed)
+        body = cast(PreTrainedModel, self.model.backbone)
+        self.model.backbone = adapt(body, config.train_backbone, config.lora_rank, config.seed)
         self.model.head.classical.decoder.requires_grad_(config.train_backbone == "full")
         self.optimizer = build_optimizer(self.model, config)
-        targets = [Example.of_text(tokens) for tokens in calibration[: config.group_size]]
-        check_gradients(self.model, targets, config)
+        check_gradients(self.model, calibration.examples(config.group_size), config)
 
     @property
     def vocabulary(self) -> int:
@@ -71,7 +110,3 @@ class Learner:
         self.model.backbone = merge_adapters(self.model.backbone)
         self.model.save_pretrained(folder)
         self.tokenizer.save_pretrained(folder)
-
-    @torch.no_grad()
-    def _hidden_rows(self, texts: Sequence[Sequence[int]]) -> torch.Tensor:
-        return torch.cat([self.model.hidden_states(torch.tensor([ids]))[0] for ids in texts])

