@@ -2,7 +2,20 @@
 
 from __future__ import annotations
 
+import functools
 import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from quantum_hybrid.corpus import Example
+    from quantum_hybrid.student import HybridForCausalLM
 
 # Small matrices on few cores: a second thread costs more than it brings.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -14,3 +27,90 @@ from jaxtyping import install_import_hook
 
 CHECKED = ("circuit", "student", "evaluation", "training")
 install_import_hook([f"quantum_hybrid.{name}" for name in CHECKED], "beartype.beartype")
+
+sys.path.insert(0, str(Path(__file__).parent))  # for tiny.py, which is no test
+
+
+@pytest.fixture(scope="session")
+def tiny_llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a real, tiny base model with the embedded model's tokenizer."""
+    from tiny import save_tiny_llama
+
+    return save_tiny_llama(tmp_path_factory.mktemp("base") / "tiny-llama")
+
+
+@pytest.fixture(scope="session")
+def small_llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of the same model with a vocabulary of 512 tokens: the quickest to train."""
+    from tiny import save_small_llama
+
+    return save_small_llama(tmp_path_factory.mktemp("base") / "small-llama")
+
+
+@pytest.fixture(scope="session")
+def family_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Folder of a tiny model of the named Hugging Face family."""
+    from tiny import save_family
+
+    base = tmp_path_factory.mktemp("families")
+    return functools.cache(lambda model_type: save_family(base / model_type, model_type))
+
+
+@pytest.fixture(scope="session")
+def bpe_tokenizer() -> Callable[[int], PreTrainedTokenizerBase]:
+    """Trains a byte-level BPE tokenizer of a given size."""
+    from tiny import byte_level_tokenizer
+
+    return byte_level_tokenizer
+
+
+@pytest.fixture(scope="session")
+def embedded_tokenizer() -> PreTrainedTokenizerBase:
+    """The tokenizer of the embedded model, as converted."""
+    from transformers import AutoTokenizer
+
+    from quantum_hybrid.backbone import prepare_embedded
+
+    return AutoTokenizer.from_pretrained(prepare_embedded())
+
+
+@pytest.fixture(scope="session")
+def make_student(small_llama: Path) -> Callable[..., HybridForCausalLM]:
+    """Builds a small student for given `RunConfig` values, no part of it at its starting point."""
+    import torch
+
+    from quantum_hybrid.backbone import load_base_model
+    from quantum_hybrid.config import RunConfig
+    from quantum_hybrid.student import Calibration, HybridForCausalLM, initialise_head
+
+    def make(**values: Any) -> HybridForCausalLM:
+        base = load_base_model(str(small_llama), str(small_llama))
+        run = RunConfig(base_model_name=str(small_llama), **values)
+        student = HybridForCausalLM.from_base(base, run)
+        generator = torch.Generator().manual_seed(1)
+        hidden = 3 * torch.randn(64, 32, generator=generator)
+        probability = torch.randn(512, generator=generator).double().softmax(0)
+        head = student.head
+        initialise_head(head, Calibration(hidden, probability), seed=0)
+        with torch.no_grad():
+            head.alpha_logit.fill_(0.4)
+            head.quantum.up.weight.normal_(generator=generator)
+            head.classical.transform.out.weight.normal_(0, 0.1, generator=generator)
+        return student
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def examples(small_llama: Path) -> list[Example]:
+    """Four conversations with answers of different lengths, in the small vocabulary."""
+    from transformers import AutoTokenizer
+
+    from quantum_hybrid.corpus import Encoder, prompts_in
+    from quantum_hybrid.records import Answer
+
+    encoder = Encoder(AutoTokenizer.from_pretrained(small_llama))
+    texts = ("Six minutes.", "Yes, with a little salt.", "Warm water", "No. Try it again tomorrow!")
+    answers = [Answer("p", i, text, "stop", "m") for i, text in enumerate(texts)]
+    pairs = zip(prompts_in("train", 0), answers, strict=False)
+    return [encoder.example(prompt, answer) for prompt, answer in pairs]

@@ -78,7 +78,7 @@ class RunConfig:
     """Answers the teacher writes for each prompt."""
     max_token_length: int = 64
     """Longest answer, in the teacher's tokens."""
-    temperature: float = 1.0
+    temperature: float = 0.7
     """Sampling temperature of the teacher."""
     seed: int = 0
     """Seed of the prompt order, the initialisation and the teacher's sampling."""
@@ -113,13 +113,13 @@ class RunConfig:
     head_learning_rate: float = 1e-3
     """Peak learning rate of the classical pathway."""
     quantum_learning_rate: float = 1e-2
-    """Peak learning rate of the quantum pathway: down, circuits, up."""
+    """Peak learning rate of the quantum pathway; of `down`, divided by the hidden size."""
     alpha_learning_rate: float = 0.1
     """Peak learning rate of alpha."""
     warmup_steps: int = 5
     """Steps over which the learning rates rise from zero; they fall linearly afterwards."""
     weight_decay: float = 0.01
-    """AdamW's decoupled weight decay, on matrices only."""
+    """AdamW's weight decay, on the matrices of the backbone and the classical pathway."""
     max_grad_norm: float = 1.0
     """Gradients are clipped to this norm, each part of the student by itself."""
     classical_loss_weight: float = 0.5

@@ -74,6 +74,7 @@ class Distillation:
         self.teacher = teacher
         self.console = console
         self._open_tracker = open_tracker
+        self._left_out = 0
         self._stack = AsyncExitStack()
         self._worker = ThreadPoolExecutor(
             1, "training", initializer=torch.set_num_threads, initargs=(compute_threads(teacher),)
@@ -121,7 +122,7 @@ class Distillation:
             islice(schedule, self.progress.groups_drawn, None),
             self.config.group_size,
             self._sampling(top_logprobs=0),
-            min(GROUPS_AHEAD, self.config.total_steps - self.progress.step) or 1,
+            GROUPS_AHEAD,
         )
         self._stack.push_async_callback(self.stream.close)
 
@@ -132,10 +133,11 @@ class Distillation:
     async def next_group(self) -> tuple[Prompt, list[Answer]]:
         """Wait for the next group; one of whose answers is a held-out answer is left out."""
         while True:
-            prompt, answers = await self.stream.next_group()
-            self.progress = Progress(self.progress.step, self.progress.groups_drawn + 1)
+            n_wanted = self.config.total_steps - self.progress.step
+            prompt, answers = await self.stream.next_group(n_wanted)
             if not self.leakage.leaks(answers):
                 return prompt, answers
+            self._left_out += 1
             self.console.line(f"left out {prompt.id}: one of its answers is a held-out answer")
 
     async def train_on(self, prompt: Prompt, answers: list[Answer]) -> ScoredGroup:
@@ -144,7 +146,9 @@ class Distillation:
         examples = self.learner.encoder.examples(prompt, answers)
         result = await self.in_worker(lambda: self.learner.train_on(examples, self.progress.step))
         seconds = time.perf_counter() - started
-        self.progress = Progress(self.progress.step + 1, self.progress.groups_drawn)
+        # Groups count as drawn once one is trained on, so that a stop in between loses none.
+        drawn = self.progress.groups_drawn + self._left_out + 1
+        self.progress, self._left_out = Progress(self.progress.step + 1, drawn), 0
         scores = self._rewards(result)
         metrics = result.metrics | {
             "train/reward": sum(scores) / len(scores),

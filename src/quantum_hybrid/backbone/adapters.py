@@ -6,6 +6,7 @@ adapters start as the identity, so an adapted backbone's first hidden states are
 
 from __future__ import annotations
 
+import warnings
 from typing import Literal
 
 import torch
@@ -31,7 +32,9 @@ def adapt(
         # GPT-2 stores its linear layers transposed.
         fan_in_fan_out=any(isinstance(module, Conv1D) for _, module in linear),
     )
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+        # peft asks transformers 5.23 for a property by its former name.
+        warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated")
         torch.manual_seed(seed)
         return get_peft_model(body, config)
 

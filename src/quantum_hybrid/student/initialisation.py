@@ -12,15 +12,15 @@ at the end means that the circuit is worth nothing, not that it was never traine
   set so that these are centred at pi/4. An output of the circuit is then about a product of
   cos(pi/4 + d_j), which is linear in every small d_j; centred at 0 it would lose the sign of d, and
   at pi/2 a product of several would vanish.
-- `up` starts as the base model's mean prediction: its bias is the log-probability of each token, its
-  weight small and random, since zero would keep the first gradients from the circuits. A steeper
-  start, the linear discriminant of z, was worth 0.05 nats at step 0 and did harm as soon as the
-  backbone moved (docs/log.md).
+- `up` starts as the linear discriminant (Fisher 1936) of the next token given z, each token's mean
+  z weighted by the base model's probabilities: with m and S the mean and covariance of z,
+  logit_v = log p_v + (z - (m_v + m) / 2) S^-1 (m_v - m).
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -29,9 +29,14 @@ from torch import Tensor, nn
 
 from quantum_hybrid.student.head import ANGLE_SCALE, HybridHead, QuantumHead
 
-PREACTIVATION_STD = 0.15
-"""Standard deviation of down(g): encoding angles of about pi/4 plus or minus half a radian."""
-UP_STD = 0.1
+PREACTIVATION_STD = 0.05
+"""Standard deviation of down(g): the angles are pi/4 plus or minus 0.16. Measured from 0.05 to 0.3
+(docs/log.md); the less, the more `up` can tell."""
+PSEUDO_COUNT = 1.0
+"""Rows of weight that pull a rare token's mean z to the mean of all."""
+RIDGE = 1e-4
+"""Added to S, relative to its mean diagonal."""
+ROWS_PER_CHUNK = 256
 
 
 @dataclass(frozen=True)
@@ -40,8 +45,13 @@ class Calibration:
 
     hidden: Float[Tensor, "rows d_model"]
     """Hidden states of the student's backbone."""
-    token_probability: Float[Tensor, " vocabulary"]
-    """p: the unpruned base model's probability of each token, mean over the same positions."""
+    base_g: Float[Tensor, "rows d_model"]
+    """The unpruned base model's last hidden states, after its norm, at the same positions."""
+
+    def base_probabilities(self, decoder: nn.Module) -> Iterator[Float[Tensor, "rows vocabulary"]]:
+        """What the base model predicts, a few rows at a time: all rows would be too large."""
+        for rows in self.base_g.split(ROWS_PER_CHUNK):
+            yield decoder(rows).softmax(-1).double()
 
 
 @torch.no_grad()
@@ -54,13 +64,18 @@ def initialise_head(head: HybridHead, calibration: Calibration, seed: int) -> No
     transform.out.weight.zero_()
     transform.out.bias.zero_()
 
-    quantum = head.quantum
+    quantum, decoder = head.quantum, head.classical.decoder
     g = head.classical.norm(calibration.hidden)
-    probability = calibration.token_probability.double()
-    _fisher_components(quantum.down, g, head.classical.decoder.weight, probability)
+    sums = [rows.sum(0) for rows in calibration.base_probabilities(decoder)]
+    probability = torch.stack(sums).sum(0) / len(g)
+    _fisher_components(quantum.down, g, decoder.weight, probability)
     _centre_circuits(quantum, g, generator)
-    quantum.up.weight.normal_(0.0, UP_STD, generator=generator)
-    quantum.up.bias.copy_(probability.log())
+    z = quantum.expectations(g).double()
+    moments = torch.zeros(len(probability), z.shape[1], dtype=torch.float64)
+    chunks = zip(calibration.base_probabilities(decoder), z.split(ROWS_PER_CHUNK), strict=True)
+    for rows, z_rows in chunks:
+        moments += rows.T @ (z_rows - z.mean(0))
+    _linear_discriminant(quantum.up, z, moments / len(z), probability)
     head.alpha_logit.zero_()
 
 
@@ -99,3 +114,19 @@ def _centre_circuits(
         circuit.reset_parameters(generator)
         circuit.weights[0] = math.pi / 4 - angles.mean(0)
         angles = ANGLE_SCALE * circuit(angles)
+
+
+def _linear_discriminant(
+    up: nn.Linear,
+    z: Float[Tensor, "rows qubits"],
+    moments: Float[Tensor, "vocabulary qubits"],
+    probability: Float[Tensor, " vocabulary"],
+) -> None:
+    """`moments`: p_v (m_v - m), the mean over rows of the probability of v times z - m."""
+    mean = z.mean(0)
+    covariance = (z - mean).T @ (z - mean) / len(z)
+    covariance += RIDGE * covariance.diagonal().mean() * torch.eye(len(mean), dtype=torch.float64)
+    shift = moments / (probability + PSEUDO_COUNT / len(z))[:, None]
+    slope = torch.linalg.solve(covariance, shift.T).T
+    up.weight.copy_(slope)
+    up.bias.copy_(probability.log() - 0.5 * (slope * shift).sum(-1) - slope @ mean)

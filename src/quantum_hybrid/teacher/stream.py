@@ -33,9 +33,12 @@ class GroupStream:
         self._ahead = ahead
         self._tasks: deque[tuple[Prompt, asyncio.Task[list[Answer]]]] = deque()
 
-    async def next_group(self) -> tuple[Prompt, list[Answer]]:
-        """The next group, waiting for it if need be. If the wait is cancelled, nothing is lost."""
-        self._ask_ahead()
+    async def next_group(self, n_wanted: int) -> tuple[Prompt, list[Answer]]:
+        """The next group, waiting for it if need be. If the wait is cancelled, nothing is lost.
+
+        `n_wanted` groups are still to be taken, this one included; no more are asked for.
+        """
+        self._ask_ahead(max(1, min(n_wanted, self._ahead)))
         prompt, task = self._tasks[0]
         answers = await asyncio.shield(task)
         self._tasks.popleft()
@@ -54,8 +57,8 @@ class GroupStream:
         await asyncio.gather(*tasks, return_exceptions=True)
         self._tasks.clear()
 
-    def _ask_ahead(self) -> None:
-        while len(self._tasks) < self._ahead:
+    def _ask_ahead(self, n_groups: int) -> None:
+        while len(self._tasks) < n_groups:
             prompt, first_index = next(self._schedule)
             request = self._client.answers(prompt, first_index, self._group_size, self._sampling)
             self._tasks.append((prompt, asyncio.create_task(request)))

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from quantum_hybrid.backbone import BaseModel, adapt, drop_layers, load_base_model, merge_adapters
+from quantum_hybrid.backbone import adapt, drop_layers, load_base_model, merge_adapters
 from quantum_hybrid.base_model import find_base_model
 from quantum_hybrid.config import RunConfig
 from quantum_hybrid.corpus import Encoder, Example, prompts_in
@@ -23,8 +23,6 @@ from quantum_hybrid.training.step import StepResult, check_gradients, training_s
 
 CALIBRATION_PROMPTS = 64
 """Training prompts whose hidden states the head is initialised from."""
-ROWS_PER_CHUNK = 256
-"""Rows whose predictions are in memory at once."""
 
 
 class CalibrationTexts:
@@ -47,13 +45,6 @@ class CalibrationTexts:
         pairs = zip(outputs, self._rows, strict=True)
         return torch.cat([output.last_hidden_state[0, rows] for output, rows in pairs])
 
-    @torch.no_grad()
-    def token_probability(self, base: BaseModel) -> Float[Tensor, " vocabulary"]:
-        """The base model's probability of each token, mean over the rows."""
-        chunks = base.norm(self.hidden_rows(base.body)).split(ROWS_PER_CHUNK)
-        sums = torch.stack([base.decoder(rows).softmax(-1).double().sum(0) for rows in chunks])
-        return sums.sum(0) / sum(len(rows) for rows in chunks)
-
 
 def _common_prefix(texts: Sequence[list[int]]) -> int:
     columns = enumerate(zip(*texts, strict=False))
@@ -73,11 +64,12 @@ class Learner:
         self.encoder = Encoder(base.tokenizer)
         prompts = prompts_in("train", config.seed)[:CALIBRATION_PROMPTS]
         calibration = CalibrationTexts([self.encoder.prompt_tokens(prompt) for prompt in prompts])
-        probability = calibration.token_probability(base)
+        with torch.no_grad():
+            base_g = base.norm(calibration.hidden_rows(base.body))
         drop_layers(base.body, config.dropped_layers())
         self.model = HybridForCausalLM.from_base(base, config)
         hidden = calibration.hidden_rows(self.model.backbone)
-        initialise_head(self.model.head, Calibration(hidden, probability), config.seed)
+        initialise_head(self.model.head, Calibration(hidden, base_g), config.seed)
         body = cast(PreTrainedModel, self.model.backbone)
         self.model.backbone = adapt(body, config.train_backbone, config.lora_rank, config.seed)
         self.model.head.classical.decoder.requires_grad_(config.train_backbone == "full")

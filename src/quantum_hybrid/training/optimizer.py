@@ -1,4 +1,10 @@
-"""Which parameters are trained, in four parts with a learning rate and a clipping norm each."""
+"""Which parameters are trained, in four parts with a learning rate and a clipping norm each.
+
+`down` has the quantum pathway's learning rate divided by its fan-in d: an update of AdamW moves
+every weight by about the learning rate, hence an encoding angle by d times as much, and at 1e-2 and
+d = 576 the angles would be thrown about the circle anew at each step (the scaling is that of Yang
+et al. 2022, arXiv:2203.03466; what happens without it is in docs/log.md).
+"""
 
 from __future__ import annotations
 
@@ -34,15 +40,25 @@ def trainable_parts(student: HybridForCausalLM) -> dict[str, dict[str, nn.Parame
 
 
 def build_optimizer(student: HybridForCausalLM, config: RunConfig) -> AdamW:
-    """AdamW (Loshchilov & Hutter 2019); weight decay on matrices only."""
+    """AdamW (Loshchilov & Hutter 2019).
+
+    Weight decay is for the matrices of the backbone and of the classical pathway: a circuit's
+    weights are angles, for which zero is no preferred size.
+    """
     groups = []
+    down = student.head.quantum.down
     for part, parameters in trainable_parts(student).items():
-        for decays in (True, False):
-            chosen = [p for p in parameters.values() if (p.ndim >= 2 and part != "alpha") == decays]
-            if chosen:
-                decay = config.weight_decay if decays else 0.0
-                groups.append({"params": chosen, "part": part, "weight_decay": decay})
-    return AdamW(groups, betas=(0.9, 0.95), fused=True)
+        for parameter in parameters.values():
+            is_matrix = parameter.ndim >= 2 and part != "quantum"
+            groups.append(
+                {
+                    "params": [parameter],
+                    "part": part,
+                    "weight_decay": config.weight_decay if is_matrix else 0.0,
+                    "scale": 1 / down.in_features if parameter is down.weight else 1.0,
+                }
+            )
+    return AdamW(groups, betas=(0.9, 0.95))
 
 
 def set_learning_rates(optimizer: AdamW, config: RunConfig, step: int) -> None:
@@ -55,7 +71,7 @@ def set_learning_rates(optimizer: AdamW, config: RunConfig, step: int) -> None:
     }
     factor = schedule_factor(step, config.total_steps, config.warmup_steps)
     for group in optimizer.param_groups:
-        group["lr"] = factor * peak[group["part"]]
+        group["lr"] = factor * peak[group["part"]] * group["scale"]
 
 
 def schedule_factor(step: int, total_steps: int, warmup_steps: int) -> float:

@@ -1,0 +1,128 @@
+"""Where a new head starts from."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from quantum_hybrid.backbone import load_base_model
+from quantum_hybrid.config import RunConfig
+from quantum_hybrid.student import Calibration, HybridForCausalLM, initialise_head
+from quantum_hybrid.student.head import ANGLE_SCALE
+from quantum_hybrid.student.initialisation import PREACTIVATION_STD
+
+TOKENS = torch.tensor([[3, 1, 4, 1, 5, 9, 2, 6]])
+
+
+@pytest.fixture(scope="module")
+def base(small_llama):
+    return load_base_model(str(small_llama), str(small_llama))
+
+
+def calibration(base, rows: int = 200) -> Calibration:
+    generator = torch.Generator().manual_seed(5)
+    tokens = torch.randint(1, 512, (1, rows), generator=generator)
+    with torch.no_grad():
+        hidden = base.body(input_ids=tokens).last_hidden_state[0]
+        probability = base.decoder(base.norm(hidden)).double().softmax(-1).mean(0)
+    return Calibration(hidden, probability)
+
+
+@pytest.fixture
+def new_student(base):
+    def build(seed: int = 0, **values) -> HybridForCausalLM:
+        student = HybridForCausalLM.from_base(base, RunConfig(**values))
+        initialise_head(student.head, calibration(base), seed)
+        return student
+
+    return build
+
+
+@pytest.mark.parametrize("mixing", ["logits", "probability"])
+def test_the_classical_pathway_starts_as_the_base_model(base, new_student, mixing) -> None:
+    student = new_student(mixing=mixing)
+    with torch.no_grad():
+        expected = base.decoder(base.norm(base.body(input_ids=TOKENS).last_hidden_state))
+        classical = student.head(student.hidden_states(TOKENS)).classical
+    assert torch.equal(classical, expected)
+    assert student.head.alpha.item() == 0.5
+
+
+def test_a_head_is_a_function_of_its_seed_alone(new_student) -> None:
+    torch.manual_seed(1)
+    one = new_student(seed=4).head.state_dict()
+    torch.manual_seed(2)
+    same, other = new_student(seed=4).head.state_dict(), new_student(seed=5).head.state_dict()
+    assert all(torch.equal(one[name], same[name]) for name in one)
+    differing = {name for name in one if not torch.equal(one[name], other[name])}
+    assert {
+        "classical.transform.into.weight",
+        "quantum.circuit1.weights",
+        "quantum.circuit2.weights",
+        "quantum.up.weight",
+    } == differing
+
+
+@pytest.mark.parametrize("n_qubits", [1, 4, 8])
+def test_encoding_angles_are_centred_at_a_quarter_of_pi(base, new_student, n_qubits) -> None:
+    """The rotations of layer 0 add to the encoding angles of a circuit."""
+    quantum = new_student(n_qubits=n_qubits).head.quantum
+    with torch.no_grad():
+        first = quantum.angles(base.norm(calibration(base).hidden))
+        second = ANGLE_SCALE * quantum.circuit1(first)
+    quarter = torch.full((n_qubits,), math.pi / 4)
+    for circuit, angles in ((quantum.circuit1, first), (quantum.circuit2, second)):
+        centre = (angles + circuit.weights[0].detach()).mean(0)
+        torch.testing.assert_close(centre, quarter, rtol=0, atol=1e-5)
+        assert circuit.weights[1:].abs().max() < 0.6
+
+
+def test_the_first_preactivations_are_uncorrelated_and_of_the_chosen_size(
+    base, new_student
+) -> None:
+    quantum = new_student().head.quantum
+    with torch.no_grad():
+        down = quantum.down(base.norm(calibration(base).hidden)).double()
+    covariance = torch.cov(down.T, correction=0)
+    expected = PREACTIVATION_STD**2 * torch.eye(8).double()
+    torch.testing.assert_close(covariance, expected, rtol=1e-3, atol=1e-5)
+    torch.testing.assert_close(down.mean(0), torch.zeros(8).double(), rtol=0, atol=1e-5)
+
+
+def test_the_first_direction_moves_the_prediction_most(base, new_student) -> None:
+    """In the Fisher metric: the variance of w . (g - mean) over tokens w drawn from p."""
+    quantum, rows = new_student().head.quantum, calibration(base)
+    with torch.no_grad():
+        g = base.norm(rows.hidden).double()
+        projection = base.decoder.weight.double() @ (g - g.mean(0)).T
+        p = rows.token_probability[:, None]
+        spread = projection - (p * projection).sum(0)
+        whole = (p * spread.square()).sum()
+        kept = []
+        for n in (1, 4, 8):
+            z = torch.cat([quantum.down(g.float())[:, :n].double(), torch.ones(len(g), 1)], 1)
+            fitted = z @ torch.linalg.lstsq(z, spread.T).solution
+            kept.append(((p.T * (spread.T - fitted).square()).sum() / whole).item())
+        # The best that any n linear functions of g can do, from the singular values.
+        singular = torch.linalg.svdvals(p.sqrt() * spread).square()
+        best = [(singular[n:].sum() / singular.sum()).item() for n in (1, 4, 8)]
+    assert kept == pytest.approx(best, rel=1e-3)
+
+
+def test_the_quantum_pathway_starts_as_the_mean_prediction(base, new_student) -> None:
+    student = new_student()
+    with torch.no_grad():
+        quantum = student.head(student.hidden_states(TOKENS)).quantum[0]
+    expected = calibration(base).token_probability.log()
+    distance = (quantum.log_softmax(-1).double() - expected).abs().mean()
+    assert distance < 0.3
+    assert quantum.std(0).max() > 0  # and is no constant, so that gradients reach the circuits
+
+
+def test_rows_that_span_too_little_are_an_error(base, new_student) -> None:
+    head = new_student().head
+    rows = calibration(base)
+    with pytest.raises(ValueError, match="1 hidden states do not span 8 directions"):
+        initialise_head(head, Calibration(rows.hidden[:1], rows.token_probability), 0)

@@ -1,0 +1,215 @@
+"""Prompts, their split, the schedule, and conversations as token rows."""
+
+from __future__ import annotations
+
+from collections import Counter
+from itertools import islice
+
+import pytest
+from transformers import AutoTokenizer
+
+from quantum_hybrid.backbone import prepare_embedded
+from quantum_hybrid.corpus import (
+    IGNORED,
+    Encoder,
+    Example,
+    LeakageCheck,
+    held_out_prompts,
+    load_prompts,
+    prompts_in,
+    split_of,
+    training_schedule,
+)
+from quantum_hybrid.errors import TeacherError, UsageError
+from quantum_hybrid.records import Answer, AnswerLogprobs, Prompt
+
+SPLITS = ("train", "validation", "test")
+PROMPT = Prompt("x1", "test", "How many eggs are in a dozen?")
+
+
+def answer(text: str, finish_reason: str = "length", logprobs: AnswerLogprobs | None = None):
+    return Answer(PROMPT.id, 0, text, finish_reason, "m", logprobs)
+
+
+def spelled(ids: list[int], top_ids: list[tuple[int, ...]] | None = None) -> AnswerLogprobs:
+    """What a teacher says that wrote these tokens."""
+    top = top_ids or [(token,) for token in ids]
+    logprobs = tuple((-0.5,) * len(row) for row in top)
+    return AnswerLogprobs(tuple(str(i) for i in ids), tuple(ids), tuple(top), logprobs)
+
+
+@pytest.fixture
+def encoder(embedded_tokenizer) -> Encoder:
+    return Encoder(embedded_tokenizer)
+
+
+def letters(encoder: Encoder, text: str) -> list[int]:
+    """Tokens of one letter each: a spelling the tokenizer itself would not choose."""
+    return [i for letter in text for i in encoder.tokenizer(letter)["input_ids"]]
+
+
+def test_the_prompts_are_many_and_no_two_are_the_same() -> None:
+    prompts = load_prompts()
+    assert len(prompts) >= 300
+    assert len({prompt.id for prompt in prompts}) == len(prompts)
+    assert len({" ".join(prompt.text.lower().split()) for prompt in prompts}) == len(prompts)
+    for prompt in prompts:
+        assert prompt.id
+        assert prompt.category
+        assert prompt.text == prompt.text.strip() != ""
+
+
+@pytest.mark.parametrize(
+    ("text", "split"),
+    [
+        # sha256sum's first 16 hex digits over 2**64: 0.8894, 0.0676, 0.1469, 0.2392, 0.7077
+        ("", "train"),
+        ("What is the capital of France?", "test"),
+        ("prompt 2", "validation"),
+        ("naïve café ☕", "validation"),
+        ("prompt 3", "train"),
+    ],
+)
+def test_the_split_of_a_text_never_changes(text, split) -> None:
+    assert split_of(text) == split
+
+
+def test_the_shares_are_76_12_12() -> None:
+    counts = Counter(split_of(f"text {i}") for i in range(20_000))
+    assert counts["train"] / 20_000 == pytest.approx(0.76, abs=0.01)
+    assert counts["validation"] / 20_000 == pytest.approx(0.12, abs=0.01)
+    assert counts["test"] / 20_000 == pytest.approx(0.12, abs=0.01)
+    prompts = load_prompts()
+    assert len(prompts_in("train", 0)) / len(prompts) == pytest.approx(0.76, abs=0.06)
+
+
+@pytest.mark.parametrize("seed", [0, 7])
+def test_every_prompt_is_in_exactly_one_part_whatever_the_seed(seed) -> None:
+    parts = [{prompt.text for prompt in prompts_in(split, seed)} for split in SPLITS]
+    assert sum(map(len, parts)) == len(load_prompts())
+    assert set.union(*parts) == {prompt.text for prompt in load_prompts()}
+
+
+def test_the_seed_draws_the_order() -> None:
+    assert prompts_in("train", 3) == prompts_in("train", 3)
+    assert prompts_in("train", 3) != prompts_in("train", 4)
+
+
+def test_held_out_prompts_are_as_many_as_asked_for_or_an_error() -> None:
+    available = prompts_in("test", 5)
+    assert held_out_prompts("test", 3, 5) == available[:3]
+    assert held_out_prompts("test", len(available), 5) == available
+    with pytest.raises(UsageError, match=f"--env.eval_prompts 999: .* {len(available)} prompts"):
+        held_out_prompts("test", 999, 5)
+
+
+def test_a_second_epoch_asks_for_new_answers_to_the_same_prompts() -> None:
+    texts = {prompt.text for prompt in prompts_in("train", 0)}
+    epochs = [
+        list(islice(training_schedule(0, 4), epoch * len(texts), (epoch + 1) * len(texts)))
+        for epoch in range(3)
+    ]
+    for epoch, groups in enumerate(epochs):
+        assert {prompt.text for prompt, _ in groups} == texts
+        assert {first for _, first in groups} == {4 * epoch}
+    assert [p.id for p, _ in epochs[0]] != [p.id for p, _ in epochs[1]]
+
+
+@pytest.mark.parametrize(
+    ("text", "leaks"),
+    [
+        ("Boil it for six minutes.", True),
+        ("boil  it\nfor SIX minutes. ", True),
+        ("Boil it for seven minutes.", False),
+        ("Boil it for six minutes", False),
+    ],
+)
+def test_a_held_out_answer_is_recognised(text, leaks) -> None:
+    check = LeakageCheck([answer("Boil it for six minutes."), answer("Another one.")])
+    assert check.leaks([answer("quite different"), answer(text)]) is leaks
+
+
+def test_the_context_is_the_chat_template_ready_for_the_answer(encoder) -> None:
+    text = encoder.tokenizer.decode(encoder.prompt_tokens(PROMPT))
+    assert text.endswith(f"<|im_start|>user\n{PROMPT.text}<|im_end|>\n<|im_start|>assistant\n")
+
+
+def test_a_tokenizer_without_a_chat_template_gets_the_text_and_a_blank_line(small_llama) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(small_llama)
+    ids = Encoder(tokenizer).prompt_tokens(PROMPT)
+    assert tokenizer.decode(ids) == PROMPT.text + "\n\n"
+    assert tokenizer.bos_token_id not in ids
+
+
+@pytest.mark.parametrize("finish_reason", ["stop", "length", "content_filter"])
+def test_only_answer_tokens_are_targets(encoder, finish_reason) -> None:
+    context = encoder.prompt_tokens(PROMPT)
+    example = encoder.example(PROMPT, answer("Twelve, or 12.", finish_reason))
+    assert example.n_context == len(context)
+    assert list(example.tokens[: len(context)]) == context
+    assert set(example.mask[: len(context)]) == {IGNORED}
+    assert example.mask[len(context) :] == example.tokens[len(context) :]
+    assert len(example.mask) == len(example.tokens)
+    end = encoder.tokenizer.eos_token if finish_reason == "stop" else ""
+    assert encoder.tokenizer.decode(example.tokens[len(context) :]) == "Twelve, or 12." + end
+
+
+def test_plain_text_is_a_target_but_for_its_first_token() -> None:
+    example = Example.of_text([5, 6, 7])
+    assert example == Example((5, 6, 7), (IGNORED, 6, 7))
+    assert example.n_context == 1
+
+
+def test_examples_of_a_group_keep_the_order_of_its_answers(encoder) -> None:
+    answers = [answer("One."), answer("Two.")]
+    assert encoder.examples(PROMPT, answers) == [encoder.example(PROMPT, a) for a in answers]
+
+
+def test_an_answer_without_a_token_is_an_error(encoder) -> None:
+    with pytest.raises(TeacherError, match="prompt x1: an answer without a single token"):
+        encoder.example(PROMPT, answer(""))
+
+
+@pytest.mark.parametrize("said", ["Twelve", " Twelve\n"])
+def test_the_tokens_that_the_teacher_drew_are_the_targets(encoder, said) -> None:
+    ids = letters(encoder, said)
+    assert ids != encoder.tokenizer(said)["input_ids"]
+    logprobs = spelled(ids)
+    example = encoder.example(PROMPT, answer("Twelve", "length", logprobs))
+    assert list(example.tokens[example.n_context :]) == ids
+    assert example.logprobs == logprobs
+
+
+def test_end_of_text_is_not_added_twice(encoder) -> None:
+    ids = [*letters(encoder, "Twelve"), encoder.tokenizer.eos_token_id]
+    example = encoder.example(PROMPT, answer("Twelve", "stop", spelled(ids)))
+    assert list(example.tokens[example.n_context :]) == ids
+
+
+def test_tokens_of_another_vocabulary_are_not_taken_for_ours(encoder) -> None:
+    ids = letters(encoder, "Twelve")
+    size = len(encoder.tokenizer)
+    foreign = [
+        spelled([*ids[:-1], ids[0]]),
+        spelled(ids[:-1]),
+        spelled([*ids, size]),
+        spelled(ids, [(token, size) for token in ids]),
+        spelled([]),
+    ]
+    own = encoder.tokenizer("Twelve")["input_ids"]
+    for logprobs in foreign:
+        example = encoder.example(PROMPT, answer("Twelve", "length", logprobs))
+        assert list(example.tokens[example.n_context :]) == own
+        assert example.logprobs is None
+
+
+def test_the_embedded_tokenizer_splits_digits(embedded_tokenizer, tmp_path) -> None:
+    """As llama.cpp does for this model; else teacher and student would disagree on numbers."""
+    embedded_tokenizer.save_pretrained(tmp_path)
+    for tokenizer in (
+        embedded_tokenizer,
+        AutoTokenizer.from_pretrained(tmp_path),
+        AutoTokenizer.from_pretrained(prepare_embedded()),
+    ):
+        assert tokenizer.tokenize("12345") == ["1", "2", "3", "4", "5"]
+        assert tokenizer.decode(tokenizer("In 1969, 3.5x")["input_ids"]) == "In 1969, 3.5x"
