@@ -76,26 +76,24 @@ def embedded_tokenizer() -> PreTrainedTokenizerBase:
 
 @pytest.fixture(scope="session")
 def make_student(small_llama: Path) -> Callable[..., HybridForCausalLM]:
-    """Builds a small student for given `RunConfig` values, no part of it at its starting point."""
+    """Builds a small student for given `RunConfig` values; what is its own is drawn at random."""
     import torch
 
     from quantum_hybrid.backbone import load_base_model
     from quantum_hybrid.config import RunConfig
-    from quantum_hybrid.student import Calibration, HybridForCausalLM, initialise_head
+    from quantum_hybrid.student import HybridForCausalLM
 
     def make(**values: Any) -> HybridForCausalLM:
         base = load_base_model(str(small_llama), str(small_llama))
         run = RunConfig(base_model_name=str(small_llama), **values)
         student = HybridForCausalLM.from_base(base, run)
         generator = torch.Generator().manual_seed(1)
-        hidden = 3 * torch.randn(64, 32, generator=generator)
-        probability = torch.randn(512, generator=generator).double().softmax(0)
-        head = student.head
-        initialise_head(head, Calibration(hidden, probability), seed=0)
+        own = [student.head.classical.transform, student.head.quantum]
         with torch.no_grad():
-            head.alpha_logit.fill_(0.4)
-            head.quantum.up.weight.normal_(generator=generator)
-            head.classical.transform.out.weight.normal_(0, 0.1, generator=generator)
+            for parameter in (p for module in own for p in module.parameters()):
+                parameter.normal_(0, 0.3, generator=generator)
+            student.head.quantum.up.weight.normal_(generator=generator)
+            student.head.alpha_logit.fill_(0.4)
         return student
 
     return make

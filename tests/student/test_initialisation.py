@@ -26,8 +26,13 @@ def calibration(base, rows: int = 200) -> Calibration:
     tokens = torch.randint(1, 512, (1, rows), generator=generator)
     with torch.no_grad():
         hidden = base.body(input_ids=tokens).last_hidden_state[0]
-        probability = base.decoder(base.norm(hidden)).double().softmax(-1).mean(0)
-    return Calibration(hidden, probability)
+        return Calibration(hidden, base.norm(hidden))
+
+
+def base_probabilities(base) -> torch.Tensor:
+    """What the base model predicts at the calibration rows."""
+    with torch.no_grad():
+        return base.decoder(base.norm(calibration(base).hidden)).double().softmax(-1)
 
 
 @pytest.fixture
@@ -57,12 +62,9 @@ def test_a_head_is_a_function_of_its_seed_alone(new_student) -> None:
     same, other = new_student(seed=4).head.state_dict(), new_student(seed=5).head.state_dict()
     assert all(torch.equal(one[name], same[name]) for name in one)
     differing = {name for name in one if not torch.equal(one[name], other[name])}
-    assert {
-        "classical.transform.into.weight",
-        "quantum.circuit1.weights",
-        "quantum.circuit2.weights",
-        "quantum.up.weight",
-    } == differing
+    drawn = {"classical.transform.into.weight", "quantum.circuit1.weights"}
+    assert drawn <= differing
+    assert not any(name.startswith(("classical.decoder", "quantum.down")) for name in differing)
 
 
 @pytest.mark.parametrize("n_qubits", [1, 4, 8])
@@ -93,11 +95,11 @@ def test_the_first_preactivations_are_uncorrelated_and_of_the_chosen_size(
 
 def test_the_first_direction_moves_the_prediction_most(base, new_student) -> None:
     """In the Fisher metric: the variance of w . (g - mean) over tokens w drawn from p."""
-    quantum, rows = new_student().head.quantum, calibration(base)
+    quantum = new_student().head.quantum
     with torch.no_grad():
-        g = base.norm(rows.hidden).double()
+        g = base.norm(calibration(base).hidden).double()
         projection = base.decoder.weight.double() @ (g - g.mean(0)).T
-        p = rows.token_probability[:, None]
+        p = base_probabilities(base).mean(0)[:, None]
         spread = projection - (p * projection).sum(0)
         whole = (p * spread.square()).sum()
         kept = []
@@ -111,18 +113,21 @@ def test_the_first_direction_moves_the_prediction_most(base, new_student) -> Non
     assert kept == pytest.approx(best, rel=1e-3)
 
 
-def test_the_quantum_pathway_starts_as_the_mean_prediction(base, new_student) -> None:
-    student = new_student()
+def test_the_quantum_pathway_is_worth_something_from_the_first_step(base, new_student) -> None:
+    """No worse than the base model's mean prediction, and no constant: gradients must get through.
+
+    Cross-entropy with the base model's predictions, in nats per token.
+    """
+    p = base_probabilities(base)
     with torch.no_grad():
-        quantum = student.head(student.hidden_states(TOKENS)).quantum[0]
-    expected = calibration(base).token_probability.log()
-    distance = (quantum.log_softmax(-1).double() - expected).abs().mean()
-    assert distance < 0.3
-    assert quantum.std(0).max() > 0  # and is no constant, so that gradients reach the circuits
+        quantum = new_student().head(calibration(base).hidden).quantum.double()
+    loss = -float((p * quantum.log_softmax(-1)).sum(-1).mean())
+    mean_prediction = float(torch.special.entr(p.mean(0)).sum())
+    assert loss < mean_prediction + 0.05
+    assert quantum.std(0).max() > 1e-3
 
 
 def test_rows_that_span_too_little_are_an_error(base, new_student) -> None:
     head = new_student().head
-    rows = calibration(base)
     with pytest.raises(ValueError, match="1 hidden states do not span 8 directions"):
-        initialise_head(head, Calibration(rows.hidden[:1], rows.token_probability), 0)
+        initialise_head(head, calibration(base, rows=1), 0)

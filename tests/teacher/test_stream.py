@@ -1,0 +1,107 @@
+"""Groups are written ahead, and come in the schedule's order."""
+
+from __future__ import annotations
+
+import asyncio
+from itertools import count
+
+import pytest
+
+from quantum_hybrid.corpus import training_schedule
+from quantum_hybrid.errors import TeacherUnreachable
+from quantum_hybrid.records import Answer, Prompt, Sampling
+from quantum_hybrid.teacher import AnswerCache, GroupStream, TeacherClient
+
+
+class SlowFirst(TeacherClient):
+    """A real client whose first prompt waits until the second is answered (a controlled race)."""
+
+    def __init__(self, *arguments) -> None:
+        super().__init__(*arguments)
+        self.second_done = asyncio.Event()
+        self.asked: list[str] = []
+
+    async def answers(
+        self, prompt: Prompt, first_index: int, count: int, sampling: Sampling
+    ) -> list[Answer]:
+        self.asked.append(prompt.id)
+        number = len(self.asked)
+        if number == 1:
+            await self.second_done.wait()
+        answers = await super().answers(prompt, first_index, count, sampling)
+        if number == 2:
+            self.second_done.set()
+        return answers
+
+
+def test_groups_come_in_order_though_the_second_is_written_first(embedded, tmp_path) -> None:
+    async def take() -> tuple[list[str], list[str], list[int]]:
+        with AnswerCache(tmp_path / "answers.sqlite") as cache:
+            client = SlowFirst(embedded.server, cache)
+            stream = GroupStream(
+                client, training_schedule(0, 2), 2, Sampling(max_tokens=4), ahead=3
+            )
+            groups = [await stream.next_group(wanted) for wanted in (3, 2, 1)]
+            await stream.close()
+            await client.close()
+        return client.asked, [p.id for p, _ in groups], [len(answers) for _, answers in groups]
+
+    asked, taken, sizes = asyncio.run(take())
+    schedule = training_schedule(0, 2)
+    assert taken == [prompt.id for prompt, _ in (next(schedule) for _ in range(3))]
+    assert asked == taken, "no more groups are asked for than are wanted"
+    assert sizes == [2, 2, 2]
+
+
+class FailsOnThird(TeacherClient):
+    """A real client whose connection is lost at the third prompt."""
+
+    numbers = count(1)
+
+    async def answers(
+        self, prompt: Prompt, first_index: int, count: int, sampling: Sampling
+    ) -> list[Answer]:
+        if next(self.numbers) == 3:
+            raise TeacherUnreachable("lost")
+        return await super().answers(prompt, first_index, count, sampling)
+
+
+def test_a_failure_is_raised_when_its_turn_comes(embedded, tmp_path) -> None:
+    async def take() -> int:
+        taken = 0
+        with AnswerCache(tmp_path / "answers.sqlite") as cache:
+            client = FailsOnThird(embedded.server, cache)
+            stream = GroupStream(
+                client, training_schedule(0, 1), 1, Sampling(max_tokens=4), ahead=4
+            )
+            try:
+                with pytest.raises(TeacherUnreachable):
+                    for _ in range(4):
+                        await stream.next_group(4)
+                        taken += 1
+            finally:
+                await stream.close()
+                await client.close()
+        return taken
+
+    assert asyncio.run(take()) == 2
+
+
+def test_a_cancelled_wait_loses_no_group(embedded, tmp_path) -> None:
+    async def take() -> tuple[str, str]:
+        with AnswerCache(tmp_path / "answers.sqlite") as cache:
+            client = TeacherClient(embedded.server, cache)
+            stream = GroupStream(
+                client, training_schedule(0, 1), 1, Sampling(max_tokens=4), ahead=2
+            )
+            waiting = asyncio.create_task(stream.next_group(2))
+            await asyncio.sleep(0)
+            waiting.cancel()
+            await asyncio.gather(waiting, return_exceptions=True)
+            prompt, _ = await stream.next_group(2)
+            await stream.close()
+            await client.close()
+        return prompt.id, next(training_schedule(0, 1))[0].id
+
+    taken, first = asyncio.run(take())
+    assert taken == first
