@@ -26,9 +26,7 @@ TOLERANCE = 1e-4
 def main() -> None:
     """Print the table and the line of JSON."""
     rows = [row for size in SIZES for row in _measure(*size)]
-    print(
-        f"{'qubits':>6} {'layers':>6} {'batch':>6}  {'engine':12}{'median ms':>10}{'speed-up':>10}"
-    )
+    print("qubits layers  batch  engine       median ms  speed-up")
     for row in rows:
         print(
             f"{row['n_qubits']:6} {row['n_layers']:6} {row['batch']:6}  {row['engine']:12}"

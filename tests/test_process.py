@@ -1,4 +1,4 @@
-"""The main job from end to end: a real teacher, a real (tiny) backbone, real files, real signals."""
+"""The main job from end to end: a real teacher, a real tiny backbone, real files and signals."""
 
 from __future__ import annotations
 

@@ -114,7 +114,7 @@ class RunConfig:
     """Peak learning rate of the classical pathway."""
     quantum_learning_rate: float = 1e-2
     """Peak learning rate of the quantum pathway; of `down`, divided by the hidden size."""
-    alpha_learning_rate: float = 0.1
+    alpha_learning_rate: float = 0.3
     """Peak learning rate of alpha."""
     warmup_steps: int = 5
     """Steps over which the learning rates rise from zero; they fall linearly afterwards."""

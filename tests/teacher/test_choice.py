@@ -38,7 +38,7 @@ def test_an_address_needs_no_key() -> None:
 
 
 def test_a_model_name_alone_is_refused() -> None:
-    with pytest.raises(UsageError, match="--openai.model_name 'mine': needs ATROPOS_HERMES"):
+    with pytest.raises(UsageError, match=r"--openai\.model_name 'mine': needs ATROPOS_HERMES"):
         choose_teacher(ServerConfig(model_name="mine"), {}, 64)
 
 

@@ -17,6 +17,7 @@ import torch
 from filelock import FileLock
 from tokenizers.pre_tokenizers import ByteLevel, Digits, Sequence
 from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers.utils import logging as transformers_logging
 
 from quantum_hybrid.base_model import embedded_folder, embedded_gguf
 
@@ -29,7 +30,8 @@ def prepare_embedded(announce: Callable[[str], None] = print) -> Path:
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(folder.with_suffix(".lock")):
         if not folder.exists():
-            announce("converting the embedded model, once: about a minute")
+            announce("converting the embedded model, once: about half a minute")
+            transformers_logging.disable_progress_bar()
             _convert(embedded_gguf(), folder)
     return folder
 

@@ -37,6 +37,8 @@ class HybridLogits:
     hybrid: Float[Tensor, "*positions vocabulary"]
     classical: Float[Tensor, "*positions vocabulary"]
     quantum: Float[Tensor, "*positions vocabulary"]
+    z: Float[Tensor, "*positions qubits"]
+    """Expectation values that `quantum` was made of, in [-1, 1]."""
 
 
 class Transform(nn.Module):
@@ -138,5 +140,6 @@ class HybridHead(nn.Module):
         return self.quantum.expectations(self.classical.norm(h))
 
     def forward(self, h: Float[Tensor, "*positions d_model"]) -> HybridLogits:
-        classical, quantum = self.classical(h), self.quantum(self.classical.norm(h))
-        return HybridLogits(self.mix(classical, quantum), classical, quantum)
+        z = self.expectations(h)
+        classical, quantum = self.classical(h), self.quantum.up(z)
+        return HybridLogits(self.mix(classical, quantum), classical, quantum, z)

@@ -102,8 +102,7 @@ def _figures(
 ) -> StepResult:
     head = student.head
     answer_losses = rows.per_example(row_losses(logits.hybrid, rows.targets))
-    mean_z = head.expectations(rows.hidden).mean(0)
-    ablated = ablated_logits(head, logits.classical, mean_z)
+    ablated = ablated_logits(head, logits.classical, logits.z.mean(0))
     gains = rows.per_example(row_losses(ablated, rows.targets)) - answer_losses
     metrics = {
         "train/hybrid_loss": losses.hybrid.item(),

@@ -1,0 +1,107 @@
+"""The figures that close a run."""
+
+from __future__ import annotations
+
+import pytest
+
+from quantum_hybrid.errors import CheckpointError
+from quantum_hybrid.report import summarise, summary_lines
+
+
+def evaluation(step: int, hybrid: float, classical: float = 3.0, **more: float) -> dict:
+    row = {
+        "step": step,
+        "eval/hybrid_loss": hybrid,
+        "eval/classical_loss": classical,
+        "eval/quantum_loss": 7.25,
+        "eval/perplexity_hybrid": 20.0,
+        "eval/perplexity_classical": 20.5,
+        "eval/perplexity_quantum": 1400.0,
+        "eval/quantum_ablation": 0.0123,
+        "eval/tokens": 640.0,
+        "model/alpha": 0.75,
+        "model/quantum_contribution": 0.125,
+    }
+    return row | {name.replace("__", "/"): value for name, value in more.items()}
+
+
+def training(step: int) -> dict:
+    return {"step": step, "train/hybrid_loss": 9.0}
+
+
+ROWS = [
+    evaluation(0, 5.5, eval__kl_to_teacher=2.5),
+    *(training(step) for step in range(1, 11)),
+    evaluation(10, 4.0, eval__kl_to_teacher=1.5),
+    *(training(step) for step in range(11, 21)),
+    evaluation(20, 2.875, eval__kl_to_teacher=0.5),
+]
+
+
+def test_first_and_last_evaluation_stand_side_by_side() -> None:
+    summary = summarise(ROWS)
+    assert (summary["first_step"], summary["last_step"]) == (0, 20)
+    assert summary["held_out_tokens"] == 640.0
+    assert summary["first"]["eval/hybrid_loss"] == 5.5
+    assert summary["last"]["eval/hybrid_loss"] == 2.875
+    assert summary["last"]["eval/kl_to_teacher"] == 0.5
+
+
+def test_the_table_names_each_figure_its_values_and_its_unit() -> None:
+    lines = summary_lines(summarise(ROWS))
+    assert lines[0].split() == ["held", "out", "step", "0", "step", "20"]
+    table = lines[1 : lines.index("")]
+    assert len(table) == 10
+    assert table[0].split() == ["hybrid", "loss", "5.5000", "2.8750", "nats", "per", "token"]
+    kl = next(line for line in table if line.startswith("KL to the teacher"))
+    assert kl.split()[4:6] == ["2.5000", "0.5000"]
+    assert all(line == line.rstrip() for line in lines)
+    columns = {line.index(f"{value:.4f}") + 6 for line, value in zip(table, [5.5], strict=False)}
+    assert columns == {40}
+
+
+def test_a_teacher_without_logprobs_has_no_row() -> None:
+    rows = [{n: v for n, v in row.items() if n != "eval/kl_to_teacher"} for row in ROWS]
+    summary = summarise(rows)
+    assert "eval/kl_to_teacher" not in summary["first"] | summary["last"]
+    lines = summary_lines(summary)
+    assert not any("KL" in line for line in lines)
+    assert lines.index("") == 10
+
+
+def test_one_evaluation_is_first_and_last() -> None:
+    summary = summarise(ROWS[:3])
+    assert summary["first_step"] == summary["last_step"] == 0
+    assert summary["first"] == summary["last"]
+
+
+def test_a_run_without_an_evaluation_has_no_summary() -> None:
+    with pytest.raises(CheckpointError, match="holds no held-out evaluation"):
+        summarise([training(1)])
+
+
+@pytest.mark.parametrize(
+    ("hybrid", "words"),
+    [
+        (2.75, "The hybrid ends 0.2500 nats per token better than its classical pathway."),
+        (3.5, "The hybrid ends 0.5000 nats per token worse than its classical pathway."),
+    ],
+)
+def test_the_verdict_says_whether_the_hybrid_is_better_or_worse(hybrid, words) -> None:
+    text = " ".join(summary_lines(summarise([evaluation(0, 9.0), evaluation(5, hybrid)])))
+    assert words in text
+    assert "The quantum pathway was worth +0.0123 nats per token" in text
+    assert "says nothing about quantum advantage." in text
+
+
+@pytest.mark.parametrize("ablation", [-0.02, 0.0, 0.02])
+def test_the_ablation_keeps_its_sign(ablation) -> None:
+    row = evaluation(5, 2.0) | {"eval/quantum_ablation": ablation}
+    assert f"was worth {ablation:+.4f} nats" in " ".join(summary_lines(summarise([row])))
+
+
+# Fails while a difference of zero counts as worse.
+def test_a_hybrid_as_good_as_its_classical_pathway_is_not_called_worse() -> None:
+    text = " ".join(summary_lines(summarise([evaluation(5, 3.0, 3.0)])))
+    assert "worse" not in text
+    assert "better" not in text

@@ -1,0 +1,167 @@
+"""Checkpoints: a resumed run equals an unbroken one, and damage is noticed."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from quantum_hybrid.errors import CheckpointError
+from quantum_hybrid.training import Learner, Progress
+from quantum_hybrid.training.checkpoint import KEPT
+
+
+def silent(line: str) -> None:
+    raise AssertionError(f"said {line!r}")
+
+
+def same(one: Learner, two: Learner) -> bool:
+    """Parameters and AdamW's moments, bit for bit."""
+    pairs = zip(one.model.named_parameters(), two.model.named_parameters(), strict=True)
+    for (name, a), (other_name, b) in pairs:
+        moments, others = one.optimizer.state[a], two.optimizer.state[b]
+        if name != other_name or not torch.equal(a, b) or moments.keys() != others.keys():
+            return False
+        if not all(torch.equal(moments[m], others[m]) for m in moments):
+            return False
+    return True
+
+
+@pytest.mark.parametrize("how", ["none", "lora", "full"])
+def test_a_resumed_run_equals_an_unbroken_one(new_learner, groups, tmp_path, how) -> None:
+    unbroken = new_learner(train_backbone=how)
+    metrics = []
+    for step in range(4):
+        metrics.append(unbroken.train_on(groups[step], step).metrics)
+        if step == 1:
+            unbroken.save_checkpoint(tmp_path, Progress(2, 3))
+    resumed = new_learner(train_backbone=how)
+    assert resumed.load_checkpoint(tmp_path, silent) == Progress(2, 3)
+    assert not same(resumed, unbroken)
+    for step in (2, 3):
+        assert resumed.train_on(groups[step], step).metrics == metrics[step]
+    assert same(resumed, unbroken)
+    assert resumed.evaluate(groups[0]) == unbroken.evaluate(groups[0])
+
+
+@pytest.fixture(scope="module")
+def trained(new_learner, groups, tmp_path_factory) -> tuple[Learner, Path]:
+    """A learner after three steps and the folder with its checkpoints of steps 2 and 3."""
+    folder = tmp_path_factory.mktemp("checkpoints")
+    learner = new_learner(train_backbone="none")
+    for step in range(3):
+        learner.train_on(groups[step], step)
+        learner.save_checkpoint(folder, Progress(step + 1, step + 2))
+    return learner, folder
+
+
+@pytest.fixture
+def folder(trained, tmp_path) -> Path:
+    """Those checkpoints, to be damaged."""
+    return Path(shutil.copytree(trained[1], tmp_path / "checkpoints"))
+
+
+def flip(file: Path, position: int) -> None:
+    content = bytearray(file.read_bytes())
+    content[position] ^= 1
+    file.write_bytes(content)
+
+
+def test_the_last_checkpoints_are_kept(trained) -> None:
+    assert KEPT == 2
+    assert sorted(p.name for p in trained[1].iterdir()) == ["step-000002", "step-000003"]
+
+
+def test_loading_goes_back_to_the_newest(trained, folder, new_learner) -> None:
+    learner = new_learner(train_backbone="none")
+    assert learner.load_checkpoint(folder, silent) == Progress(3, 4)
+    assert same(learner, trained[0])
+
+
+def test_there_is_no_progress_without_a_checkpoint(trained, tmp_path) -> None:
+    learner = trained[0]
+    assert learner.load_checkpoint(tmp_path / "none", silent) == Progress(0, 0)
+    assert learner.load_checkpoint(tmp_path, silent) == Progress(0, 0)
+
+
+@pytest.mark.parametrize("position", [0, 100, -1])
+def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(
+    trained, folder, new_learner, position
+) -> None:
+    flip(folder / "step-000003" / "state.safetensors", position)
+    said: list[str] = []
+    learner = new_learner(train_backbone="none")
+    assert learner.load_checkpoint(folder, said.append) == Progress(2, 3)
+    assert len(said) == 1
+    assert f"{folder / 'step-000003'} is damaged" in said[0]
+    expected = new_learner(train_backbone="none")
+    shutil.rmtree(folder / "step-000003")
+    expected.load_checkpoint(folder, silent)
+    assert same(learner, expected)
+    assert not same(learner, trained[0])
+
+
+@pytest.mark.parametrize("missing", ["state.safetensors", "meta.json"])
+def test_a_checkpoint_that_misses_a_file_is_damaged(trained, folder, missing) -> None:
+    (folder / "step-000003" / missing).unlink()
+    said: list[str] = []
+    assert trained[0].load_checkpoint(folder, said.append) == Progress(2, 3)
+    assert len(said) == 1
+
+
+# Fails while meta.json is not covered by a checksum: a flipped digit changes the progress.
+def test_no_flipped_bit_of_the_progress_goes_unnoticed(trained, folder) -> None:
+    meta = folder / "step-000003" / "meta.json"
+    whole = meta.read_bytes()
+    unnoticed = []
+    for position in range(len(whole)):
+        flip(meta, position)
+        said: list[str] = []
+        progress = trained[0].load_checkpoint(folder, said.append)
+        if not (progress == Progress(3, 4) or (progress == Progress(2, 3) and said)):
+            unnoticed.append((meta.read_text(), progress))
+        meta.write_bytes(whole)
+    assert unnoticed == []
+
+
+# Fails with a TypeError while only a JSON object is expected there.
+@pytest.mark.parametrize("content", ["[]", "null", '{"step": null}', "", "{"])
+def test_a_meta_file_that_says_something_else_is_damage(trained, folder, content) -> None:
+    (folder / "step-000003" / "meta.json").write_text(content)
+    said: list[str] = []
+    assert trained[0].load_checkpoint(folder, said.append) == Progress(2, 3)
+    assert len(said) == 1
+
+
+def test_what_was_half_written_is_not_a_checkpoint(trained, folder) -> None:
+    (folder / "step-000003").rename(folder / ".step-000004.tmp")
+    learner = trained[0]
+    assert learner.load_checkpoint(folder, silent) == Progress(2, 3)
+    learner.save_checkpoint(folder, Progress(4, 4))
+    assert sorted(p.name for p in folder.iterdir()) == ["step-000002", "step-000004"]
+    assert learner.load_checkpoint(folder, silent) == Progress(4, 4)
+
+
+def test_a_step_may_be_saved_again(trained, folder) -> None:
+    trained[0].save_checkpoint(folder, Progress(3, 9))
+    assert trained[0].load_checkpoint(folder, silent) == Progress(3, 9)
+
+
+# Fails at a million while folders are sorted as text: "step-1000000" stands before "step-999999".
+@pytest.mark.parametrize("last", [999_999, 1_000_000])
+def test_the_newest_is_the_one_with_the_highest_step(trained, folder, last) -> None:
+    learner = trained[0]
+    learner.save_checkpoint(folder, Progress(last - 1, 0))
+    learner.save_checkpoint(folder, Progress(last, 0))
+    assert learner.load_checkpoint(folder, silent) == Progress(last, 0)
+
+
+def test_a_checkpoint_of_another_student_is_refused(trained, folder, new_learner) -> None:
+    other = new_learner(train_backbone="none", n_qubits=4)
+    with pytest.raises(CheckpointError, match=r"step-000003: holds no head.quantum.*of shape"):
+        other.load_checkpoint(folder, silent)
+    larger = new_learner(train_backbone="lora")
+    with pytest.raises(CheckpointError, match=r"step-000003: holds no backbone.*lora"):
+        larger.load_checkpoint(folder, silent)
