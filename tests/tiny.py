@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -61,8 +61,8 @@ def _save_llama(folder: Path, tokenizer: PreTrainedTokenizerBase) -> Path:
         num_key_value_heads=2,
         tie_word_embeddings=True,
         initializer_range=0.3,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
+        bos_token_id=cast(int, tokenizer.bos_token_id),
+        eos_token_id=cast(int, tokenizer.eos_token_id),
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)

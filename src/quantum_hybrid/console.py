@@ -1,7 +1,6 @@
 """What a person sees of a run: a progress bar in a terminal, the same as plain lines in a file.
 
-Text that comes from a model is never interpreted: control characters are taken out, and rich's
-markup is off.
+Nothing that a model wrote is printed; rich's markup is off all the same.
 """
 
 from __future__ import annotations
@@ -12,11 +11,6 @@ from types import TracebackType
 
 from rich.console import Console as RichConsole
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
-
-
-def printable(text: str) -> str:
-    """The text on one line, without control characters that a terminal would obey."""
-    return "".join(c if c.isprintable() else " " for c in text)
 
 
 class Console:
@@ -31,6 +25,10 @@ class Console:
     def line(self, text: str = "") -> None:
         """Print one or more lines and log them."""
         self._rich.print(text)
+        self.log(text)
+
+    def log(self, text: str) -> None:
+        """Write to the log file only."""
         stamp = time.strftime("%Y-%m-%d %H:%M:%S")
         for row in text.splitlines():
             self._log.write(f"{stamp} {row}\n")
@@ -55,7 +53,7 @@ class Console:
         row = f"step {step}  {description}"
         if self._progress is not None and self._task is not None:
             self._progress.update(self._task, completed=step, description=description)
-            self._log.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {row}\n")
+            self.log(row)
         else:
             self.line(row)
 

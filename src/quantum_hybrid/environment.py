@@ -8,6 +8,7 @@ through BaseEnv's server manager, which stays idle.
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import json
 import os
@@ -16,6 +17,7 @@ import time
 import typing
 from contextlib import AsyncExitStack
 from dataclasses import asdict, fields
+from pathlib import Path
 from typing import Any
 
 from atroposlib.envs.base import APIServerConfig, BaseEnv, BaseEnvConfig, ScoredDataGroup
@@ -69,8 +71,7 @@ class QuantumHybridEnv(BaseEnv):
     ) -> None:
         self._stack = AsyncExitStack()
         if run is None:
-            given = {name: getattr(config, name) for name in config.model_fields_set & set(_HINTS)}
-            plan = resolve(given, _server_flags(server_configs))
+            plan = resolve(_run_flags(config), _server_flags(server_configs))
             run = self._stack.enter_context(RunDirectory.open(plan))
         self.run = run
         self.console = self._stack.enter_context(Console(run.path / "log.txt"))
@@ -122,7 +123,8 @@ class QuantumHybridEnv(BaseEnv):
             await self._finish(time.monotonic() - started)
         except QuantumHybridError as error:
             self.console.stop_progress()
-            self.console.line(f"{error}. Go on with: {resume_command(self.run)}")
+            self.console.line(f"Go on with: {resume_command(self.run)}")
+            self.console.log(f"error: {error}")
             raise
         finally:
             await self.close()
@@ -145,8 +147,11 @@ class QuantumHybridEnv(BaseEnv):
         started = time.time()
         learner = self.job.learner
         metrics = await self.job.in_worker(lambda: learner.evaluate(self.job.held_out))
+        self.console.line("\n".join(f"{name:28}{value:12.4f}" for name, value in metrics.items()))
         if self.config.data_dir_to_save_evals is not None:
-            await self.evaluate_log(metrics, start_time=started, end_time=time.time())
+            # Atropos's own table would print a standard error of 0, which nobody computed.
+            ended = time.time()
+            await self.evaluate_log(metrics, start_time=started, end_time=ended, verbose=False)
         return metrics
 
     def _write_group(self, group: ScoredGroup) -> None:
@@ -164,7 +169,7 @@ class QuantumHybridEnv(BaseEnv):
                     project=config.wandb_project,
                     name=config.wandb_name or path.name,
                     run_dir=path,
-                    run_id=path.name,
+                    run_id=self.run.run_id,
                     config=asdict(config),
                     announce=self.console.line,
                 )
@@ -201,8 +206,12 @@ def run_process(run: RunDirectory) -> None:
 
 def run_atropos_verb(arguments: list[str]) -> int:
     """`serve` and `evaluate`, through BaseEnv's own command line."""
-    if arguments[0] == "evaluate" and not any("run_dir" in argument for argument in arguments):
-        raise UsageError("evaluate needs --env.run_dir, the directory of a run to evaluate")
+    if arguments[0] == "evaluate":
+        parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+        parser.add_argument("--env.run_dir", dest="run_dir")
+        run_dir = parser.parse_known_args(arguments)[0].run_dir
+        if run_dir is None or not (Path(run_dir).expanduser() / "config.json").is_file():
+            raise UsageError(f"--env.run_dir {run_dir}: must be the directory of a run to evaluate")
     sys.argv = ["atropos.py", *arguments]
     QuantumHybridEnv.cli()
     return 0
@@ -250,6 +259,13 @@ def where_things_are(run: RunDirectory) -> list[str]:
         "next      another seed: python atropos.py process --env.seed 1",
         "          your own teacher: README.md, 'A real teacher'",
     ]
+
+
+def _run_flags(config: Any) -> dict[str, Any]:
+    """What BaseEnv's command line was given, without the defaults that it fills in."""
+    defaults = RunConfig()
+    values = {name: getattr(config, name) for name in _HINTS}
+    return {name: value for name, value in values.items() if value != getattr(defaults, name)}
 
 
 def _server_flags(server_configs: Any) -> dict[str, Any]:

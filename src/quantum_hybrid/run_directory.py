@@ -16,6 +16,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import secrets
 import subprocess
 import sys
 import time
@@ -144,6 +145,11 @@ class RunDirectory:
         return Path(named).expanduser() if named else self.path / "groups.jsonl"
 
     @property
+    def run_id(self) -> str:
+        """Identity of the run on tracking services, drawn when its directory was made."""
+        return json.loads((self.path / "config.json").read_text(encoding="utf-8"))["run_id"]
+
+    @property
     def is_complete(self) -> bool:
         """Whether the run has already been brought to its end."""
         return (self.path / "summary.json").is_file()
@@ -164,6 +170,7 @@ class RunDirectory:
         return {
             "env": asdict(self.config),
             "openai": asdict(self.server),
+            "run_id": secrets.token_hex(6),
             "config_hash": config_hash(self.config),
             "command": sys.argv,
             "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),

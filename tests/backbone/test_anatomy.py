@@ -32,9 +32,7 @@ def test_decoder_of_norm_of_hidden_states_is_the_embedded_model() -> None:
     assert_same_logits(base, AutoModelForCausalLM.from_pretrained(folder), tokens)
 
 
-@pytest.mark.parametrize(
-    "family", ["gpt2", "bloom", "gpt_neox", "phi", "qwen2", "mistral", "opt"]
-)
+@pytest.mark.parametrize("family", ["gpt2", "bloom", "gpt_neox", "phi", "qwen2", "mistral", "opt"])
 def test_decoder_of_norm_of_hidden_states_is_any_other_base_model(family_folder, family) -> None:
     folder = family_folder(family)
     base = load_base_model(str(folder), str(folder))

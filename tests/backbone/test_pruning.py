@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 from transformers import LlamaConfig, LlamaModel
+from transformers.models.llama.modeling_llama import LlamaAttention
 
 from quantum_hybrid.backbone import drop_layers, load_base_model, prepare_embedded
 from quantum_hybrid.config import EMBEDDED
@@ -36,10 +37,12 @@ class Passed(nn.Module):
 
 def test_the_embedded_model_keeps_the_other_layers_unchanged() -> None:
     body = load_base_model(EMBEDDED, str(prepare_embedded())).body
+    assert isinstance(body, LlamaModel)
     before = [list(layer.parameters()) for layer in body.layers]
     drop_layers(body, range(11, 21))
     assert [list(layer.parameters()) for layer in body.layers] == before[:11] + before[21:]
-    assert [layer.self_attn.layer_idx for layer in body.layers] == list(range(20))
+    attentions = [m for m in body.modules() if isinstance(m, LlamaAttention)]
+    assert [attention.layer_idx for attention in attentions] == list(range(20))
     assert body.config.num_hidden_layers == 20
 
 

@@ -59,9 +59,7 @@ def test_a_larger_gain_scores_strictly_higher(loss, gain, more) -> None:
 def test_a_uniform_guess_is_worth_nothing(vocabulary) -> None:
     assert likelihood_term(math.log(vocabulary), vocabulary) == 0
     assert quantum_term(0.0) == 0
-    score = reward(
-        math.log(vocabulary), 0.0, vocabulary, perplexity_weight=0.7, quantum_weight=0.3
-    )
+    score = reward(math.log(vocabulary), 0.0, vocabulary, perplexity_weight=0.7, quantum_weight=0.3)
     assert score == 0
 
 

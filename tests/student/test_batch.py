@@ -36,9 +36,7 @@ def test_padding_is_invisible(make_student, examples) -> None:
         for number, example in enumerate(examples):
             alone = answer_rows(student, [example])
             chosen = together.example == number
-            torch.testing.assert_close(
-                together.hidden[chosen], alone.hidden, rtol=1e-4, atol=1e-5
-            )
+            torch.testing.assert_close(together.hidden[chosen], alone.hidden, rtol=1e-4, atol=1e-5)
             assert together.targets[chosen].tolist() == alone.targets.tolist()
 
 

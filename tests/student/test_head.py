@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -19,11 +20,12 @@ MIXINGS: tuple[Mixing, ...] = ("logits", "probability")
 D_MODEL, VOCABULARY = 12, 30
 
 
-def head(mixing: Mixing = "logits", alpha_logit: float = 0.0, **circuit) -> HybridHead:
+def head(mixing: Mixing = "logits", alpha_logit: float = 0.0, **circuit: Any) -> HybridHead:
     torch.manual_seed(0)
     norm = nn.RMSNorm(D_MODEL)
     classical = ClassicalHead(norm, D_MODEL, VOCABULARY, decoder_bias=False)
-    quantum = QuantumHead(D_MODEL, VOCABULARY, **({"n_qubits": 4, "n_layers": 2} | circuit))
+    geometry: dict[str, Any] = {"n_qubits": 4, "n_layers": 2} | circuit
+    quantum = QuantumHead(D_MODEL, VOCABULARY, **geometry)
     nn.init.normal_(quantum.up.weight)
     hybrid = HybridHead(classical, quantum, mixing)
     nn.init.constant_(hybrid.alpha_logit, alpha_logit)

@@ -31,7 +31,12 @@ def family_student(folder) -> HybridForCausalLM:
 @pytest.mark.parametrize("mixing", ["logits", "probability"])
 def test_a_saved_student_is_loaded_as_it_was(make_student, mixing, tmp_path) -> None:
     student = make_student(
-        mixing=mixing, n_qubits=5, n_layers=2, entangler="chain", reupload=True, engine="statevector"
+        mixing=mixing,
+        n_qubits=5,
+        n_layers=2,
+        entangler="chain",
+        reupload=True,
+        engine="statevector",
     )
     student.save_pretrained(tmp_path)
     torch.manual_seed(9)

@@ -12,6 +12,7 @@ from quantum_hybrid.config import RunConfig
 from quantum_hybrid.corpus import prompts_in
 from quantum_hybrid.records import Answer
 from quantum_hybrid.training import Learner
+from quantum_hybrid.training import learner as learner_module
 
 
 @pytest.fixture
@@ -23,8 +24,8 @@ def gpt2(bpe_tokenizer, tmp_path) -> Path:
     return tmp_path
 
 
-@pytest.mark.slow
-def test_a_full_size_gpt2_takes_a_training_step(gpt2) -> None:
+def test_a_full_size_gpt2_takes_a_training_step(gpt2, monkeypatch) -> None:
+    monkeypatch.setattr(learner_module, "CALIBRATION_PROMPTS", 8)  # 64 take 20 seconds more
     learner = Learner(RunConfig(base_model_name=str(gpt2)))
     model, quantum = learner.model, learner.model.head.quantum
     assert model.config.backbone["n_layer"] == 12

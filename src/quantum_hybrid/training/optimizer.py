@@ -1,9 +1,10 @@
 """Which parameters are trained, in four parts with a learning rate and a clipping norm each.
 
-`down` has the quantum pathway's learning rate divided by its fan-in d: an update of AdamW moves
-every weight by about the learning rate, hence an encoding angle by d times as much, and at 1e-2 and
-d = 576 the angles would be thrown about the circle anew at each step (the scaling is that of Yang
-et al. 2022, arXiv:2203.03466; what happens without it is in docs/log.md).
+Matrices of the head that read a hidden state have the learning rate of their part divided by
+their fan-in d: an update of AdamW moves every weight by about the learning rate, hence what the
+matrix puts out by d times as much. At 1e-2 and d = 576 the encoding angles would be thrown about
+the circle anew at each step. The scaling is that of Yang et al. 2022 (arXiv:2203.03466); what
+happens without it is in docs/log.md.
 """
 
 from __future__ import annotations
@@ -46,16 +47,18 @@ def build_optimizer(student: HybridForCausalLM, config: RunConfig) -> AdamW:
     weights are angles, for which zero is no preferred size.
     """
     groups = []
-    down = student.head.quantum.down
+    d_model = student.head.quantum.down.in_features
     for part, parameters in trainable_parts(student).items():
         for parameter in parameters.values():
-            is_matrix = parameter.ndim >= 2 and part != "quantum"
+            is_matrix = parameter.ndim == 2
+            reads_hidden_state = part != "backbone" and is_matrix and parameter.shape[1] == d_model
+            decays = is_matrix and part in ("backbone", "classical")
             groups.append(
                 {
                     "params": [parameter],
                     "part": part,
-                    "weight_decay": config.weight_decay if is_matrix else 0.0,
-                    "scale": 1 / down.in_features if parameter is down.weight else 1.0,
+                    "weight_decay": config.weight_decay if decays else 0.0,
+                    "scale": 1 / d_model if reads_hidden_state else 1.0,
                 }
             )
     return AdamW(groups, betas=(0.9, 0.95))
