@@ -110,7 +110,7 @@ class RunConfig:
 
     learning_rate: float | None = None
     """Peak learning rate of the backbone. Default: 2e-3 for lora, 5e-5 for full."""
-    head_learning_rate: float = 1e-3
+    head_learning_rate: float = 3e-3
     """Peak learning rate of the classical pathway."""
     quantum_learning_rate: float = 1e-2
     """Peak learning rate of the quantum pathway; of `down`, divided by the hidden size."""

@@ -20,6 +20,7 @@ from quantum_hybrid.evaluation import (
     metrics,
     quantum_state_metrics,
 )
+from quantum_hybrid.evaluation.metrics import clustered_standard_error
 from quantum_hybrid.records import AnswerLogprobs
 from quantum_hybrid.student import HybridForCausalLM, answer_rows
 
@@ -118,6 +119,44 @@ def test_the_ablation_replaces_q_by_its_mean_over_the_held_out_rows(
     ablation = without - expected.cross_entropy(expected.mix(expected.quantum))
     assert abs(ablation) > 1e-3
     assert evaluate(student, examples)["eval/quantum_ablation"] == pytest.approx(ablation, abs=1e-5)
+
+
+@pytest.mark.parametrize("mixing", MIXINGS)
+def test_differences_come_with_their_standard_error_over_answers(
+    make_student, examples, mixing
+) -> None:
+    student = make_student(mixing=mixing)
+    p = plain(student, examples)
+    rows = range(len(p.targets))
+    mean_q = p.quantum.mean(0, keepdim=True).expand_as(p.quantum)
+    logits = {"hybrid": p.mix(p.quantum), "classical": p.classical, "ablated": p.mix(mean_q)}
+    loss = {n: -x.log_softmax(-1)[rows, p.targets] for n, x in logits.items()}
+    differences = {
+        "quantum_ablation": loss["ablated"] - loss["hybrid"],
+        "hybrid_minus_classical": loss["hybrid"] - loss["classical"],
+    }
+    got = evaluate(student, examples)
+    for name, difference in differences.items():
+        mean = float(difference.mean())
+        answers = difference.split([n_answer(example) for example in examples])
+        squares = sum(float((a - mean).sum()) ** 2 for a in answers)
+        error = math.sqrt(squares * len(answers) / (len(answers) - 1)) / len(difference)
+        assert got[f"eval/{name}"] == pytest.approx(mean, rel=1e-4, abs=1e-5)
+        assert got[f"eval/{name}_se"] == pytest.approx(error, rel=1e-3)
+    alone = evaluate(student, examples[:1])
+    assert "eval/quantum_ablation" in alone
+    assert "eval/quantum_ablation_se" not in alone
+
+
+@given(values=st.lists(st.floats(-5, 5), min_size=2, max_size=20), times=st.integers(1, 4))
+@settings(derandomize=True, deadline=None)
+def test_tokens_that_only_repeat_their_answer_make_nothing_more_certain(values, times) -> None:
+    """With one token each it is the usual s / sqrt(n)."""
+    alone = torch.tensor(values, dtype=torch.float64)
+    usual = float(alone.std()) / math.sqrt(len(values))
+    answers = torch.arange(len(values)).repeat_interleave(times)
+    got = clustered_standard_error(alone.repeat_interleave(times), answers)
+    assert got == pytest.approx(usual, abs=1e-9)
 
 
 def test_a_constant_quantum_pathway_has_an_ablation_of_zero(make_student, examples) -> None:

@@ -92,6 +92,21 @@ def kl_to_teacher(
     return inside + torch.special.xlogy(p_rest, p_rest / q_rest)
 
 
+def clustered_standard_error(
+    values: Float[Tensor, " rows"], example: Int[Tensor, " rows"]
+) -> float:
+    """Standard error of the mean of `values` over rows, the examples being the independent units.
+
+    Tokens of one answer are not independent, so what is summed is each answer's deviation:
+    sqrt(m / (m - 1) sum_i (sum of answer i - mean * tokens of answer i)^2) / tokens. The usual
+    linearised ratio estimator (Cochran 1977, section 6.3); not a number for a single example.
+    """
+    count = int(example.max()) + 1
+    deviations = torch.zeros(count, dtype=torch.float64)
+    deviations.index_add_(0, example, values.double() - values.double().mean())
+    return math.sqrt(count / (count - 1) * deviations.square().sum().item()) / len(values)
+
+
 @torch.no_grad()
 def evaluate(student: HybridForCausalLM, examples: Sequence[Example]) -> dict[str, float]:
     """All eval/* and model/* metrics of DESIGN section 5 on held-out answers.
@@ -104,10 +119,12 @@ def evaluate(student: HybridForCausalLM, examples: Sequence[Example]) -> dict[st
     z = torch.cat([head.expectations(h) for h in rows.hidden.split(ROWS_PER_CHUNK)])
     teacher = _teacher_rows(examples)
     sums: defaultdict[str, float] = defaultdict(float)
+    losses = []
     for chunk in _chunks(len(rows.targets)):
-        _add_chunk(head, rows, z, z.mean(0), chunk, sums)
+        losses.append(_add_chunk(head, rows, z, z.mean(0), chunk, sums))
         _add_kl(head, rows, z, teacher, chunk, sums)
-    return _from_sums(head.alpha.item(), len(rows.targets), sums)
+    metrics = _from_sums(head.alpha.item(), len(rows.targets), sums)
+    return metrics | _comparisons(torch.cat(losses), rows.example)
 
 
 def _all_rows(student: HybridForCausalLM, examples: Sequence[Example]) -> AnswerRows:
@@ -134,20 +151,23 @@ def _add_chunk(
     mean_z: Tensor,
     chunk: slice,
     sums: defaultdict[str, float],
-) -> None:
+) -> Float[Tensor, "rows 3"]:
+    """Adds to the sums; returns each row's hybrid, classical and ablated loss."""
     targets = rows.targets[chunk]
     classical = head.classical(rows.hidden[chunk])
     quantum = head.quantum.up(z[chunk])
     hybrid = head.mix(classical, quantum)
-    for name, logits in (("hybrid", hybrid), ("classical", classical), ("quantum", quantum)):
-        sums[f"{name}_loss"] += float(row_losses(logits, targets).double().sum())
+    ablated = ablated_logits(head, classical, mean_z)
+    losses = [row_losses(logits, targets).double() for logits in (hybrid, classical, ablated)]
+    sums["hybrid_loss"] += losses[0].sum().item()
+    sums["classical_loss"] += losses[1].sum().item()
+    sums["quantum_loss"] += row_losses(quantum, targets).double().sum().item()
     sums["hybrid_entropy"] += float(predictive_entropy(hybrid).double().sum())
     sums["classical_entropy"] += float(predictive_entropy(classical).double().sum())
-    ablated = ablated_logits(head, classical, mean_z)
-    sums["ablated_loss"] += float(row_losses(ablated, targets).double().sum())
     part, whole = variance_shares(head, hybrid, quantum)
     sums["quantum_covariance"] += part
     sums["hybrid_variance"] += whole
+    return torch.stack(losses, -1)
 
 
 def _teacher_rows(
@@ -176,15 +196,32 @@ def _add_kl(
     sums: defaultdict[str, float],
 ) -> None:
     known = [row for row in range(chunk.start, chunk.stop) if row in teacher]
-    if not known:
-        return
-    classical = head.classical(rows.hidden[known])
-    log_q = F.log_softmax(head.mix(classical, head.quantum.up(z[known])), -1)
-    width = min(len(teacher[row][0]) for row in known)
-    ids = torch.tensor([teacher[row][0][:width] for row in known])
-    log_p = torch.tensor([teacher[row][1][:width] for row in known], dtype=torch.float64)
-    sums["kl"] += float(kl_to_teacher(log_p, log_q.gather(1, ids)).sum())
-    sums["kl_tokens"] += len(known)
+    for width in {len(teacher[row][0]) for row in known}:
+        same = [row for row in known if len(teacher[row][0]) == width]
+        classical = head.classical(rows.hidden[same])
+        # In float64, or the rest of a student that is nearly certain would be rounding only.
+        log_q = F.log_softmax(head.mix(classical, head.quantum.up(z[same])).double(), -1)
+        ids = torch.tensor([teacher[row][0] for row in same])
+        log_p = torch.tensor([teacher[row][1] for row in same], dtype=torch.float64)
+        sums["kl"] += float(kl_to_teacher(log_p, log_q.gather(1, ids)).sum())
+        sums["kl_tokens"] += len(same)
+
+
+def _comparisons(
+    losses: Float[Tensor, "rows 3"], example: Int[Tensor, " rows"]
+) -> dict[str, float]:
+    """Paired differences between predictions on the same tokens, with their standard errors."""
+    hybrid, classical, ablated = losses.unbind(-1)
+    differences = {
+        "quantum_ablation": ablated - hybrid,
+        "hybrid_minus_classical": hybrid - classical,
+    }
+    metrics = {}
+    for name, difference in differences.items():
+        metrics[f"eval/{name}"] = difference.mean().item()
+        if int(example.max()) > 0:
+            metrics[f"eval/{name}_se"] = clustered_standard_error(difference, example)
+    return metrics
 
 
 def _from_sums(alpha: float, n_rows: int, sums: defaultdict[str, float]) -> dict[str, float]:
@@ -195,7 +232,6 @@ def _from_sums(alpha: float, n_rows: int, sums: defaultdict[str, float]) -> dict
         sums["hybrid_entropy"] / n_rows, sums["classical_entropy"] / n_rows
     )
     metrics["eval/quantum_weight"] = 1 - alpha
-    metrics["eval/quantum_ablation"] = sums["ablated_loss"] / n_rows - losses["hybrid"]
     if sums["kl_tokens"]:
         metrics["eval/kl_to_teacher"] = sums["kl"] / sums["kl_tokens"]
         metrics["eval/kl_tokens"] = sums["kl_tokens"]

@@ -18,6 +18,9 @@ ROWS = (
     ("alpha", "model/alpha", "1 is fully classical"),
     ("quantum share of variance", "model/quantum_contribution", ""),
     ("quantum ablation", "eval/quantum_ablation", "nats per token"),
+    ("  its standard error", "eval/quantum_ablation_se", ""),
+    ("hybrid minus classical", "eval/hybrid_minus_classical", "nats per token"),
+    ("  its standard error", "eval/hybrid_minus_classical_se", ""),
 )
 
 
@@ -49,13 +52,16 @@ def summary_lines(summary: Mapping[str, Any]) -> list[str]:
 
 
 def _verdict(last: Mapping[str, float]) -> list[str]:
-    ablation = last["eval/quantum_ablation"]
-    difference = last["eval/hybrid_loss"] - last["eval/classical_loss"]
-    comparison = "better" if difference < 0 else "worse"
     return [
-        f"The quantum pathway was worth {ablation:+.4f} nats per token: the held-out loss without",
-        "it minus the loss with it. The hybrid ends "
-        f"{abs(difference):.4f} nats per token {comparison} than its",
-        "classical pathway. One run without separately trained rivals says nothing about quantum",
-        "advantage.",
+        "The quantum pathway was worth "
+        f"{_with_error(last, 'eval/quantum_ablation')} nats per token (held-out loss",
+        "without it minus with it). The hybrid's loss minus its classical pathway's is",
+        f"{_with_error(last, 'eval/hybrid_minus_classical')}. "
+        "Errors are one standard error over held-out answers.",
+        "One run without separately trained rivals says nothing about quantum advantage.",
     ]
+
+
+def _with_error(last: Mapping[str, float], name: str) -> str:
+    error = last.get(f"{name}_se")
+    return f"{last[name]:+.4f}" + ("" if error is None else f" +- {error:.4f}")

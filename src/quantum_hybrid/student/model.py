@@ -49,9 +49,11 @@ class HybridConfig(PretrainedConfig):
         self.engine = engine
         self.mixing = mixing
         self.decoder_bias = decoder_bias
-        for name in ("vocab_size", "hidden_size", "num_hidden_layers"):
-            if name in self.backbone:
-                setattr(self, name, self.backbone[name])
+        if self.backbone:
+            # What `generate` wants to know; each family stores it under a name of its own.
+            family = AutoConfig.for_model(**self.backbone)
+            for name in ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads"):
+                setattr(self, name, getattr(family, name))
         kwargs.setdefault("tie_word_embeddings", False)
         super().__init__(**kwargs)
 

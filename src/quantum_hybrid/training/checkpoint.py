@@ -1,7 +1,7 @@
 """Checkpoints: what has to be kept to go on exactly where a run stopped.
 
     checkpoints/step-000020/state.safetensors   trained parameters and AdamW's moments
-                           /meta.json           progress, and the SHA-256 of the former
+                           /meta.json           progress, and the SHA-256 of both
 
 A checkpoint is a folder that appears by one rename, so it is whole or not there. The last
 `KEPT` stay. A damaged one is named and the one before it is used.
@@ -51,7 +51,7 @@ def save_checkpoint(
     half_written.mkdir(parents=True)
     state = half_written / "state.safetensors"
     save_file(_state(student, optimizer), state)
-    meta = asdict(progress) | {"sha256": _sha256(state)}
+    meta = asdict(progress) | {"sha256": _sha256(state, progress)}
     (half_written / "meta.json").write_text(json.dumps(meta), encoding="utf-8")
     for path in (state, half_written / "meta.json", half_written):
         _sync(path)
@@ -72,7 +72,7 @@ def load_checkpoint(
     for path in reversed(_checkpoints(folder)):
         try:
             progress, state = _read(path)
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, ValueError, KeyError, TypeError) as error:
             announce(f"checkpoint {path} is damaged ({error}); trying the one before it")
             continue
         _restore(path, state, student, optimizer)
@@ -94,9 +94,10 @@ def _state(student: HybridForCausalLM, optimizer: AdamW) -> dict[str, Tensor]:
 def _read(path: Path) -> tuple[Progress, dict[str, Tensor]]:
     meta = json.loads((path / "meta.json").read_text(encoding="utf-8"))
     state = path / "state.safetensors"
-    if _sha256(state) != meta["sha256"]:
+    progress = Progress(step=meta["step"], groups_drawn=meta["groups_drawn"])
+    if _sha256(state, progress) != meta["sha256"]:
         raise ValueError("its SHA-256 does not match")
-    return Progress(int(meta["step"]), int(meta["groups_drawn"])), load_file(state)
+    return progress, load_file(state)
 
 
 @torch.no_grad()
@@ -118,12 +119,16 @@ def _restore(
 
 
 def _checkpoints(folder: Path) -> list[Path]:
-    return sorted(folder.glob("step-*")) if folder.is_dir() else []
+    found = folder.glob("step-*") if folder.is_dir() else ()
+    return sorted(found, key=lambda path: int(path.name.removeprefix("step-")))
 
 
-def _sha256(path: Path) -> str:
+def _sha256(path: Path, progress: Progress) -> str:
+    """Of the file, followed by the progress."""
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        digest = hashlib.file_digest(file, "sha256")
+    digest.update(json.dumps(asdict(progress)).encode())
+    return digest.hexdigest()
 
 
 def _sync(path: Path) -> None:

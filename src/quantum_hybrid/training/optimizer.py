@@ -81,4 +81,6 @@ def schedule_factor(step: int, total_steps: int, warmup_steps: int) -> float:
     """Share of the peak learning rate at a step, counted from 0."""
     if step < warmup_steps:
         return (step + 1) / warmup_steps
-    return max(0.0, (total_steps - step) / (total_steps - warmup_steps))
+    if step >= total_steps:
+        return 0.0
+    return (total_steps - step) / (total_steps - warmup_steps)
