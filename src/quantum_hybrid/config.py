@@ -31,6 +31,8 @@ HERMES_MODEL = "Hermes-3-Llama-3.1-70B"
 
 MAX_QUBITS = 20
 """Above this a training step's statevectors fit no laptop."""
+MAX_DENSE_QUBITS = 10
+"""Above this the dense engine's matrix is larger than the states it saves."""
 
 
 def cache_directory() -> Path:
@@ -170,6 +172,11 @@ class RunConfig:
         for name in ("run_dir", "data_path_to_save_groups", "wandb_name"):
             if getattr(self, name) == "":
                 raise UsageError(f"--env.{name} '': must not be empty")
+        if self.engine == "dense" and (self.reupload or self.n_qubits > MAX_DENSE_QUBITS):
+            raise UsageError(
+                f"--env.engine dense: is for at most {MAX_DENSE_QUBITS} qubits without "
+                "--env.reupload; use auto or statevector"
+            )
         self.dropped_layers()
 
     def backbone_learning_rate(self) -> float:

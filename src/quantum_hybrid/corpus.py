@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 Split = Literal["train", "validation", "test"]
 IGNORED = -100
 """Mask value of a token that is context and not a target."""
+EPOCH_STRIDE = 1_000_003
+"""Between the seeds of two epochs, so that no epoch has the order of another seed's epoch."""
 
 
 def load_prompts() -> list[Prompt]:
@@ -56,7 +58,7 @@ def training_schedule(seed: int, group_size: int) -> Iterator[tuple[Prompt, int]
     """Endless (prompt, index of the group's first answer); a second epoch draws new answers."""
     epoch = 0
     while True:
-        for prompt in prompts_in("train", seed + epoch):
+        for prompt in prompts_in("train", seed + epoch * EPOCH_STRIDE):
             yield prompt, epoch * group_size
         epoch += 1
 

@@ -39,6 +39,8 @@ from quantum_hybrid.training import Learner, Progress, StepResult
 
 GROUPS_AHEAD = 16
 """How many groups may be asked of the teacher before they are trained on."""
+SEED_STRIDE = 100_003
+"""Answer i is drawn with the sampling seed plus i, so the seeds of two runs must lie far apart."""
 T = TypeVar("T")
 
 
@@ -209,7 +211,7 @@ class Distillation:
         return Sampling(
             max_tokens=self.config.max_token_length,
             temperature=self.config.temperature,
-            seed=self.config.seed,
+            seed=self.config.seed * SEED_STRIDE,
             top_logprobs=top_logprobs,
         )
 
@@ -236,13 +238,13 @@ async def distil(
         while job.progress.step < config.total_steps:
             prompt, answers = await stop.unless(job.next_group())
             write_group(await job.train_on(prompt, answers))
-            stop.raise_if_requested()
             step = job.progress.step
             if step % config.steps_per_eval == 0 or step == config.total_steps:
                 await job.evaluate()
                 await job.save_checkpoint()
                 saved = job.progress
-                stop.raise_if_requested()
+            # Not before the evaluation that this step is due: a resumed run would not repeat it.
+            stop.raise_if_requested()
     except QuantumHybridError as error:
         if job.progress.step > saved.step and not isinstance(error, TrainingError):
             await job.save_checkpoint()

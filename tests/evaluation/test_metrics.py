@@ -238,7 +238,7 @@ def test_kl_with_a_tail_bucket_on_the_answers_that_have_it(make_student, example
     assert got["eval/kl_to_teacher"] == pytest.approx(float(expected.mean()), rel=1e-4)
 
 
-# Fails while the student's tail is 1 minus a sum of float32 probabilities, which is rounding only.
+# 1 minus a sum of float32 probabilities would be nothing but rounding.
 def test_kl_of_a_student_that_is_almost_certain(make_student, examples) -> None:
     student, example, k = make_student(), examples[1], 20
     torch.nn.init.constant_(student.head.alpha_logit, 40.0)
@@ -291,7 +291,7 @@ def test_chunks_and_batches_do_not_change_a_number(
     assert evaluate(student, held_out) == pytest.approx(expected, rel=1e-4, abs=1e-5)
 
 
-# Fails while a chunk takes the least k of its rows: then the metric depends on ROWS_PER_CHUNK.
+# The metric must not depend on which rows happen to share a chunk.
 def test_a_teacher_with_differing_k_is_not_cut_to_the_least_of_a_chunk(
     make_student, examples, monkeypatch
 ) -> None:

@@ -79,7 +79,6 @@ def test_generate_is_the_same_with_and_without_a_cache(make_student) -> None:
     assert len({token for row in cached for token in row[8:]}) > 2
 
 
-# gpt2 and bloom fail until HybridConfig has num_hidden_layers for families that call it otherwise.
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_student_of_any_family_generates(family_folder, family) -> None:
     student = family_student(family_folder(family))

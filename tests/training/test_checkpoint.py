@@ -111,7 +111,7 @@ def test_a_checkpoint_that_misses_a_file_is_damaged(trained, folder, missing) ->
     assert len(said) == 1
 
 
-# Fails while meta.json is not covered by a checksum: a flipped digit changes the progress.
+# A flipped digit of an unprotected number would be another number.
 def test_no_flipped_bit_of_the_progress_goes_unnoticed(trained, folder) -> None:
     meta = folder / "step-000003" / "meta.json"
     whole = meta.read_bytes()
@@ -126,7 +126,6 @@ def test_no_flipped_bit_of_the_progress_goes_unnoticed(trained, folder) -> None:
     assert unnoticed == []
 
 
-# Fails with a TypeError while only a JSON object is expected there.
 @pytest.mark.parametrize("content", ["[]", "null", '{"step": null}', "", "{"])
 def test_a_meta_file_that_says_something_else_is_damage(trained, folder, content) -> None:
     (folder / "step-000003" / "meta.json").write_text(content)
@@ -149,7 +148,7 @@ def test_a_step_may_be_saved_again(trained, folder) -> None:
     assert trained[0].load_checkpoint(folder, silent) == Progress(3, 9)
 
 
-# Fails at a million while folders are sorted as text: "step-1000000" stands before "step-999999".
+# As text, "step-1000000" stands before "step-999999".
 @pytest.mark.parametrize("last", [999_999, 1_000_000])
 def test_the_newest_is_the_one_with_the_highest_step(trained, folder, last) -> None:
     learner = trained[0]

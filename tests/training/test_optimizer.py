@@ -83,7 +83,7 @@ def test_every_step_of_a_run_learns_and_none_more_than_at_the_peak(total, warmup
     assert factors[peak:] == sorted(factors[peak:], reverse=True)
 
 
-# Fails with warmup == total while the fall divides by total - warmup; `serve` has no last step.
+# `serve` has no last step.
 @pytest.mark.parametrize("warmup", [0, 4, 5])
 def test_after_the_last_step_nothing_is_learned(warmup) -> None:
     assert schedule_factor(5, total_steps=5, warmup_steps=warmup) == 0

@@ -27,8 +27,17 @@ def drop_layers(body: PreTrainedModel, dropped: range) -> None:
         for module in layer.modules():
             if hasattr(module, "layer_idx"):
                 setattr(module, "layer_idx", index)  # noqa: B010 - Module types forbid an int
+    try:
+        _drop_from_config(body, dropped, len(layers))
+    except Exception as error:  # every family of models refuses in a way of its own
+        raise UsageError(
+            f"{flag}: layers of a {type(body).__name__} cannot be dropped; use none"
+        ) from error
+
+
+def _drop_from_config(body: PreTrainedModel, dropped: range, n_layers: int) -> None:
     config = body.config
-    config.num_hidden_layers = len(layers)
+    config.num_hidden_layers = n_layers
     if getattr(config, "layer_types", None):
         kept = list(config.layer_types)
         del kept[dropped.start : dropped.stop]

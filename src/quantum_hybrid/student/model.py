@@ -91,8 +91,10 @@ class HybridForCausalLM(PreTrainedModel, GenerationMixin):
     @classmethod
     def from_base(cls, base: BaseModel, run: RunConfig) -> HybridForCausalLM:
         """A student around a base model's own weights; its head is still to be initialised."""
+        backbone = base.body.config.to_dict()
+        backbone.pop("_name_or_path", None)  # a path of the machine it was made on
         config = HybridConfig(
-            backbone=base.body.config.to_dict(),
+            backbone=backbone,
             n_qubits=run.n_qubits,
             n_layers=run.n_layers,
             entangler=run.entangler,

@@ -68,7 +68,7 @@ def load_checkpoint(
     optimizer: AdamW,
     announce: Callable[[str], None],
 ) -> Progress:
-    """Restore the newest whole checkpoint; no progress when there is none."""
+    """Restore the newest whole checkpoint; no progress where none was ever written."""
     for path in reversed(_checkpoints(folder)):
         try:
             progress, state = _read(path)
@@ -77,6 +77,10 @@ def load_checkpoint(
             continue
         _restore(path, state, student, optimizer)
         return progress
+    if _checkpoints(folder):
+        raise CheckpointError(
+            f"{folder}: no checkpoint is whole; delete the folder to train from the beginning"
+        )
     return Progress()
 
 

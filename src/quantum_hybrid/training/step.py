@@ -116,6 +116,11 @@ def _figures(
 
 def _clip(student: HybridForCausalLM, max_norm: float) -> None:
     """Each part by itself: one part's large gradient must not slow the others down."""
-    for parameters in trainable_parts(student).values():
+    for part, parameters in trainable_parts(student).items():
         present: list[Tensor] = list(parameters.values())
-        nn.utils.clip_grad_norm_(present, max_norm)
+        norm = nn.utils.clip_grad_norm_(present, max_norm).item()
+        if not math.isfinite(norm):
+            raise TrainingError(
+                f"the gradient of the {part} has norm {norm}: training has diverged; "
+                "lower --env.learning_rate"
+            )
