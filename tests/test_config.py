@@ -20,6 +20,8 @@ from quantum_hybrid.errors import UsageError
         ({"learning_rate": -1.0}, "--env.learning_rate -1.0: must be from 0 to 10"),
         ({"max_grad_norm": 0.0}, "--env.max_grad_norm 0.0: must be greater than 0"),
         ({"warmup_steps": 60}, "--env.warmup_steps 60: must be at most --env.total_steps"),
+        ({"engine": "dense", "reupload": True}, "--env.engine dense: is for at most 10 qubits"),
+        ({"engine": "dense", "n_qubits": 11}, "--env.engine dense: is for at most 10 qubits"),
         ({"run_dir": ""}, "--env.run_dir '': must not be empty"),
         ({"drop_layers": "9-3"}, "--env.drop_layers '9-3': must be auto, none, or first-last"),
         ({"drop_layers": "x"}, "--env.drop_layers 'x': must be auto, none, or first-last"),

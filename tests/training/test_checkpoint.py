@@ -134,6 +134,15 @@ def test_a_meta_file_that_says_something_else_is_damage(trained, folder, content
     assert len(said) == 1
 
 
+def test_a_run_all_of_whose_checkpoints_are_damaged_does_not_start_over(trained, folder) -> None:
+    for path in folder.iterdir():
+        (path / "meta.json").write_text("{")
+    said: list[str] = []
+    with pytest.raises(CheckpointError, match="no checkpoint is whole"):
+        trained[0].load_checkpoint(folder, said.append)
+    assert len(said) == 2
+
+
 def test_what_was_half_written_is_not_a_checkpoint(trained, folder) -> None:
     (folder / "step-000003").rename(folder / ".step-000004.tmp")
     learner = trained[0]

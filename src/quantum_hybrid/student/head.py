@@ -2,13 +2,14 @@
 
 For a hidden state h in R^d (the residual stream before the final norm) and a vocabulary of V:
 
-    C = decoder(norm(transform(h)))                      classical pathway
+    C = e^t decoder(norm(transform(h)))                  classical pathway
     Q = up(circuit2(s * circuit1(s * tanh(down(g)))))    quantum pathway, d -> n -> n -> V
     H = alpha C + (1 - alpha) Q                          mixing="logits"
     H = log(alpha softmax(C) + (1 - alpha) softmax(Q))   mixing="probability"
 
 alpha = sigmoid(a) is learned and starts at 1/2; 1 is fully classical, 0 fully quantum; s = pi.
-`transform` is a residual block that starts as the identity, so C starts as the base model's logits.
+`transform` is a residual block that starts as the identity and t starts at 0, so C starts as the
+base model's logits. The learned scale e^t lets C make up for the factor alpha in the mixture.
 The quantum pathway sees g = norm(h), the base model's last hidden state in Hugging Face's terms.
 """
 
@@ -54,16 +55,21 @@ class Transform(nn.Module):
 
 
 class ClassicalHead(nn.Module):
-    """C = decoder(norm(transform(h))), a transformer's own head with one more residual block."""
+    """C = e^t decoder(norm(transform(h))): a transformer head, a residual block, a scale."""
 
     def __init__(self, norm: nn.Module, d_model: int, vocabulary: int, decoder_bias: bool) -> None:
         super().__init__()
         self.transform = Transform(d_model)
         self.norm = norm
         self.decoder = nn.Linear(d_model, vocabulary, bias=decoder_bias)
+        self.log_scale = nn.Parameter(torch.zeros(()))
 
     def forward(self, h: Float[Tensor, "*positions d_model"]) -> Tensor:
-        return self.decoder(self.norm(self.transform(h)))
+        # Scaling the decoder's input instead of its output is the same but for a bias, and cheaper.
+        logits = self.decoder(self.log_scale.exp() * self.norm(self.transform(h)))
+        if self.decoder.bias is None:
+            return logits
+        return logits + (self.log_scale.exp() - 1) * self.decoder.bias
 
 
 class QuantumHead(nn.Module):

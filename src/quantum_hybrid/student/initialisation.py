@@ -63,6 +63,7 @@ def initialise_head(head: HybridHead, calibration: Calibration, seed: int) -> No
     transform.into.bias.zero_()
     transform.out.weight.zero_()
     transform.out.bias.zero_()
+    head.classical.log_scale.zero_()
 
     quantum, decoder = head.quantum, head.classical.decoder
     g = head.classical.norm(calibration.hidden)

@@ -110,6 +110,7 @@ class HybridForCausalLM(PreTrainedModel, GenerationMixin):
         student.backbone.load_state_dict(base.body.state_dict())
         classical = student.head.classical
         classical.norm.load_state_dict(base.norm.state_dict())
+        classical.log_scale.data.zero_()
         classical.decoder.load_state_dict(base.decoder.state_dict())
         return student.eval()
 

@@ -15,6 +15,8 @@ from torch.optim import AdamW
 from quantum_hybrid.config import RunConfig
 from quantum_hybrid.student import HybridForCausalLM
 
+LOG_SCALE_FACTOR = 10.0
+"""Learning rate of the classical pathway's one scale, relative to that of its other parameters."""
 PARTS = ("backbone", "classical", "quantum", "alpha")
 
 
@@ -53,12 +55,15 @@ def build_optimizer(student: HybridForCausalLM, config: RunConfig) -> AdamW:
             is_matrix = parameter.ndim == 2
             reads_hidden_state = part != "backbone" and is_matrix and parameter.shape[1] == d_model
             decays = is_matrix and part in ("backbone", "classical")
+            scale = 1 / d_model if reads_hidden_state else 1.0
+            if parameter is student.head.classical.log_scale:
+                scale = LOG_SCALE_FACTOR
             groups.append(
                 {
                     "params": [parameter],
                     "part": part,
                     "weight_decay": config.weight_decay if decays else 0.0,
-                    "scale": 1 / d_model if reads_hidden_state else 1.0,
+                    "scale": scale,
                 }
             )
     return AdamW(groups, betas=(0.9, 0.95))
