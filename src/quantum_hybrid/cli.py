@@ -11,6 +11,7 @@ import argparse
 import ast
 import difflib
 import inspect
+import os
 import sys
 import textwrap
 import types
@@ -60,10 +61,16 @@ def _dispatch(arguments: list[str]) -> int:
 def _process(given: dict[str, dict[str, Any]]) -> int:
     """Check all that can be checked at once, claim the run directory, then load what is heavy."""
     from quantum_hybrid.base_model import find_base_model
+    from quantum_hybrid.corpus import held_out_prompts
     from quantum_hybrid.run_directory import RunDirectory, resolve
 
     plan = resolve(given["env"], given["openai"])
-    find_base_model(plan.config.base_model_name)
+    config = plan.config
+    find_base_model(config.base_model_name)
+    held_out_prompts(config.eval_split, config.eval_prompts, config.seed)
+    from quantum_hybrid.teacher import choose_teacher
+
+    choose_teacher(plan.server, os.environ, config.max_token_length)
     with RunDirectory.open(plan) as run:
         from quantum_hybrid.environment import run_process
 

@@ -126,6 +126,9 @@ class RunDirectory:
         flag = f"--env.run_dir {str(plan.path)!r}"
         try:
             plan.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UsageError(f"{flag}: cannot be written: {error.strerror}") from error
+        try:
             with FileLock(plan.path / ".lock", timeout=0):
                 run = cls(plan.path, plan.config, plan.server, plan.resumes)
                 if not plan.resumes:
@@ -133,7 +136,7 @@ class RunDirectory:
                 yield run
         except Timeout as error:
             raise UsageError(f"{flag}: another process is using this run") from error
-        except (PermissionError, FileNotFoundError, NotADirectoryError, FileExistsError) as error:
+        except PermissionError as error:
             if error.filename is None or not str(error.filename).startswith(str(plan.path)):
                 raise
             raise UsageError(f"{flag}: cannot be written: {error.strerror}") from error

@@ -115,6 +115,7 @@ def test_no_server_outside_its_context():
 
 
 ASKING = """
+import signal
 import asyncio, json, sys, threading, urllib.request
 from pathlib import Path
 from quantum_hybrid.records import Prompt, Sampling
@@ -151,6 +152,8 @@ def slots(server):
     with urllib.request.urlopen(urllib.request.Request(address, headers=headers)) as reply:
         return str([slot["is_processing"] for slot in json.load(reply)])
 
+# A shell's background job ignores SIGINT, and so would this process.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 with AnswerCache(Path(sys.argv[1])) as cache, EmbeddedTeacher() as embedded:
     if sys.argv[2] == "thread":
         args = (embedded.server,)
