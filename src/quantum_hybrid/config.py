@@ -114,10 +114,10 @@ class RunConfig:
     """Peak learning rate of the backbone. Default: 2e-3 for lora, 5e-5 for full."""
     head_learning_rate: float = 3e-3
     """Peak learning rate of the classical pathway."""
-    quantum_learning_rate: float = 1e-2
+    quantum_learning_rate: float = 3e-2
     """Peak learning rate of the quantum pathway; of `down`, divided by the hidden size."""
-    alpha_learning_rate: float = 0.3
-    """Peak learning rate of alpha."""
+    alpha_learning_rate: float = 0.5
+    """Peak learning rate of alpha, by exponentiated gradient."""
     warmup_steps: int = 5
     """Steps over which the learning rates rise from zero; they fall linearly afterwards."""
     weight_decay: float = 0.01

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from quantum_hybrid.circuit import Ansatz
+from quantum_hybrid.circuit import Ansatz, QuantumLayer
 from quantum_hybrid.circuit.ansatz import MAX_QUBITS, entangler_sources, entangler_targets
 
 
@@ -58,6 +58,19 @@ def test_readout_is_the_parity_that_the_entangler_writes(ansatz):
 
 def test_readout_of_the_ring():
     assert Ansatz(4, 1).readout == ((1, 2, 3), (0, 1), (0, 1, 2), (0, 1, 2, 3))
+
+
+@given(ansatze())
+@settings(derandomize=True, deadline=None, max_examples=60)
+def test_without_later_rotations_an_output_is_a_product_of_cosines(ansatz):
+    layer = QuantumLayer(ansatz.n_qubits, ansatz.n_layers, ansatz.entangler, dtype=torch.float64)
+    angles = torch.linspace(0.2, 1.4, ansatz.n_qubits, dtype=torch.float64)
+    with torch.no_grad():
+        layer.weights.zero_()
+        outputs = layer(angles)
+    cosines = angles.cos()
+    expected = torch.stack([cosines[list(qubits)].prod() for qubits in ansatz.encoded_parities])
+    torch.testing.assert_close(outputs, expected, rtol=0, atol=1e-12)
 
 
 def test_is_data():

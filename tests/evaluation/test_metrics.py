@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from quantum_hybrid.corpus import Example
+from quantum_hybrid.errors import TrainingError
 from quantum_hybrid.evaluation import (
     evaluate,
     hybrid_performance,
@@ -157,6 +158,15 @@ def test_tokens_that_only_repeat_their_answer_make_nothing_more_certain(values, 
     answers = torch.arange(len(values)).repeat_interleave(times)
     got = clustered_standard_error(alone.repeat_interleave(times), answers)
     assert got == pytest.approx(usual, abs=1e-9)
+
+
+@pytest.mark.parametrize("bias", [math.nan, math.inf, 1e9])
+def test_a_loss_that_means_nothing_is_an_error(make_student, examples, bias) -> None:
+    student = make_student()
+    with torch.no_grad():
+        student.head.quantum.up.bias[0] = bias
+    with pytest.raises(TrainingError, match=r"the held-out .* loss is .*: training has diverged"):
+        evaluate(student, examples)
 
 
 def test_a_constant_quantum_pathway_has_an_ablation_of_zero(make_student, examples) -> None:

@@ -9,6 +9,7 @@ import torch
 
 from quantum_hybrid.backbone import load_base_model
 from quantum_hybrid.config import RunConfig
+from quantum_hybrid.errors import UsageError
 from quantum_hybrid.student import Calibration, HybridForCausalLM, initialise_head
 from quantum_hybrid.student.head import ANGLE_SCALE
 from quantum_hybrid.student.initialisation import PREACTIVATION_STD
@@ -67,17 +68,20 @@ def test_a_head_is_a_function_of_its_seed_alone(new_student) -> None:
     assert not any(name.startswith(("classical.decoder", "quantum.down")) for name in differing)
 
 
-@pytest.mark.parametrize("n_qubits", [1, 4, 8])
-def test_encoding_angles_are_centred_at_a_quarter_of_pi(base, new_student, n_qubits) -> None:
+@pytest.mark.parametrize(("n_qubits", "cosines"), [(1, 1), (4, 7 / 4), (8, 4)])
+def test_encoding_angles_are_centred_where_a_product_of_cosines_is_steepest(
+    base, new_student, n_qubits, cosines
+) -> None:
     """The rotations of layer 0 add to the encoding angles of a circuit."""
     quantum = new_student(n_qubits=n_qubits).head.quantum
     with torch.no_grad():
         first = quantum.angles(base.norm(calibration(base).hidden))
         second = ANGLE_SCALE * quantum.circuit1(first)
-    quarter = torch.full((n_qubits,), math.pi / 4)
+    grid = torch.linspace(0, math.pi / 2, 100_001, dtype=torch.float64)
+    steepest = grid[(grid.sin() * grid.cos() ** (cosines - 1)).argmax()].item()
     for circuit, angles in ((quantum.circuit1, first), (quantum.circuit2, second)):
         centre = (angles + circuit.weights[0].detach()).mean(0)
-        torch.testing.assert_close(centre, quarter, rtol=0, atol=1e-5)
+        torch.testing.assert_close(centre, torch.full((n_qubits,), steepest), rtol=0, atol=1e-4)
         assert circuit.weights[1:].abs().max() < 0.6
 
 
@@ -129,5 +133,5 @@ def test_the_quantum_pathway_is_worth_something_from_the_first_step(base, new_st
 
 def test_rows_that_span_too_little_are_an_error(base, new_student) -> None:
     head = new_student().head
-    with pytest.raises(ValueError, match="1 hidden states do not span 8 directions"):
+    with pytest.raises(UsageError, match=r"--env\.n_qubits 8: 1 hidden states of this backbone"):
         initialise_head(head, calibration(base, rows=1), 0)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 
 from quantum_hybrid.config import RunConfig
 from quantum_hybrid.training import build_optimizer, set_learning_rates, trainable_parts
-from quantum_hybrid.training.optimizer import PARTS, part_of, schedule_factor
+from quantum_hybrid.training.optimizer import PARTS, part_of, schedule_factor, update
 
 
 @pytest.fixture
@@ -43,7 +45,8 @@ def test_only_matrices_of_the_backbone_and_the_classical_pathway_decay(student) 
     for name, parameter in student.named_parameters():
         is_matrix = parameter.ndim == 2
         decays = is_matrix and name.startswith(("backbone.", "head.classical."))
-        assert decay.pop(parameter) == (0.02 if decays else 0.0), name
+        if parameter is not student.head.alpha_logit:
+            assert decay.pop(parameter) == (0.02 if decays else 0.0), name
     assert not decay
 
 
@@ -97,13 +100,11 @@ def test_each_part_has_a_learning_rate_of_its_own(student) -> None:
         train_backbone="full",
         head_learning_rate=3e-3,
         quantum_learning_rate=5e-2,
-        alpha_learning_rate=0.2,
     )
     optimizer = build_optimizer(student, config)
     set_learning_rates(optimizer, config, 0)
     rate = {p: g["lr"] for g in optimizer.param_groups for p in g["params"]}
     head = student.head
-    assert rate[head.alpha_logit] == pytest.approx(0.1)
     assert rate[head.classical.norm.weight] == pytest.approx(1.5e-3)
     assert rate[head.classical.transform.out.bias] == pytest.approx(1.5e-3)
     assert rate[head.quantum.circuit2.weights] == pytest.approx(2.5e-2)
@@ -122,3 +123,42 @@ def test_what_reads_a_hidden_state_learns_as_much_slower_as_that_is_wide(student
     assert rate[quantum.down.bias] == pytest.approx(config.quantum_learning_rate)
     for linear in (classical.transform.into, classical.transform.out, classical.decoder):
         assert rate[linear.weight] == pytest.approx(config.head_learning_rate / 32)
+
+
+def set_alpha(student, alpha: float) -> None:
+    with torch.no_grad():
+        student.head.alpha_logit.copy_(torch.tensor(alpha).logit())
+
+
+def moved_alpha(student, gradient: float, rate: float) -> float:
+    """Where a step takes alpha when dL/dalpha is `gradient`, at the peak learning rate."""
+    config = RunConfig(total_steps=2, warmup_steps=0, alpha_learning_rate=rate)
+    student.zero_grad()
+    (student.head.alpha * gradient).backward()
+    update(student, build_optimizer(student, config), config, 0)
+    return student.head.alpha.item()
+
+
+@pytest.mark.parametrize("alpha", [0.01, 0.3, 0.5, 0.99])
+@pytest.mark.parametrize("gradient", [-0.8, 0.3])
+def test_a_step_of_alpha_is_that_of_two_experts(student, alpha, gradient) -> None:
+    """Each weight times exp(-rate * its own gradient), over the sum; also near 0 and 1."""
+    set_alpha(student, alpha)
+    grown = alpha * math.exp(-0.5 * gradient)
+    expected = grown / (grown + 1 - alpha)
+    assert moved_alpha(student, gradient, rate=0.5) == pytest.approx(expected, abs=1e-6)
+
+
+def test_a_large_gradient_of_alpha_is_clipped(student) -> None:
+    set_alpha(student, 0.5)
+    expected = 1 / (1 + math.exp(-1.0))
+    assert moved_alpha(student, -50.0, rate=1.0) == pytest.approx(expected, abs=1e-5)
+
+
+def test_alpha_comes_back_from_either_end(student) -> None:
+    for _ in range(30):
+        moved_alpha(student, -1.0, rate=5.0)
+    assert 0.9999 < student.head.alpha.item() < 1
+    for _ in range(3):
+        moved_alpha(student, 1.0, rate=5.0)
+    assert student.head.alpha.item() < 0.01

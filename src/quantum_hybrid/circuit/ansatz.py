@@ -71,12 +71,24 @@ class Ansatz:
     def readout(self) -> tuple[tuple[int, ...], ...]:
         """The qubits whose parity, measured before the last entangler, is output ``i`` after it.
 
-        A CNOT turns Z on its target into Z on control and target, so a qubit's set is the
-        symmetric difference of the two. For the ring: output 0 reads qubits 1 to n-1, output
-        ``i`` reads qubits 0 to ``i``.
+        For the ring: output 0 reads qubits 1 to n-1, output ``i`` reads qubits 0 to ``i``.
         """
+        return self._parities_before(1)
+
+    @property
+    def encoded_parities(self) -> tuple[tuple[int, ...], ...]:
+        """The qubits whose parity, measured before the first entangler, would be output ``i``.
+
+        That is if the rotations from layer 1 on were zero: output ``i`` is then the product of
+        these qubits' ``cos(x_j + theta[0, j])``.
+        """
+        return self._parities_before(self.n_layers)
+
+    def _parities_before(self, n_entanglers: int) -> tuple[tuple[int, ...], ...]:
+        """Z of each qubit, pulled back through the last entanglers: a CNOT turns Z on its target
+        into Z on control and target, so a qubit's set is the symmetric difference of the two."""
         parities = [{i} for i in range(self.n_qubits)]
-        for control, target in self.cnots:
+        for control, target in self.cnots * n_entanglers:
             parities[target] = parities[target] ^ parities[control]
         return tuple(tuple(sorted(qubits)) for qubits in parities)
 

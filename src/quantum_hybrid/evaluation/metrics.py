@@ -17,8 +17,11 @@ from torch import Tensor
 
 from quantum_hybrid.circuit import coherence, meyer_wallach
 from quantum_hybrid.corpus import Example
+from quantum_hybrid.errors import TrainingError
 from quantum_hybrid.student import AnswerRows, HybridForCausalLM, HybridHead, answer_rows
 
+LARGEST_LOSS = 700.0
+"""In nats per token; the perplexity of a larger one is no float64."""
 ROWS_PER_CHUNK = 256
 EXAMPLES_PER_BATCH = 4
 
@@ -226,6 +229,12 @@ def _comparisons(
 
 def _from_sums(alpha: float, n_rows: int, sums: defaultdict[str, float]) -> dict[str, float]:
     losses = {name: sums[f"{name}_loss"] / n_rows for name in ("hybrid", "classical", "quantum")}
+    for name, loss in losses.items():
+        if not loss < LARGEST_LOSS:
+            raise TrainingError(
+                f"the held-out {name} loss is {loss:g} nats per token: training has diverged; "
+                "lower --env.learning_rate"
+            )
     metrics = {f"eval/{name}_loss": loss for name, loss in losses.items()}
     metrics |= {f"eval/perplexity_{name}": math.exp(loss) for name, loss in losses.items()}
     metrics["eval/hybrid_performance"] = hybrid_performance(

@@ -9,9 +9,10 @@ at the end means that the circuit is worth nothing, not that it was never traine
   principal components in the Fisher metric of the output embedding, M = sum_v p_v (w_v - w)(...)^T,
   scaled so that the encoding angles vary little and the circuit is nearly linear in them.
 - The circuits' rotations start near zero, but for layer 0, which adds to the encoding angles and is
-  set so that these are centred at pi/4. An output of the circuit is then about a product of
-  cos(pi/4 + d_j), which is linear in every small d_j; centred at 0 it would lose the sign of d, and
-  at pi/2 a product of several would vanish.
+  set so that these are centred at phi. An output of the circuit is then about a product of k
+  cos(phi + d_j), which moves most with every small d_j, by phi's |sin phi| cos(phi)^(k-1), where
+  tan(phi)^2 = 1 / (k - 1). Centred at 0 it would lose the sign of d, and at pi/2, or at pi/4 with
+  many qubits, a product of several would vanish.
 - `up` starts as the linear discriminant (Fisher 1936) of the next token given z, each token's mean
   z weighted by the base model's probabilities: with m and S the mean and covariance of z,
   logit_v = log p_v + (z - (m_v + m) / 2) S^-1 (m_v - m).
@@ -27,10 +28,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from quantum_hybrid.circuit import Ansatz
+from quantum_hybrid.errors import UsageError
 from quantum_hybrid.student.head import ANGLE_SCALE, HybridHead, QuantumHead
 
 PREACTIVATION_STD = 0.05
-"""Standard deviation of down(g): the angles are pi/4 plus or minus 0.16. Measured from 0.05 to 0.3
+"""Standard deviation of down(g): the angles are phi plus or minus 0.16. Measured from 0.05 to 0.3
 (docs/log.md); the less, the more `up` can tell."""
 PSEUDO_COUNT = 1.0
 """Rows of weight that pull a rare token's mean z to the mean of all."""
@@ -99,7 +102,10 @@ def _fisher_components(
     eigenvalues, vectors = torch.linalg.eigh(root.T @ covariance @ root)
     n = down.out_features
     if n > len(eigenvalues) or eigenvalues[-n] <= 0:
-        raise ValueError(f"{len(g)} hidden states do not span {n} directions")
+        raise UsageError(
+            f"--env.n_qubits {n}: {len(g)} hidden states of this backbone, {g.shape[1]} numbers "
+            f"each, span fewer directions"
+        )
     directions = (root @ vectors[:, -n:]).flip(1)
     std = (directions * (covariance @ directions)).sum(0).sqrt()
     weight = (directions * (PREACTIVATION_STD / std)).T
@@ -113,8 +119,15 @@ def _centre_circuits(
     angles = quantum.angles(g)
     for circuit in (quantum.circuit1, quantum.circuit2):
         circuit.reset_parameters(generator)
-        circuit.weights[0] = math.pi / 4 - angles.mean(0)
+        circuit.weights[0] = _most_sensitive_angle(circuit.ansatz) - angles.mean(0)
         angles = ANGLE_SCALE * circuit(angles)
+
+
+def _most_sensitive_angle(ansatz: Ansatz) -> float:
+    """phi: where the slope of cos(phi)^k is steepest, k being the mean number of factors."""
+    factors = [len(qubits) for qubits in ansatz.encoded_parities]
+    k = sum(factors) / len(factors)
+    return math.atan2(1.0, math.sqrt(k - 1))
 
 
 def _linear_discriminant(

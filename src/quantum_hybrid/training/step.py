@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
 from torch.optim import AdamW
 
 from quantum_hybrid.config import RunConfig
@@ -16,7 +15,7 @@ from quantum_hybrid.errors import TrainingError
 from quantum_hybrid.evaluation import ablated_logits, quantum_state_metrics, row_losses
 from quantum_hybrid.student import AnswerRows, HybridForCausalLM, HybridLogits, answer_rows
 from quantum_hybrid.training.losses import Losses, three_part_loss
-from quantum_hybrid.training.optimizer import set_learning_rates, trainable_parts
+from quantum_hybrid.training.optimizer import update
 
 
 @dataclass(frozen=True)
@@ -45,9 +44,7 @@ def training_step(
     optimizer.zero_grad(set_to_none=True)
     losses.objective.backward()
     result.metrics["train/quantum_gradient_norm"] = circuit_gradient_norm(student)
-    _clip(student, config.max_grad_norm)
-    set_learning_rates(optimizer, config, step)
-    optimizer.step()
+    update(student, optimizer, config, step)
     return result
 
 
@@ -112,15 +109,3 @@ def _figures(
         **quantum_state_metrics(head, rows),
     }
     return StepResult(metrics, answer_losses.tolist(), gains.tolist(), len(rows.targets))
-
-
-def _clip(student: HybridForCausalLM, max_norm: float) -> None:
-    """Each part by itself: one part's large gradient must not slow the others down."""
-    for part, parameters in trainable_parts(student).items():
-        present: list[Tensor] = list(parameters.values())
-        norm = nn.utils.clip_grad_norm_(present, max_norm).item()
-        if not math.isfinite(norm):
-            raise TrainingError(
-                f"the gradient of the {part} has norm {norm}: training has diverged; "
-                "lower --env.learning_rate"
-            )
