@@ -80,6 +80,8 @@ class QuantumHybridEnv(BaseEnv):
             prepare_embedded(self.console.line)
         config.tokenizer_name = find_base_model(run.config.base_model_name)
         config.data_path_to_save_groups = None
+        config.use_wandb = False  # the run's own tracker logs everything, see _open_tracker
+        config.wandb_name = run.config.wandb_name or run.path.name  # a trainer wants some name
         idle = APIServerConfig(base_url="http://127.0.0.1", api_key="unused", health_check=False)
         super().__init__(config, [idle], slurm, testing)
         self._training = asyncio.Lock()
