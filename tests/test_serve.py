@@ -1,4 +1,4 @@
-"""`serve` against Atropos's own API server: real processes, and this test in the trainer's place."""
+"""`serve` against Atropos's own API server, in real processes; this test is the trainer."""
 
 from __future__ import annotations
 
