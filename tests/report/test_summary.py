@@ -49,6 +49,13 @@ def test_first_and_last_evaluation_stand_side_by_side() -> None:
     assert summary["last"]["eval/kl_to_teacher"] == 0.5
 
 
+@pytest.mark.parametrize(("alpha", "shown"), [(0.99995, True), (0.998, False), (0.0, False)])
+def test_it_says_when_the_mixture_left_the_quantum_pathway_out(alpha, shown) -> None:
+    lines = summary_lines(summarise([*ROWS, evaluation(30, 2.75, model__alpha=alpha)]))
+    sentence = "Alpha gave it a weight of 5e-05: the mixture wants nothing of it."
+    assert (sentence in lines) == shown
+
+
 def test_the_table_names_each_figure_its_values_and_its_unit() -> None:
     lines = summary_lines(summarise(ROWS))
     assert lines[0].split() == ["held", "out", "step", "0", "step", "20"]

@@ -23,6 +23,9 @@ ROWS = (
     ("  its standard error", "eval/hybrid_minus_classical_se", ""),
 )
 
+UNUSED = 1e-3
+"""A weight of the quantum pathway below this changes no figure that is shown."""
+
 
 def summarise(metrics: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """First and last held-out figures of a run, from the rows of its metrics.jsonl."""
@@ -52,12 +55,15 @@ def summary_lines(summary: Mapping[str, Any]) -> list[str]:
 
 
 def _verdict(last: Mapping[str, float]) -> list[str]:
+    weight = 1 - last["model/alpha"]
+    unused = [f"Alpha gave it a weight of {weight:.0e}: the mixture wants nothing of it."]
     return [
         "The quantum pathway was worth "
         f"{_with_error(last, 'eval/quantum_ablation')} nats per token (held-out loss",
         "without it minus with it). The hybrid's loss minus its classical pathway's is",
         f"{_with_error(last, 'eval/hybrid_minus_classical')}. "
         "Errors are one standard error over held-out answers.",
+        *(unused if weight < UNUSED else []),
         "One run without separately trained rivals says nothing about quantum advantage.",
     ]
 
