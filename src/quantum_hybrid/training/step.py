@@ -41,7 +41,7 @@ def training_step(
     """Train on one group. Raises `TrainingError` for a loss or gradient that means nothing."""
     rows, logits, losses = _forward(student, examples, config)
     result = _figures(student, rows, logits, losses)
-    optimizer.zero_grad(set_to_none=True)
+    student.zero_grad(set_to_none=True)
     losses.objective.backward()
     result.metrics["train/quantum_gradient_norm"] = circuit_gradient_norm(student)
     update(student, optimizer, config, step)
