@@ -5,10 +5,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from quantum_hybrid.circuit import Ansatz, dense, pennylane, statevector
+from quantum_hybrid.circuit import Ansatz, dense, native, pennylane, statevector
 
 TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-10}
 TORCH_ENGINES = [dense, statevector]
+FAST_ENGINES = [native, *TORCH_ENGINES]
 
 ansatze = st.builds(
     Ansatz,
@@ -45,8 +46,8 @@ def assert_same(got, expected):
 
 
 def can_run(engine, ansatz):
-    """Dense has no matrix to share when it re-uploads."""
-    return engine is not dense or not ansatz.reupload
+    """Dense has no matrix to share when it re-uploads, native encodes once."""
+    return engine not in (dense, native) or not ansatz.reupload
 
 
 @pytest.mark.parametrize("dtype", TOLERANCE)
@@ -55,7 +56,7 @@ def can_run(engine, ansatz):
 def test_agree_with_pennylane(dtype, ansatz, batch, seed):
     inputs, weights = draw_angles(ansatz, batch, dtype, seed)
     expected = values_and_gradients(pennylane, ansatz, inputs, weights)
-    for engine in TORCH_ENGINES:
+    for engine in FAST_ENGINES:
         if can_run(engine, ansatz):
             assert_same(values_and_gradients(engine, ansatz, inputs, weights), expected)
 
@@ -72,7 +73,7 @@ def test_dense_agrees_with_statevector_up_to_its_limit(n_qubits, entangler, dtyp
 
 @pytest.mark.parametrize(
     ("engine", "reupload"),
-    [(dense, False), (statevector, False), (statevector, True), (pennylane, True)],
+    [(native, False), (dense, False), (statevector, False), (statevector, True), (pennylane, True)],
 )
 def test_gradient_is_the_parameter_shift(engine, reupload):
     """d/dt <Z> = (<Z>(t + pi/2) - <Z>(t - pi/2)) / 2 for a rotation that occurs once

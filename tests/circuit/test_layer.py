@@ -11,7 +11,7 @@ import torch
 from quantum_hybrid.circuit import QuantumLayer
 from quantum_hybrid.circuit import layer as layer_module
 
-ENGINES = ["auto", "dense", "statevector", "pennylane"]
+ENGINES = ["auto", "native", "dense", "statevector", "pennylane"]
 
 
 def make_layer(n_qubits=3, n_layers=2, seed=0, **options):
@@ -174,37 +174,51 @@ def test_repr_says_which_engine_runs(name):
     assert f"engine='{name}'" in repr(layer)
 
 
-def test_auto_picks_by_size_of_the_batch(monkeypatch):
-    layer = make_layer(7, 3)
-    threshold = layer_module._dense_batch(layer.ansatz)
-    assert threshold is not None
-    assert f"engine='auto' (statevector, dense from batch {threshold})" in repr(layer)
+def spied_engines(monkeypatch) -> list[str]:
+    """Names of the engines in the order in which they run from now on."""
     ran = []
-    for name in ("dense", "statevector"):
-        engine = getattr(layer_module, name)
+    for name, load in layer_module._ENGINES.items():
+        engine = load()
 
         def spy(*arguments, name=name, run=engine.expectations):
             ran.append(name)
             return run(*arguments)
 
         monkeypatch.setattr(engine, "expectations", spy)
-    few, many = layer(draw_inputs(threshold, 7)[:-1]), layer(draw_inputs(threshold, 7))
-    assert ran == ["statevector", "dense"]
-    torch.testing.assert_close(many[:-1], few)
+    return ran
 
 
-def test_auto_takes_what_dense_refuses():
-    for options in ({"n_qubits": 11}, {"n_qubits": 7, "reupload": True}):
-        layer = make_layer(**options)
-        assert layer.engine_for(10**6) == "statevector"
-        assert "engine='auto' (statevector)" in repr(layer)
+def test_auto_is_native_on_the_cpu(monkeypatch):
+    layer = make_layer(7, 3)
+    ran = spied_engines(monkeypatch)
+    for batch in (1, 1000):
+        layer(draw_inputs(batch, 7))
+    assert ran == ["native", "native"]
+    assert "engine='auto' (native on the CPU, else statevector, dense from batch 512)" in repr(
+        layer
+    )
+
+
+def test_auto_picks_a_torch_engine_by_size_of_the_batch_elsewhere():
+    layer = make_layer(7, 3)
+    assert layer.engine_for(511, "cuda") == "statevector"
+    assert layer.engine_for(512, "cuda") == "dense"
+    assert make_layer(11).engine_for(10**6, "cuda") == "statevector"
+
+
+def test_auto_takes_what_native_refuses(monkeypatch):
+    layer = make_layer(7, reupload=True)
+    ran = spied_engines(monkeypatch)
+    layer(draw_inputs(1000, 7))
+    assert ran == ["statevector"]
+    assert "engine='auto' (statevector)" in repr(layer)
 
 
 CONSTRUCTION_ERRORS = [
     (
         {"engine": "gpu"},
         ValueError,
-        "engine='gpu' is unknown; allowed: auto, dense, statevector, pennylane",
+        "engine='gpu' is unknown; allowed: auto, native, dense, statevector, pennylane",
     ),
     ({"entangler": "star"}, ValueError, "entangler='star' is unknown; allowed: ring, chain, none"),
     ({"n_qubits": 0}, ValueError, "n_qubits=0 is out of range"),

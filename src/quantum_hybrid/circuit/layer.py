@@ -30,6 +30,13 @@ class Engine(Protocol):
         ...
 
 
+def _load_native() -> Engine:
+    # Numba takes half a second to import.
+    from quantum_hybrid.circuit import native
+
+    return native
+
+
 def _load_pennylane() -> Engine:
     # PennyLane takes seconds to import, and who does not ask for it need not have it.
     from quantum_hybrid.circuit import pennylane
@@ -38,6 +45,7 @@ def _load_pennylane() -> Engine:
 
 
 _ENGINES: dict[str, Callable[[], Engine]] = {
+    "native": _load_native,
     "dense": lambda: dense,
     "statevector": lambda: statevector,
     "pennylane": _load_pennylane,
@@ -63,8 +71,8 @@ class QuantumLayer(nn.Module):
         n_layers: rotation-plus-entangler layers.
         entangler: ``ring``, ``chain`` or ``none``; see :class:`Ansatz`.
         reupload: encode the inputs again before every layer.
-        engine: ``auto``, ``dense``, ``statevector`` or ``pennylane``. ``auto`` takes the quickest
-            for the batch at hand.
+        engine: ``auto``, ``native``, ``dense``, ``statevector`` or ``pennylane``. ``auto`` takes
+            ``native`` on the CPU where it can, else the quicker torch engine for the batch.
         dtype: of the weights, float32 or float64; torch's default if None.
         device: of the weights.
         generator: where the initial weights are drawn from; torch's own if None.
@@ -118,7 +126,7 @@ class QuantumLayer(nn.Module):
             TypeError: the dtype of the inputs is not that of the weights.
         """
         rows = self._rows(inputs)
-        engine = _ENGINES[self.engine_for(len(rows))]()
+        engine = _ENGINES[self.engine_for(len(rows), rows.device)]()
         with torch.autocast(rows.device.type, enabled=False):
             outputs = engine.expectations(self.ansatz, rows, self.weights)
         return outputs.reshape(inputs.shape)
@@ -130,14 +138,21 @@ class QuantumLayer(nn.Module):
         """
         rows = self._rows(inputs)
         statevector.check(self.ansatz)
-        module = dense if self.engine_for(len(rows)) == "dense" else statevector
+        module = dense if self._torch_engine(len(rows)) == "dense" else statevector
         with torch.autocast(rows.device.type, enabled=False):
             state = module.final_state(self.ansatz, rows, self.weights)
         return state.reshape(*inputs.shape[:-1], state.shape[-1])
 
-    def engine_for(self, batch: int) -> str:
-        """The engine that runs a batch of this size."""
+    def engine_for(self, batch: int, device: torch.device | str = "cpu") -> str:
+        """The engine that runs a batch of this size on this device."""
         if self.engine != "auto":
+            return self.engine
+        if torch.device(device).type == "cpu" and _native_can(self.ansatz):
+            return "native"
+        return self._torch_engine(batch)
+
+    def _torch_engine(self, batch: int) -> str:
+        if self.engine in ("dense", "statevector"):
             return self.engine
         threshold = _dense_batch(self.ansatz)
         return "statevector" if threshold is None or batch < threshold else "dense"
@@ -148,7 +163,8 @@ class QuantumLayer(nn.Module):
         if self.engine == "auto":
             threshold = _dense_batch(ansatz)
             above = "" if threshold is None else f", dense from batch {threshold}"
-            engine = f"engine='auto' (statevector{above})"
+            elsewhere = "native on the CPU, else " if _native_can(ansatz) else ""
+            engine = f"engine='auto' ({elsewhere}statevector{above})"
         return (
             f"n_qubits={ansatz.n_qubits}, n_layers={ansatz.n_layers}, "
             f"entangler={ansatz.entangler!r}, reupload={ansatz.reupload}, {engine}"
@@ -173,6 +189,14 @@ class QuantumLayer(nn.Module):
                 "(under torch.autocast also float16 and bfloat16)"
             )
         return inputs.reshape(-1, n_qubits)
+
+
+def _native_can(ansatz: Ansatz) -> bool:
+    try:
+        _load_native().check(ansatz)
+    except ValueError:
+        return False
+    return True
 
 
 def _dense_batch(ansatz: Ansatz) -> int | None:
