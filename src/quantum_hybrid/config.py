@@ -105,7 +105,7 @@ class RunConfig:
     """Which neighbours the CNOTs of a layer join."""
     reupload: bool = False
     """Encode the inputs again before every layer."""
-    engine: Literal["auto", "dense", "statevector", "pennylane"] = "auto"
+    engine: Literal["auto", "native", "dense", "statevector", "pennylane"] = "auto"
     """What computes the circuit."""
     mixing: Literal["logits", "probability"] = "logits"
     """Whether alpha mixes the two pathways' logits or their probabilities."""
@@ -116,7 +116,7 @@ class RunConfig:
     """Peak learning rate of the classical pathway."""
     quantum_learning_rate: float = 3e-2
     """Peak learning rate of the quantum pathway; of `down`, divided by the hidden size."""
-    alpha_learning_rate: float = 0.5
+    alpha_learning_rate: float = 1.0
     """Peak learning rate of alpha, by exponentiated gradient."""
     warmup_steps: int = 5
     """Steps over which the learning rates rise from zero; they fall linearly afterwards."""

@@ -22,7 +22,9 @@ from quantum_hybrid.training.optimizer import build_optimizer
 from quantum_hybrid.training.step import StepResult, check_gradients, training_step
 
 CALIBRATION_PROMPTS = 64
-"""Training prompts whose hidden states the head is initialised from."""
+"""Training prompts whose hidden states the head is initialised from: the last ones of the schedule.
+A step's loss is then a loss on text that neither pathway has seen anything of, and alpha, which is
+learned from it, is not too fond of the pathway that was calibrated."""
 
 
 class CalibrationTexts:
@@ -62,7 +64,7 @@ class Learner:
         self.config = config
         self.tokenizer = base.tokenizer
         self.encoder = Encoder(base.tokenizer)
-        prompts = prompts_in("train", config.seed)[:CALIBRATION_PROMPTS]
+        prompts = prompts_in("train", config.seed)[-CALIBRATION_PROMPTS:]
         calibration = CalibrationTexts([self.encoder.prompt_tokens(prompt) for prompt in prompts])
         with torch.no_grad():
             base_g = base.norm(calibration.hidden_rows(base.body))
