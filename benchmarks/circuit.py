@@ -16,7 +16,7 @@ import torch
 from quantum_hybrid import QuantumLayer
 
 SIZES = ((8, 3, 1), (8, 3, 32), (8, 3, 256), (8, 3, 1024), (12, 3, 32))
-ENGINES = ("dense", "statevector", "pennylane")
+ENGINES = ("native", "dense", "statevector", "pennylane")
 REFERENCE = "pennylane"
 LARGEST_DENSE = 10
 ROUNDS = 5

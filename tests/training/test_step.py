@@ -182,6 +182,16 @@ def test_a_nan_loss_stops_the_run_and_changes_nothing(student, step, groups) -> 
     assert all(torch.equal(after[name], before[name]) for name in after)
 
 
+def test_no_gradient_of_the_step_before_is_left(student, step, groups) -> None:
+    step(groups[0])
+    reference = copy.deepcopy(student)
+    reference.zero_grad()
+    plain_objective(reference, groups[1]).backward()
+    step(groups[1])
+    alpha = "head.alpha_logit"
+    torch.testing.assert_close(gradients(student)[alpha], gradients(reference)[alpha])
+
+
 def test_the_start_up_check_leaves_no_trace(built, student, groups) -> None:
     before = snapshot(student)
     check_gradients(student, groups[0], built.config)
