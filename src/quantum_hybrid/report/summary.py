@@ -24,7 +24,7 @@ ROWS = (
 )
 
 UNUSED = 1e-3
-"""A weight of the quantum pathway below this changes no figure that is shown."""
+"""A weight of the quantum pathway below this hardly changes a figure that is shown."""
 
 
 def summarise(metrics: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

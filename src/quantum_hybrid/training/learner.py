@@ -23,7 +23,7 @@ from quantum_hybrid.training.step import StepResult, check_gradients, training_s
 
 CALIBRATION_PROMPTS = 64
 """Training prompts whose hidden states the head is initialised from: the last ones of the schedule.
-A step's loss is then a loss on text that neither pathway has seen anything of, and alpha, which is
+Up to step 197 a step's loss is then on prompts that neither pathway has seen, and alpha, which is
 learned from it, is not too fond of the pathway that was calibrated."""
 
 
