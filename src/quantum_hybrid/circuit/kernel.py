@@ -16,79 +16,19 @@ Numba compiles this at the first call for a dtype, once on a machine: the result
 # pyright: reportCallIssue=false
 # An intrinsic's first parameter is Numba's, and not for the caller.
 
-from typing import NamedTuple
-
-import numpy as np
 from numba import njit
-from numpy.typing import NDArray
 
 from quantum_hybrid.circuit.lanes import (
-    CHAIN_EVEN,
-    CHAIN_ODD,
-    RING_EVEN,
-    RING_ODD,
-    STRAIGHT,
+    MAX_GROUP,
     add_scaled,
     contract,
     expand,
+    odd,
     rotate,
     squares,
     times_parities,
     unrotate,
 )
-
-Ints = NDArray[np.int64]
-Floats = NDArray[np.float32] | NDArray[np.float64]
-MAX_GROUP = 4
-"""Qubits rotated in one pass: 16 rows, half of AVX-512's registers."""
-
-
-class Plan(NamedTuple):
-    """What the loops need to know of an ansatz; the groups are in order, the last qubits last."""
-
-    n_qubits: int
-    n_layers: int
-    n_lanes: int
-    n_lane_qubits: int
-    """Qubits that are bits of the lane number; 0 if the lanes are samples."""
-    crossing: int
-    """``STRAIGHT``, ``CHAIN_EVEN`` or ``RING_EVEN``."""
-    group_start: Ints
-    """First qubit of each group."""
-    group_size: Ints
-    group_shift: Ints
-    """Bit of the row number that is the group's last qubit."""
-    group_offset: Ints
-    """Where the group's part of ``bases`` begins."""
-    bases: Ints
-    """Rows of a group with all of its own bits 0, one for each outer index."""
-    sources: Ints
-    """The row that the entangler takes to each base."""
-    images: Ints
-    """(groups, MAX_GROUP), flat: each bit of a group as a row number; of the first group, as the
-    entangler's source."""
-    parity_low: Ints
-    """For each output the last group's part of its parity, as a number of ``squares``."""
-    parity_high: Ints
-    """For each output the part of the groups before."""
-
-
-def scalars_forward(plan: Plan) -> int:
-    """Length of ``work`` for `forward`."""
-    rows = (2 << _n_row_qubits(plan)) + 2 * plan.n_qubits + 2**MAX_GROUP + plan.n_qubits
-    return rows * plan.n_lanes
-
-
-def scalars_backward(plan: Plan) -> int:
-    """Length of ``work`` for `backward`."""
-    n_passes = (plan.n_layers - 1) * len(plan.group_size)
-    rows = (n_passes + 4) << _n_row_qubits(plan)
-    rows += (4 + plan.n_layers) * plan.n_qubits + 2**MAX_GROUP
-    return rows * plan.n_lanes
-
-
-def _n_row_qubits(plan: Plan) -> int:
-    return plan.n_qubits - plan.n_lane_qubits
 
 
 @njit(nogil=True, cache=True)
@@ -100,42 +40,32 @@ def forward(outputs, cos, sin, tangents, scales, signs, lane_signs, plan, start,
     the first for the encoded state, the others for the states of the later layers.
     signs: (n,), of each output. lane_signs: (n, lanes), of each output's parity within a row.
     """
-    n_rows = 1 << (plan.n_qubits - plan.n_lane_qubits)
-    width = plan.n_lanes
-    size = n_rows * width
+    n, width = plan.n_qubits, plan.n_lanes
+    size = (1 << (n - plan.n_lane_qubits)) * width
     state, other, at = work[:size], work[size : 2 * size], 2 * size
-    trig, at = work[at : at + 2 * plan.n_qubits * width], at + 2 * plan.n_qubits * width
-    folded, at = work[at : at + 16 * width], at + 16 * width
-    sums = work[at : at + plan.n_qubits * width]
+    trig, at = work[at : at + 2 * n * width], at + 2 * n * width
+    folded, at = work[at : at + (MAX_GROUP + 1) * width], at + (MAX_GROUP + 1) * width
+    sums = work[at : at + n * width]
     for tile in range(start, stop):
-        _encode(state, trig, cos, sin, scales[0], plan, tile)
+        _encode(state, other, trig, cos, sin, scales[0], plan, tile)
         for layer in range(plan.n_layers - 1):
             for group in range(len(plan.group_size)):
                 _rotate_pass(other, state, tangents, plan, layer, group)
                 state, other = other, state
             _scale(state, scales[layer + 1])
         _read(sums, state, folded, signs, plan)
-        for i in range(plan.n_qubits):
-            row = sums[i * width : (i + 1) * width]
-            if plan.n_lane_qubits == 0:
-                for lane in range(min(width, len(outputs) - tile * width)):
-                    outputs[tile * width + lane, i] = row[lane]
-            else:
-                total = 0.0
-                for lane in range(width):
-                    total += lane_signs[i, lane] * row[lane]
-                outputs[tile, i] = total
+        _store_outputs(outputs, sums, lane_signs, plan, tile)
 
 
 @njit(nogil=True, cache=True)
 def backward(
-    grad_inputs, grad_tangents, grad_outputs, cos, sin, tangents, scales, signs, lane_signs, plan,
+    grad_inputs, grad_angles, grad_outputs, cos, sin, tangents, scales, signs, lane_signs, plan,
     start, stop, work,
 ):  # fmt: skip
     """Gradients of tiles ``start`` to ``stop``; arguments as in `forward`.
 
-    grad_inputs: (samples, n), written. grad_tangents: (L - 1) * n, what is added is the gradient
-    by the angles, in double precision.
+    grad_inputs: (samples, n), written. grad_angles: (L - 1) * n, what is added is the gradient by
+    the angles, in double precision.
     """
     n, width = plan.n_qubits, plan.n_lanes
     size = (1 << (n - plan.n_lane_qubits)) * width
@@ -146,15 +76,14 @@ def backward(
     other, at = work[at : at + size], at + size
     prefixes, at = work[at : at + size], at + size
     trig, at = work[at : at + 2 * n * width], at + 2 * n * width
-    factors, at = work[at : at + 16 * width], at + 16 * width
+    factors, at = work[at : at + (MAX_GROUP + 1) * width], at + (MAX_GROUP + 1) * width
     cotangent, at = work[at : at + n * width], at + n * width
     by_input, at = work[at : at + n * width], at + n * width
     by_angle = work[at : at + plan.n_layers * n * width]
     by_angle[:] = 0
     for tile in range(start, stop):
         _load_cotangent(cotangent, grad_outputs, signs, lane_signs, plan, tile)
-        _encode(states, trig, cos, sin, scales[0], plan, tile)
-        _keep_prefixes(prefixes, trig, cos, sin, scales[0], plan, tile)
+        _encode(states, prefixes, trig, cos, sin, scales[0], plan, tile)
         for layer in range(plan.n_layers - 1):
             for group in range(n_groups):
                 at = (layer * n_groups + group) * size
@@ -172,19 +101,25 @@ def backward(
                 if group == n_groups - 1:
                     _scale(adjoint, scales[layer + 1])
         by_input[:] = 0
-        _contract_all(adjoint, trig, prefixes, by_input, plan)
+        _contract(adjoint, prefixes, trig, by_input, plan)
         _store_by_input(grad_inputs, by_input, adjoint, cos, sin, scales[0], plan, tile)
-    _add_by_angle(grad_tangents, by_angle, plan)
+    _add_by_angle(grad_angles, by_angle, plan)
 
 
 @njit(inline="always")
-def _encode(state, trig, cos, sin, scale, plan, tile):
-    """The product state, scaled; and its factors, for every lane."""
+def _encode(state, prefixes, trig, cos, sin, scale, plan, tile):
+    """The product state, scaled; its factors, for every lane; and the product states of the qubits
+    before each group, one after the other."""
     _load_trig(trig, cos, sin, plan, tile)
-    _first_row(state, cos, sin, scale, plan, tile)
-    for qubit in range(plan.n_qubits - plan.n_lane_qubits):
-        for row in range((1 << qubit) - 1, -1, -1):
-            expand(state, row, trig, qubit)
+    _first_row(prefixes, cos, sin, scale, plan, tile)
+    at, last = 0, len(plan.group_size) - 1
+    for group in range(last + 1):
+        k, qubit = plan.group_size[group], plan.group_start[group]
+        n_rows = 1 << qubit
+        there = state if group == last else prefixes[(at + n_rows) * plan.n_lanes :]
+        for row in range(n_rows):
+            expand(k, there, row << k, prefixes, at + row, trig, qubit)
+        at += n_rows
 
 
 @njit(inline="always")
@@ -192,19 +127,6 @@ def _scale(state, factor):
     if factor != 1:
         for i in range(len(state)):
             state[i] *= factor
-
-
-@njit(inline="always")
-def _keep_prefixes(prefixes, trig, cos, sin, scale, plan, tile):
-    """The product states of the qubits before each group, one after the other."""
-    at = 0
-    for group in range(len(plan.group_size)):
-        state = prefixes[at * plan.n_lanes :]
-        _first_row(state, cos, sin, scale, plan, tile)
-        for qubit in range(plan.group_start[group]):
-            for row in range((1 << qubit) - 1, -1, -1):
-                expand(state, row, trig, qubit)
-        at += 1 << plan.group_start[group]
 
 
 @njit(inline="always")
@@ -231,121 +153,43 @@ def _first_row(state, cos, sin, scale, plan, tile):
 
 @njit(inline="always")
 def _rotate_pass(dst, src, tangents, plan, layer, group):
-    k, shift = plan.group_size[group], plan.group_shift[group]
-    n_outer = 1 << (plan.n_qubits - plan.n_lane_qubits - k)
-    at = plan.group_offset[group]
+    kind, shift = plan.group_kind[group], plan.group_shift[group]
+    at, n_outer = plan.group_offset[group], _count_outer(plan, group)
     bases = plan.bases[at : at + n_outer]
     sources = plan.sources[at : at + n_outer] if group == 0 else bases
-    images, i = plan.images, group * MAX_GROUP
     t = layer * plan.n_qubits + plan.group_start[group]
     lanes_t = (layer + 1) * plan.n_qubits - plan.n_lane_qubits
-    if group == 0 and plan.crossing != STRAIGHT:
-        for o in range(n_outer):
-            d, s = bases[o], sources[o]
-            if plan.crossing == CHAIN_EVEN:
-                if d & 1:
-                    rotate(4, 0, CHAIN_ODD, dst, d, shift, src, s, images, i, tangents, t, 0)
-                else:
-                    rotate(4, 0, CHAIN_EVEN, dst, d, shift, src, s, images, i, tangents, t, 0)
-            elif d & 1:
-                rotate(4, 0, RING_ODD, dst, d, shift, src, s, images, i, tangents, t, 0)
-            else:
-                rotate(4, 0, RING_EVEN, dst, d, shift, src, s, images, i, tangents, t, 0)
-    elif plan.n_lane_qubits > 0 and group == len(plan.group_size) - 1:
-        for o in range(n_outer):
-            rotate(
-                4, 1, STRAIGHT, dst, bases[o], shift, src, sources[o], images, i, tangents, t,
-                lanes_t,
-            )  # fmt: skip
-    elif k == 4:
-        for o in range(n_outer):
-            d, s = bases[o], sources[o]
-            rotate(4, 0, STRAIGHT, dst, d, shift, src, s, images, i, tangents, t, 0)
-    elif k == 3:
-        for o in range(n_outer):
-            d, s = bases[o], sources[o]
-            rotate(3, 0, STRAIGHT, dst, d, shift, src, s, images, i, tangents, t, 0)
-    elif k == 2:
-        for o in range(n_outer):
-            d, s = bases[o], sources[o]
-            rotate(2, 0, STRAIGHT, dst, d, shift, src, s, images, i, tangents, t, 0)
-    else:
-        for o in range(n_outer):
-            d, s = bases[o], sources[o]
-            rotate(1, 0, STRAIGHT, dst, d, shift, src, s, images, i, tangents, t, 0)
+    crossing = plan.crossing if group == 0 else 0
+    for o in range(n_outer):
+        if crossing > 0:
+            kind = crossing + (bases[o] & 1)
+        rotate(
+            kind, dst, bases[o], shift, src, sources[o], plan.images, group * MAX_GROUP, tangents,
+            t, lanes_t,
+        )  # fmt: skip
 
 
 @njit(inline="always")
 def _unrotate_pass(dst, adjoint, state, tangents, gradients, plan, layer, group):
-    k, shift = plan.group_size[group], plan.group_shift[group]
-    n_outer = 1 << (plan.n_qubits - plan.n_lane_qubits - k)
-    at = plan.group_offset[group]
+    kind, shift = plan.group_kind[group], plan.group_shift[group]
+    at, n_outer = plan.group_offset[group], _count_outer(plan, group)
     bases = plan.bases[at : at + n_outer]
     sources = plan.sources[at : at + n_outer] if group == 0 else bases
-    images, i = plan.images, group * MAX_GROUP
     t = layer * plan.n_qubits + plan.group_start[group]
     lanes_t = (layer + 1) * plan.n_qubits - plan.n_lane_qubits
-    if group == 0 and plan.crossing != STRAIGHT:
-        for o in range(n_outer):
-            a, d = bases[o], sources[o]
-            if plan.crossing == CHAIN_EVEN:
-                if a & 1:
-                    unrotate(
-                        4, 0, CHAIN_ODD, dst, d, images, i, adjoint, state, a, shift, tangents, t,
-                        0, gradients,
-                    )  # fmt: skip
-                else:
-                    unrotate(
-                        4, 0, CHAIN_EVEN, dst, d, images, i, adjoint, state, a, shift, tangents, t,
-                        0, gradients,
-                    )  # fmt: skip
-            elif a & 1:
-                unrotate(
-                    4, 0, RING_ODD, dst, d, images, i, adjoint, state, a, shift, tangents, t,
-                    0, gradients,
-                )  # fmt: skip
-            else:
-                unrotate(
-                    4, 0, RING_EVEN, dst, d, images, i, adjoint, state, a, shift, tangents, t,
-                    0, gradients,
-                )  # fmt: skip
-    elif plan.n_lane_qubits > 0 and group == len(plan.group_size) - 1:
-        for o in range(n_outer):
-            unrotate(
-                4, 1, STRAIGHT, dst, sources[o], images, i, adjoint, state, bases[o], shift,
-                tangents, t, lanes_t, gradients,
-            )  # fmt: skip
-    elif k == 4:
-        for o in range(n_outer):
-            unrotate(
-                4, 0, STRAIGHT, dst, sources[o], images, i, adjoint, state, bases[o], shift,
-                tangents, t, 0, gradients,
-            )  # fmt: skip
-    elif k == 3:
-        for o in range(n_outer):
-            unrotate(
-                3, 0, STRAIGHT, dst, sources[o], images, i, adjoint, state, bases[o], shift,
-                tangents, t, 0, gradients,
-            )  # fmt: skip
-    elif k == 2:
-        for o in range(n_outer):
-            unrotate(
-                2, 0, STRAIGHT, dst, sources[o], images, i, adjoint, state, bases[o], shift,
-                tangents, t, 0, gradients,
-            )  # fmt: skip
-    else:
-        for o in range(n_outer):
-            unrotate(
-                1, 0, STRAIGHT, dst, sources[o], images, i, adjoint, state, bases[o], shift,
-                tangents, t, 0, gradients,
-            )  # fmt: skip
+    crossing = plan.crossing if group == 0 else 0
+    for o in range(n_outer):
+        if crossing > 0:
+            kind = crossing + (bases[o] & 1)
+        unrotate(
+            kind, dst, sources[o], plan.images, group * MAX_GROUP, adjoint, state, bases[o], shift,
+            tangents, t, lanes_t, gradients,
+        )  # fmt: skip
 
 
 @njit(inline="always")
-def _odd(bits):
-    for shift in (16, 8, 4, 2, 1):
-        bits ^= bits >> shift
-    return bits & 1
+def _count_outer(plan, group):
+    return 1 << (plan.n_qubits - plan.n_lane_qubits - plan.group_size[group])
 
 
 @njit(inline="always")
@@ -353,18 +197,26 @@ def _read(sums, state, folded, signs, plan):
     """Each output's parity, summed over the rows, lane by lane."""
     k = plan.group_size[-1]
     sums[:] = 0
-    for block in range(1 << (plan.n_qubits - plan.n_lane_qubits - k)):
-        if k == 4:
-            squares(4, folded, state, block << 4)
-        elif k == 3:
-            squares(3, folded, state, block << 3)
-        elif k == 2:
-            squares(2, folded, state, block << 2)
-        else:
-            squares(1, folded, state, block << 1)
+    for block in range(_count_outer(plan, len(plan.group_size) - 1)):
+        squares(plan.read_kind, folded, state, block << k)
         for i in range(plan.n_qubits):
-            sign = -signs[i] if _odd(block & plan.parity_high[i]) else signs[i]
+            sign = -signs[i] if odd(block & plan.parity_high[i]) else signs[i]
             add_scaled(sums, i, folded, plan.parity_low[i], sign)
+
+
+@njit(inline="always")
+def _store_outputs(outputs, sums, lane_signs, plan, tile):
+    width = plan.n_lanes
+    for i in range(plan.n_qubits):
+        row = sums[i * width : (i + 1) * width]
+        if plan.n_lane_qubits == 0:
+            for lane in range(min(width, len(outputs) - tile * width)):
+                outputs[tile * width + lane, i] = row[lane]
+        else:
+            total = 0.0
+            for lane in range(width):
+                total += lane_signs[i, lane] * row[lane]
+            outputs[tile, i] = total
 
 
 @njit(inline="always")
@@ -386,40 +238,27 @@ def _seed(adjoint, state, factors, cotangent, plan):
     """Gradient by the last state: the state times the signed sum of the cotangents."""
     k = plan.group_size[-1]
     one = cotangent.dtype.type(1)
-    for block in range(1 << (plan.n_qubits - plan.n_lane_qubits - k)):
+    for block in range(_count_outer(plan, len(plan.group_size) - 1)):
         factors[:] = 0
         for i in range(plan.n_qubits):
-            sign = -one if _odd(block & plan.parity_high[i]) else one
+            sign = -one if odd(block & plan.parity_high[i]) else one
             add_scaled(factors, plan.parity_low[i], cotangent, i, sign)
-        if k == 4:
-            times_parities(4, adjoint, state, block << 4, factors)
-        elif k == 3:
-            times_parities(3, adjoint, state, block << 3, factors)
-        elif k == 2:
-            times_parities(2, adjoint, state, block << 2, factors)
-        else:
-            times_parities(1, adjoint, state, block << 1, factors)
+        times_parities(plan.read_kind, adjoint, state, block << k, factors)
 
 
 @njit(inline="always")
-def _contract_all(adjoint, trig, prefixes, by_input, plan):
+def _contract(adjoint, prefixes, trig, by_input, plan):
     """The adjoint against the product state, group by group from the last; row 0 keeps the rest."""
     at = 0
     for group in range(len(plan.group_size)):
         at += 1 << plan.group_start[group]
     for group in range(len(plan.group_size) - 1, -1, -1):
-        k, q = plan.group_size[group], plan.group_start[group]
-        at -= 1 << q
-        before = prefixes[at * plan.n_lanes :]
-        for o in range(1 << q):
-            if k == 4:
-                contract(4, adjoint, o, adjoint, o << 4, trig, q, before, o, by_input)
-            elif k == 3:
-                contract(3, adjoint, o, adjoint, o << 3, trig, q, before, o, by_input)
-            elif k == 2:
-                contract(2, adjoint, o, adjoint, o << 2, trig, q, before, o, by_input)
-            else:
-                contract(1, adjoint, o, adjoint, o << 1, trig, q, before, o, by_input)
+        k, qubit = plan.group_size[group], plan.group_start[group]
+        at -= 1 << qubit
+        for row in range(1 << qubit):
+            contract(
+                k, adjoint, row, adjoint, row << k, trig, qubit, prefixes, at + row, by_input
+            )
 
 
 @njit(inline="always")
@@ -450,11 +289,11 @@ def _store_by_input(grad_inputs, by_input, contracted, cos, sin, scale, plan, ti
 
 
 @njit(inline="always")
-def _add_by_angle(grad_tangents, by_angle, plan):
+def _add_by_angle(grad_angles, by_angle, plan):
     width, n_row_qubits = plan.n_lanes, plan.n_qubits - plan.n_lane_qubits
-    for row in range(len(grad_tangents)):
+    for row in range(len(grad_angles)):
         qubit = row % plan.n_qubits
         for lane in range(width):
             value = 0.5 * by_angle[row * width + lane]
             within = qubit >= n_row_qubits and lane >> (plan.n_qubits - 1 - qubit) & 1
-            grad_tangents[row] += -value if within else value
+            grad_angles[row] += -value if within else value

@@ -1,0 +1,53 @@
+"""Work in numbered chunks, shared out among threads.
+
+As many threads as ``torch.get_num_threads()`` says, the calling one included. Each takes the next
+chunk when it is done with its last, so one whose core is busy with something else holds up no other;
+and what has not begun when the caller runs out of chunks is called off. What a chunk is must not
+depend on the threads, so that no digit of the result does.
+"""
+
+import os
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+ALIGNMENT_BYTES = 64
+
+_local = threading.local()
+
+
+def for_each_chunk(n_chunks: int, work: Callable[[int], None]) -> None:
+    """Call ``work`` once with each of 0 to ``n_chunks - 1``; it should release the GIL."""
+    chunks = iter(range(n_chunks))
+
+    def take() -> None:
+        for chunk in chunks:  # taking the next one is atomic
+            work(chunk)
+
+    helpers = min(torch.get_num_threads(), n_chunks) - 1
+    futures = [_pool(os.getpid()).submit(take) for _ in range(helpers)]
+    take()
+    for future in futures:
+        if not future.cancel():
+            future.result()
+
+
+@lru_cache(maxsize=1)
+def _pool(process: int) -> ThreadPoolExecutor:
+    """Idle threads, of this process: a fork's child has none of its parent's."""
+    return ThreadPoolExecutor(max(1, (os.cpu_count() or 1) - 1), "quantum-hybrid")
+
+
+def scratch(n_scalars: int, dtype: np.dtype) -> NDArray:
+    """This thread's memory, aligned, kept between calls; its contents are of no value."""
+    n_bytes = n_scalars * dtype.itemsize
+    kept = getattr(_local, "memory", None)
+    if kept is None or len(kept) < n_bytes + ALIGNMENT_BYTES:
+        kept = _local.memory = np.empty(n_bytes + ALIGNMENT_BYTES, np.uint8)
+    start = -kept.ctypes.data % ALIGNMENT_BYTES
+    return kept[start : start + n_bytes].view(dtype)
