@@ -41,7 +41,8 @@ class Plain:
 
     def mix(self, quantum: torch.Tensor) -> torch.Tensor:
         if self.mixing == "logits":
-            return self.alpha * self.classical + (1 - self.alpha) * quantum
+            mixture = self.alpha * self.classical + (1 - self.alpha) * quantum
+            return mixture / math.hypot(self.alpha, 1 - self.alpha)
         p = self.alpha * self.classical.softmax(-1) + (1 - self.alpha) * quantum.softmax(-1)
         return p.log()
 

@@ -61,13 +61,21 @@ def test_mixtures_are_their_formulas(alpha_logit, seed) -> None:
     quantum = 4 * torch.randn(3, VOCABULARY, generator=generator)
     alpha = 1 / (1 + math.exp(-alpha_logit))
     logits = head("logits", alpha_logit).mix(classical, quantum)
-    torch.testing.assert_close(
-        logits, alpha * classical + (1 - alpha) * quantum, rtol=1e-5, atol=1e-5
-    )
+    expected = (alpha * classical + (1 - alpha) * quantum) / math.hypot(alpha, 1 - alpha)
+    torch.testing.assert_close(logits, expected, rtol=1e-5, atol=1e-5)
     log_p = head("probability", alpha_logit).mix(classical, quantum)
     mixture = alpha * F.softmax(classical, -1) + (1 - alpha) * F.softmax(quantum, -1)
     torch.testing.assert_close(log_p, mixture.log(), rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(log_p.logsumexp(-1), torch.zeros(3), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("alpha_logit", [-3.0, -0.5, 0.0, 1.0, 4.0])
+def test_a_mixture_of_equally_strong_logits_is_as_strong(alpha_logit) -> None:
+    """C and Q uncorrelated: what alpha takes from one, and r gives back, leaves the scale alone."""
+    generator = torch.Generator().manual_seed(0)
+    classical, quantum = torch.randn(2, 200_000, generator=generator)
+    mixed = head("logits", alpha_logit).mix(classical, quantum)
+    assert mixed.std().item() == pytest.approx(1, abs=0.01)
 
 
 def test_probabilities_too_small_for_a_float_are_mixed_in_log_space() -> None:

@@ -242,9 +242,10 @@ def test_answers_are_scored_by_themselves_and_before_the_update(student, step, g
             targets.append(torch.tensor(example.tokens[example.n_context :]))
     mean_q = torch.cat(quantum).mean(0)
     alpha = before.head.alpha.item()
+    r = math.hypot(alpha, 1 - alpha)
     for i in range(2):
-        mixed = alpha * classical[i] + (1 - alpha) * quantum[i]
-        without = alpha * classical[i] + (1 - alpha) * mean_q
+        mixed = (alpha * classical[i] + (1 - alpha) * quantum[i]) / r
+        without = (alpha * classical[i] + (1 - alpha) * mean_q) / r
         loss = F.cross_entropy(mixed, targets[i]).item()
         gain = F.cross_entropy(without, targets[i]).item() - loss
         assert result.answer_losses[i] == pytest.approx(loss, rel=1e-5)

@@ -69,13 +69,13 @@ def variance_shares(
 ) -> tuple[float, float]:
     """Numerator and denominator of model/quantum_contribution, summed over rows.
 
-    Share of the variance of H over the vocabulary that comes from (1 - alpha) Q:
-    sum cov((1 - alpha) Q, H) / sum var(H). The classical part's share is the rest, so the two add
+    Share of the variance of H over the vocabulary that comes from w Q, w being Q's weight in it:
+    sum cov(w Q, H) / sum var(H). The classical part's share is the rest, so the two add
     up to 1. With mixing="probability" H and Q stand for probabilities, whose mixture is the sum.
     """
     if head.mixing == "probability":
         hybrid, quantum = hybrid.exp(), F.softmax(quantum, -1)
-    part = (1 - head.alpha) * (quantum - quantum.mean(-1, keepdim=True))
+    part = head.weights()[1] * (quantum - quantum.mean(-1, keepdim=True))
     whole = hybrid - hybrid.mean(-1, keepdim=True)
     return float((part * whole).sum().double()), float(whole.square().sum().double())
 

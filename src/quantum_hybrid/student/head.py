@@ -4,12 +4,15 @@ For a hidden state h in R^d (the residual stream before the final norm) and a vo
 
     C = e^t decoder(norm(transform(h)))                  classical pathway
     Q = up(circuit2(s * circuit1(s * tanh(down(g)))))    quantum pathway, d -> n -> n -> V
-    H = alpha C + (1 - alpha) Q                          mixing="logits"
+    H = (alpha C + (1 - alpha) Q) / r                    mixing="logits"
     H = log(alpha softmax(C) + (1 - alpha) softmax(Q))   mixing="probability"
 
 alpha = sigmoid(a) is learned and starts at 1/2; 1 is fully classical, 0 fully quantum; s = pi.
+r = sqrt(alpha^2 + (1 - alpha)^2) keeps the scale of what is mixed. Without it the logits of a
+mixture that is all but classical are C times alpha, hence less sure of themselves than C is, and
+that costs more than a weak Q can bring (docs/log.md).
 `transform` is a residual block that starts as the identity and t starts at 0, so C starts as the
-base model's logits. The learned scale e^t lets C make up for the factor alpha in the mixture.
+base model's logits.
 The quantum pathway sees g = norm(h), the base model's last hidden state in Hugging Face's terms.
 """
 
@@ -130,10 +133,17 @@ class HybridHead(nn.Module):
         """Weight of the classical pathway, in (0, 1)."""
         return torch.sigmoid(self.alpha_logit)
 
+    def weights(self) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
+        """What C and Q are multiplied by in the mixture; of probabilities with that mixing."""
+        alpha, rest = torch.sigmoid(self.alpha_logit), torch.sigmoid(-self.alpha_logit)
+        r = torch.hypot(alpha, rest) if self.mixing == "logits" else 1
+        return alpha / r, rest / r
+
     def mix(self, classical: Tensor, quantum: Tensor) -> Tensor:
         """H from C and Q, both (..., vocabulary)."""
         if self.mixing == "logits":
-            return torch.lerp(quantum, classical, self.alpha)
+            of_classical, of_quantum = self.weights()
+            return of_classical * classical + of_quantum * quantum
         return torch.logaddexp(
             F.logsigmoid(self.alpha_logit) + F.log_softmax(classical, -1),
             F.logsigmoid(-self.alpha_logit) + F.log_softmax(quantum, -1),
