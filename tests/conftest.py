@@ -26,7 +26,17 @@ os.environ["WANDB_MODE"] = "offline"
 from jaxtyping import install_import_hook
 
 # Not circuit.angles, circuit.kernel and circuit.lanes: what Numba compiles cannot be wrapped.
-CIRCUIT = ("ansatz", "layer", "native", "plan", "threads", "dense", "statevector", "pennylane", "diagnostics")
+CIRCUIT = (
+    "ansatz",
+    "layer",
+    "native",
+    "plan",
+    "threads",
+    "dense",
+    "statevector",
+    "pennylane",
+    "diagnostics",
+)
 CHECKED = (*(f"circuit.{name}" for name in CIRCUIT), "student", "evaluation", "training")
 install_import_hook([f"quantum_hybrid.{name}" for name in CHECKED], "beartype.beartype")
 

@@ -54,6 +54,10 @@ def _dispatch(arguments: list[str]) -> int:
         from quantum_hybrid.backbone import prepare_embedded
 
         prepare_embedded(announce=print)
+        print("compiling the circuit kernel: a quarter of a minute, once")
+        from quantum_hybrid.circuit.native import compile_kernel
+
+        compile_kernel()
         return 0
     return _process(_given(namespace))
 
@@ -124,7 +128,9 @@ def _parser() -> _Parser:
         documentation = _field_docstrings(cls)
         for field in fields(cls):
             _add_flag(group, section, cls, field, documentation[field.name])
-    verbs.add_parser("setup", help="convert the embedded model once, into the cache")
+    verbs.add_parser(
+        "setup", help="convert the embedded model and compile the circuit kernel, once"
+    )
     verbs.add_parser("serve", help="serve groups to an Atropos trainer (Atropos's own flags)")
     verbs.add_parser("evaluate", help="evaluate a trained run (Atropos's own flags)")
     return parser

@@ -45,22 +45,48 @@ def reduce_angles(weights, cnots):
 
 
 @njit(cache=True)
-def tangent_form(reduced, tangents, scales):
-    """Write the tangents of half the angles, and what makes up for their cosines.
+def later_rotations(weights, cnots):
+    """What the kernel needs of the rotations of layers 1 to L - 1, as floats of the weights' type.
+
+    Returns the tangents of half the reduced angles, ``((L - 1) n,)``; what makes up for their
+    cosines, ``(L,)``; the signs of the outputs, ``(n,)``; and, in double precision, those of the
+    derivatives, ``(L - 1, n)``.
 
     Rotations in tangent form make a state longer by the product of the layer's ``1 / cos``. It is
     made shorter beforehand, by the cosines of as many layers as leave it within float32's range.
-
-    reduced: (L - 1, n). tangents: ((L - 1) n,). scales: (L,), the encoded state's and each layer's.
     """
-    scales[:] = 1
-    start = 0
-    for layer in range(reduced.shape[0]):
+    n_layers, n = weights.shape
+    reduced, angle_signs, output_signs = reduce_angles(weights, cnots)
+    tangents = np.empty(reduced.size, weights.dtype)
+    scales = np.ones(n_layers, weights.dtype)
+    start, scale = 0, 1.0
+    for layer in range(n_layers - 1):
         cosines = 1.0
-        for i in range(reduced.shape[1]):
+        for i in range(n):
             half = reduced[layer, i] / 2
-            tangents[layer * reduced.shape[1] + i] = math.tan(half)
+            tangents[layer * n + i] = math.tan(half)
             cosines *= math.cos(half)
-        if scales[start] * cosines < SMALLEST_SCALE:
-            start = layer
-        scales[start] *= cosines
+        if scale * cosines < SMALLEST_SCALE:
+            start, scale = layer, 1.0
+        scale *= cosines
+        scales[start] = scale
+    return tangents, scales, output_signs.astype(weights.dtype), angle_signs
+
+
+@njit(cache=True)
+def gather(grad_inputs, by_angle, angle_signs):
+    """Gradient by the weights, ``(L, n)``.
+
+    grad_inputs: (samples, n); the first rotations' angles are added to the inputs. by_angle:
+    (chunks, (L - 1) n), by the reduced angles.
+    """
+    n_later, n = angle_signs.shape
+    gradient = np.zeros((n_later + 1, n))
+    for sample in range(len(grad_inputs)):
+        for i in range(n):
+            gradient[0, i] += grad_inputs[sample, i]
+    for chunk in range(len(by_angle)):
+        for layer in range(n_later):
+            for i in range(n):
+                gradient[layer + 1, i] += angle_signs[layer, i] * by_angle[chunk, layer * n + i]
+    return gradient.astype(grad_inputs.dtype)

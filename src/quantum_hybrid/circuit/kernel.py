@@ -256,9 +256,7 @@ def _contract(adjoint, prefixes, trig, by_input, plan):
         k, qubit = plan.group_size[group], plan.group_start[group]
         at -= 1 << qubit
         for row in range(1 << qubit):
-            contract(
-                k, adjoint, row, adjoint, row << k, trig, qubit, prefixes, at + row, by_input
-            )
+            contract(k, adjoint, row, adjoint, row << k, trig, qubit, prefixes, at + row, by_input)
 
 
 @njit(inline="always")

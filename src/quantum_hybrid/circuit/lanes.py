@@ -4,9 +4,9 @@ A *row* is 64 bytes of a one-dimensional, 64-byte aligned array: 16 float32 or 8
 a *lane*. Each intrinsic works on 2 to 16 rows at a time and keeps them in registers; it is written
 in LLVM's own vector types, because Numba's loops over rows this short are many times slower.
 
-Up to four neighbouring qubits, a *group*, are worked on together; bit ``b`` of a row's number within
-the group is the group's qubit ``k - 1 - b``. What is done with a group depends on a ``kind``: each
-has code of its own, in which all loops are unrolled, and a jump leads to it.
+Up to four neighbouring qubits, a *group*, are worked on together; bit ``b`` of a row's number
+within the group is the group's qubit ``k - 1 - b``. What is done with a group depends on a
+``kind``: each has code of its own, in which all loops are unrolled, and a jump leads to it.
 
 Rotations are in tangent form, RY(theta) / cos(theta / 2): two multiply-adds a pair of amplitudes.
 """
@@ -272,9 +272,7 @@ def unrotate(
             grad.add_all(_following(builder, args[10], k)[::-1], by_row)
             grad.add_all(_following(builder, args[11], n_bits)[::-1], by_lane)
             _rotate_rows(builder, v, [builder.fneg(x) for x in t.splats(args[10], k)[::-1]])
-            _rotate_lanes(
-                builder, v, [builder.fneg(x) for x in t.splats(args[11], n_bits)[::-1]]
-            )
+            _rotate_lanes(builder, v, [builder.fneg(x) for x in t.splats(args[11], n_bits)[::-1]])
             if case > WITH_LANES:
                 _cross(builder, v, case, inverse=True)
             out.store_all(_linear(builder, context, args[2], kinds[3], args[3], args[4], k), v)

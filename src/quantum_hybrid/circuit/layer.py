@@ -127,9 +127,12 @@ class QuantumLayer(nn.Module):
         """
         rows = self._rows(inputs)
         engine = _ENGINES[self.engine_for(len(rows), rows.device)]()
-        with torch.autocast(rows.device.type, enabled=False):
+        if torch.is_autocast_enabled(rows.device.type):
+            with torch.autocast(rows.device.type, enabled=False):
+                outputs = engine.expectations(self.ansatz, rows, self.weights)
+        else:
             outputs = engine.expectations(self.ansatz, rows, self.weights)
-        return outputs.reshape(inputs.shape)
+        return outputs if inputs.ndim == 2 else outputs.reshape(inputs.shape)
 
     def final_state(self, inputs: Tensor) -> Float[Tensor, "*batch basis"]:
         """The real state ``(..., 2**n)`` that is measured, for diagnostics; errors as in forward.
@@ -188,7 +191,7 @@ class QuantumLayer(nn.Module):
                 f"inputs has dtype {inputs.dtype}; allowed: {self.weights.dtype}, that of weights "
                 "(under torch.autocast also float16 and bfloat16)"
             )
-        return inputs.reshape(-1, n_qubits)
+        return inputs if inputs.ndim == 2 else inputs.reshape(-1, n_qubits)
 
 
 def _native_can(ansatz: Ansatz) -> bool:

@@ -2,9 +2,9 @@
 
 From input angles ``(batch, n)`` and weights ``(layers, n)`` to Pauli-Z expectations ``(batch, n)``,
 in float32 or float64. The work itself is done in ``kernel``; here it is made a function that torch
-can differentiate, once: a second derivative is refused when it is asked for. Under ``torch.compile``
-and ``torch.export`` the same functions are operators that stand as one node in the graph; called
-directly, an operator would cost more than a small batch takes to run.
+can differentiate, once: a second derivative is refused when it is asked for. Under
+``torch.compile`` and ``torch.export`` the same functions are operators that stand as one node in
+the graph; called directly, an operator would cost more than a small batch takes to run.
 """
 
 from typing import Any, NamedTuple
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from quantum_hybrid.circuit import kernel
-from quantum_hybrid.circuit.angles import reduce_angles, tangent_form
+from quantum_hybrid.circuit.angles import gather, later_rotations
 from quantum_hybrid.circuit.ansatz import Ansatz
 from quantum_hybrid.circuit.lanes import MAX_GROUP
 from quantum_hybrid.circuit.plan import Plan, cnots_of, lane_signs_of, plan_of
@@ -67,14 +67,22 @@ def expectations(
             )
     if torch.compiler.is_compiling():
         return _expectations(inputs, weights, ansatz.entangler)
-    return _Expectations.apply(inputs, weights, ansatz)
+    if torch.is_grad_enabled() and (inputs.requires_grad or weights.requires_grad):
+        return _Expectations.apply(inputs, weights, ansatz)
+    return _run(_prepare(inputs, weights, ansatz))
+
+
+def compile_kernel() -> None:
+    """Have the kernel compiled for float32 now, rather than at the first call on this machine."""
+    inputs, weights = torch.zeros(1, 2), torch.zeros(2, 2, requires_grad=True)
+    expectations(Ansatz(2, 2), inputs, weights).sum().backward()
 
 
 class _Call(NamedTuple):
     """What the kernel is called with, forward and backward."""
 
     plan: Plan
-    arguments: tuple[Any, ...]
+    arguments: tuple[Any, Any, Any, Any, Any, Any]
     """cos, sin, tangents, scales, signs, lane_signs; see `kernel.forward`."""
     angle_signs: NDArray[np.float64]
     """Sign of the derivative by each later angle, ``(L - 1, n)``."""
@@ -83,13 +91,13 @@ class _Call(NamedTuple):
 
 
 def _prepare(inputs: Tensor, weights: Tensor, ansatz: Ansatz) -> _Call:
-    half = (inputs.detach().contiguous() + weights.detach()[0]).mul_(0.5)
-    cos, sin = half.cos().numpy(), half.sin_().numpy()
-    reduced, angle_signs, output_signs = reduce_angles(weights.detach().numpy(), cnots_of(ansatz))
-    tangents, scales = np.empty(reduced.size, cos.dtype), np.empty(ansatz.n_layers, cos.dtype)
-    tangent_form(reduced, tangents, scales)
-    plan = plan_of(ansatz, cos.itemsize)
-    signs, lane_signs = output_signs.astype(cos.dtype), lane_signs_of(ansatz, cos.dtype)
+    angles = weights.detach().numpy()
+    half = np.add(inputs.detach().numpy(), angles[0], order="C")
+    half *= 0.5
+    with np.errstate(invalid="ignore"):  # an infinite angle gives NaN, as it should
+        cos, sin = np.cos(half), np.sin(half)
+    tangents, scales, signs, angle_signs = later_rotations(angles, cnots_of(ansatz))
+    plan, lane_signs = plan_of(ansatz, half.itemsize), lane_signs_of(ansatz, half.dtype)
     per_tile = 1 if plan.n_lane_qubits else plan.n_lanes
     n_tiles = -(-len(cos) // per_tile)
     step = max(1, CHUNK_AMPLITUDES // (2**ansatz.n_qubits * per_tile * ansatz.n_layers))
@@ -97,9 +105,8 @@ def _prepare(inputs: Tensor, weights: Tensor, ansatz: Ansatz) -> _Call:
     return _Call(plan, (cos, sin, tangents, scales, signs, lane_signs), angle_signs, tiles)
 
 
-def _run(call: _Call, inputs: Tensor) -> Tensor:
-    outputs = torch.empty_like(inputs, memory_format=torch.contiguous_format)
-    written = outputs.numpy()
+def _run(call: _Call) -> Tensor:
+    written = np.empty_like(call.arguments[0])
 
     def work(chunk: int) -> None:
         tiles = call.tiles[chunk]
@@ -107,30 +114,26 @@ def _run(call: _Call, inputs: Tensor) -> Tensor:
         kernel.forward(written, *call.arguments, call.plan, tiles.start, tiles.stop, memory)
 
     for_each_chunk(len(call.tiles), work)
-    return outputs
+    return torch.from_numpy(written)
 
 
 def _differentiate(call: _Call, grad_outputs: Tensor) -> tuple[Tensor, Tensor]:
     """Gradients by the inputs and by the weights."""
-    cotangent = grad_outputs.detach().contiguous().numpy()
-    grad_inputs = torch.empty_like(grad_outputs, memory_format=torch.contiguous_format)
-    written = grad_inputs.numpy()
+    cotangent = np.ascontiguousarray(grad_outputs.detach().numpy())
+    grad_inputs = np.empty_like(cotangent)
     by_angle = np.zeros((len(call.tiles), call.angle_signs.size))
 
     def work(chunk: int) -> None:
         tiles = call.tiles[chunk]
-        memory = scratch(call.plan.scalars_backward(), written.dtype)
+        memory = scratch(call.plan.scalars_backward(), cotangent.dtype)
         kernel.backward(
-            written, by_angle[chunk], cotangent, *call.arguments, call.plan, tiles.start,
+            grad_inputs, by_angle[chunk], cotangent, *call.arguments, call.plan, tiles.start,
             tiles.stop, memory,
         )  # fmt: skip
 
     for_each_chunk(len(call.tiles), work)
-    grad_weights = np.empty((call.plan.n_layers, call.plan.n_qubits), written.dtype)
-    # The first rotations' angles are added to the inputs.
-    grad_weights[0] = grad_inputs.sum(0).numpy()
-    grad_weights[1:] = by_angle.sum(0).reshape(call.angle_signs.shape) * call.angle_signs
-    return grad_inputs, torch.from_numpy(grad_weights)
+    grad_weights = gather(grad_inputs, by_angle, call.angle_signs)
+    return torch.from_numpy(grad_inputs), torch.from_numpy(grad_weights)
 
 
 class _Expectations(torch.autograd.Function):
@@ -138,7 +141,7 @@ class _Expectations(torch.autograd.Function):
     def forward(ctx: Any, inputs: Tensor, weights: Tensor, ansatz: Ansatz) -> Tensor:
         ctx.call = _prepare(inputs, weights, ansatz)
         ctx.save_for_backward(inputs, weights)
-        return _run(ctx.call, inputs)
+        return _run(ctx.call)
 
     @staticmethod
     def backward(ctx: Any, grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
@@ -170,7 +173,7 @@ def _refuse(ctx: Any, *gradients: Tensor) -> None:
 
 @torch.library.custom_op("quantum_hybrid::expectations", mutates_args=())
 def _expectations(inputs: Tensor, weights: Tensor, entangler: str) -> Tensor:
-    return _run(_prepare(inputs, weights, _ansatz(weights, entangler)), inputs)
+    return _run(_prepare(inputs, weights, _ansatz(weights, entangler)))
 
 
 @torch.library.custom_op("quantum_hybrid::expectations_backward", mutates_args=())

@@ -134,7 +134,9 @@ def lane_signs_of(ansatz: Ansatz, dtype: np.dtype) -> NDArray:
         return np.ones((plan.n_qubits, plan.n_lanes), dtype)
     masks = [_parity_bits(ansatz, qubits) & plan.n_lanes - 1 for qubits in ansatz.readout]
     lanes = range(plan.n_lanes)
-    return np.array([[1 - 2 * ((lane & m).bit_count() & 1) for lane in lanes] for m in masks], dtype)
+    return np.array(
+        [[1 - 2 * ((lane & m).bit_count() & 1) for lane in lanes] for m in masks], dtype
+    )
 
 
 @lru_cache(maxsize=32)

@@ -1,9 +1,9 @@
 """Work in numbered chunks, shared out among threads.
 
 As many threads as ``torch.get_num_threads()`` says, the calling one included. Each takes the next
-chunk when it is done with its last, so one whose core is busy with something else holds up no other;
-and what has not begun when the caller runs out of chunks is called off. What a chunk is must not
-depend on the threads, so that no digit of the result does.
+chunk when it is done with its last, so one whose core is busy with something else holds up no
+other; and what has not begun when the caller runs out of chunks is called off. What a chunk is
+must not depend on the threads, so that no digit of the result does.
 """
 
 import os
@@ -23,13 +23,13 @@ _local = threading.local()
 
 def for_each_chunk(n_chunks: int, work: Callable[[int], None]) -> None:
     """Call ``work`` once with each of 0 to ``n_chunks - 1``; it should release the GIL."""
+    helpers = min(torch.get_num_threads(), n_chunks) - 1
     chunks = iter(range(n_chunks))
 
     def take() -> None:
         for chunk in chunks:  # taking the next one is atomic
             work(chunk)
 
-    helpers = min(torch.get_num_threads(), n_chunks) - 1
     futures = [_pool(os.getpid()).submit(take) for _ in range(helpers)]
     take()
     for future in futures:
