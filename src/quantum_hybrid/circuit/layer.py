@@ -126,7 +126,7 @@ class QuantumLayer(nn.Module):
             TypeError: the dtype of the inputs is not that of the weights.
         """
         rows = self._rows(inputs)
-        engine = _ENGINES[self.engine_for(len(rows), rows.device)]()
+        engine = _ENGINES[self.engine_for(rows.shape[0], rows.device)]()
         if torch.is_autocast_enabled(rows.device.type):
             with torch.autocast(rows.device.type, enabled=False):
                 outputs = engine.expectations(self.ansatz, rows, self.weights)
@@ -141,7 +141,7 @@ class QuantumLayer(nn.Module):
         """
         rows = self._rows(inputs)
         statevector.check(self.ansatz)
-        module = dense if self._torch_engine(len(rows)) == "dense" else statevector
+        module = dense if self._torch_engine(rows.shape[0]) == "dense" else statevector
         with torch.autocast(rows.device.type, enabled=False):
             state = module.final_state(self.ansatz, rows, self.weights)
         return state.reshape(*inputs.shape[:-1], state.shape[-1])

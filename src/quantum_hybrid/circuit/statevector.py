@@ -87,7 +87,7 @@ def apply_entangler(
     """The CNOTs of one layer, or their inverse, as a permutation of the amplitudes."""
     if not ansatz.cnots:
         return state
-    sources, targets = _entangler_indices(ansatz, state.device)
+    sources, targets = _kept(_entangler_indices, ansatz, state.device)
     if inverse:
         sources, targets = targets, sources
     return _Permutation.apply(state, sources, targets)
@@ -108,8 +108,8 @@ def expectations_parity(
     small tables serve instead of one of 2**n rows.
     """
     n_qubits = state.shape[1].bit_length() - 1
-    high, low = _parity_signs(n_qubits, parities, state.device, state.dtype)
-    probabilities = state.square().view(len(state), len(high), len(low))
+    high, low = _kept(_parity_signs, n_qubits, parities, state.device, state.dtype)
+    probabilities = state.square().view(state.shape[0], high.shape[0], low.shape[0])
     return ((probabilities @ low) * high).sum(1)
 
 
@@ -175,6 +175,8 @@ def _evolve_in_chunks(
             blocks = blocks_by_layer(rows + weights[1:, None])
         return read(evolve(ansatz, product_state(rows + weights[0]), blocks))
 
+    if torch.compiler.is_compiling():  # a graph that depends on the batch would be one a batch
+        return run(inputs)
     state_bytes = 2**ansatz.n_qubits * inputs.element_size()
     n_blocks = -(-ansatz.n_qubits // BLOCK_QUBITS)
     graph_bytes = len(inputs) * state_bytes * (2 + (ansatz.n_layers - 1) * (n_blocks + 1))
@@ -188,7 +190,18 @@ def _evolve_in_chunks(
     return torch.cat([run(chunk) for chunk in chunks])
 
 
-@lru_cache(maxsize=32)
+def _kept(make: Callable[..., tuple[Tensor, Tensor]], *of: Any) -> tuple[Tensor, Tensor]:
+    """What ``make`` makes of these arguments, made once; but what is traced is part of its graph."""
+    return make(*of) if torch.compiler.is_compiling() else _keep(make, *of)
+
+
+@lru_cache(maxsize=64)
+def _keep(make: Callable[..., tuple[Tensor, Tensor]], *of: Any) -> tuple[Tensor, Tensor]:
+    # A tensor made in inference mode could not serve a later training step from this cache.
+    with torch.inference_mode(False):
+        return make(*of)
+
+
 def _parity_signs(
     n_qubits: int,
     parities: tuple[tuple[int, ...], ...],
@@ -198,24 +211,18 @@ def _parity_signs(
     """Signs of the high and of the low bits, ``(2**high, parities)`` and ``(2**low, parities)``."""
     n_high = max(0, n_qubits - 8)
     tables = []
-    # A tensor made in inference mode could not serve a later training step from this cache.
-    with torch.inference_mode(False):
-        for qubits in (range(n_high), range(n_high, n_qubits)):
-            index = torch.arange(2 ** len(qubits), device="cpu")
-            signs = torch.ones(len(index), len(parities), dtype=dtype, device="cpu")
-            for column, parity in enumerate(parities):
-                for qubit in set(parity) & set(qubits):
-                    bit = (index >> (qubits[-1] - qubit)) & 1
-                    signs[:, column] *= 1 - 2 * bit
-            tables.append(signs.to(device))
+    for qubits in (range(n_high), range(n_high, n_qubits)):
+        index = torch.arange(2 ** len(qubits), device="cpu")
+        columns = []
+        for parity in parities:
+            bits = sum(((index >> (qubits[-1] - qubit)) & 1) for qubit in qubits if qubit in parity)
+            columns.append((1 - 2 * (bits % 2)) * torch.ones_like(index))
+        tables.append(torch.stack(columns, 1).to(device, dtype))
     return tables[0], tables[1]
 
 
-@lru_cache(maxsize=8)
 def _entangler_indices(ansatz: Ansatz, device: torch.device) -> tuple[Tensor, Tensor]:
-    # A tensor made in inference mode could not serve a later training step from this cache.
-    with torch.inference_mode(False):
-        return entangler_sources(ansatz).to(device), entangler_targets(ansatz).to(device)
+    return entangler_sources(ansatz).to(device), entangler_targets(ansatz).to(device)
 
 
 class _Permutation(torch.autograd.Function):
@@ -224,7 +231,7 @@ class _Permutation(torch.autograd.Function):
 
     @staticmethod
     def forward(state: Tensor, sources: Tensor, targets: Tensor) -> Tensor:
-        return state.gather(1, sources.expand(len(state), -1))
+        return state.gather(1, sources.expand(state.shape[0], -1))
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor], output: Tensor) -> None:

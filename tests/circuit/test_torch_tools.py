@@ -1,0 +1,133 @@
+"""What torch's own tools do with the layer: compile, export, ONNX, data-parallel training.
+
+Each runs in a process of its own: the checks of shapes that tests run with are no part of the code
+that is traced.
+"""
+
+import subprocess
+import sys
+
+import pytest
+
+CASES = """
+import torch
+from quantum_hybrid.circuit import QuantumLayer
+
+inputs = torch.linspace(-2, 2, 40).view(8, 5)
+cases = [(engine, reupload) for engine in ("native", "dense", "statevector")
+         for reupload in (False, True) if engine == "statevector" or not reupload]
+
+def make(engine, reupload):
+    return QuantumLayer(5, 2, engine=engine, reupload=reupload)
+
+def gradients(function, layer):
+    x = inputs.clone().requires_grad_()
+    return torch.autograd.grad(function(x).square().sum(), (x, layer.weights))
+"""
+
+
+def run(code: str, *arguments: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", CASES + code, *arguments],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+@pytest.mark.slow
+def test_every_engine_compiles_into_one_graph():
+    """Also with an input that needs the leading dimensions flattened."""
+    run("""
+for case in cases:
+    layer = make(*case)
+    torch.compiler.reset()
+    compiled = torch.compile(layer, fullgraph=True, backend="aot_eager")
+    torch.testing.assert_close(compiled(inputs), layer(inputs))
+    torch.testing.assert_close(compiled(inputs[None]), layer(inputs[None]))
+    for one, other in zip(gradients(compiled, layer), gradients(layer, layer)):
+        torch.testing.assert_close(one, other)
+""")
+
+
+@pytest.mark.slow
+def test_every_engine_exports_for_any_batch():
+    """And is none the worse for it: what tracing leaves behind once broke the next call."""
+    run("""
+for case in cases:
+    layer = make(*case)
+    program = torch.export.export(
+        layer, (inputs,), dynamic_shapes=({0: torch.export.Dim("batch")},)
+    )
+    for batch in (inputs[:3], inputs.repeat(50, 1)):
+        torch.testing.assert_close(program.module()(batch), layer(batch))
+    gradients(layer, layer)
+""")
+
+
+@pytest.mark.slow
+def test_the_torch_engines_run_in_onnxruntime(tmp_path):
+    run(
+        """
+import sys
+import onnxruntime
+
+for case in cases[1:]:
+    layer = make(*case).eval()
+    program = torch.onnx.export(
+        layer, (inputs,), dynamo=True, verbose=False,
+        dynamic_shapes=({0: torch.export.Dim("batch")},),
+    )
+    program.save(sys.argv[1])
+    session = onnxruntime.InferenceSession(sys.argv[1])
+    for batch in (inputs[:3], inputs.repeat(50, 1)):
+        (outputs,) = session.run(None, {session.get_inputs()[0].name: batch.numpy()})
+        torch.testing.assert_close(torch.from_numpy(outputs), layer(batch), rtol=1e-5, atol=1e-5)
+""",
+        str(tmp_path / "layer.onnx"),
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("engine", ["native", "statevector"])
+def test_two_processes_train_as_one(tmp_path, engine):
+    """Each with half of the batch, gradients averaged by DistributedDataParallel over gloo."""
+    run(
+        """
+import sys
+import torch.distributed as dist
+import torch.multiprocessing as multiprocessing
+from torch.nn.parallel import DistributedDataParallel
+
+def train(forward, layer, batch):
+    optimizer = torch.optim.SGD(layer.parameters(), lr=0.5)
+    for _ in range(3):
+        optimizer.zero_grad()
+        (forward(batch) - 0.3).square().mean().backward()
+        optimizer.step()
+    return layer.weights.detach()
+
+def seeded(engine):
+    return QuantumLayer(5, 2, engine=engine, generator=torch.Generator().manual_seed(0))
+
+def work(rank, engine, file):
+    dist.init_process_group("gloo", init_method=f"file://{file}", rank=rank, world_size=2)
+    layer, batch = seeded(engine), inputs.repeat(2, 1)
+    weights = train(DistributedDataParallel(layer), layer, batch.chunk(2)[rank])
+    expected = seeded(engine)
+    torch.testing.assert_close(weights, train(expected, expected, batch))
+    dist.destroy_process_group()
+
+context = multiprocessing.get_context("fork")
+children = [context.Process(target=work, args=(rank, *sys.argv[1:])) for rank in range(2)]
+for child in children:
+    child.start()
+for child in children:
+    child.join()
+    assert child.exitcode == 0
+""",
+        engine,
+        str(tmp_path / "rendezvous"),
+    )
