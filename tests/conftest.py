@@ -27,6 +27,7 @@ from jaxtyping import install_import_hook
 
 # Not circuit.kernel and circuit.lanes: what Numba compiles cannot be wrapped.
 CIRCUIT = ("ansatz", "layer", "native", "dense", "statevector", "pennylane", "diagnostics")
+CIRCUIT += ("surrogate", "random_circuit", "expressibility", "gradient_variance", "spectrum")
 CHECKED = (*(f"circuit.{name}" for name in CIRCUIT), "student", "evaluation", "training")
 install_import_hook([f"quantum_hybrid.{name}" for name in CHECKED], "beartype.beartype")
 

@@ -6,5 +6,6 @@ Imports nothing else of this project.
 from quantum_hybrid.circuit.ansatz import Ansatz
 from quantum_hybrid.circuit.diagnostics import coherence, meyer_wallach
 from quantum_hybrid.circuit.layer import QuantumLayer
+from quantum_hybrid.circuit.surrogate import Surrogate
 
-__all__ = ["Ansatz", "QuantumLayer", "coherence", "meyer_wallach"]
+__all__ = ["Ansatz", "QuantumLayer", "Surrogate", "coherence", "meyer_wallach"]
