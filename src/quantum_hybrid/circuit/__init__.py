@@ -9,7 +9,14 @@ from quantum_hybrid.circuit.diagnostics import (
     coherence_and_entanglement,
     meyer_wallach,
 )
+from quantum_hybrid.circuit.expressibility import estimate_capability, estimate_expressibility
+from quantum_hybrid.circuit.gradient_variance import (
+    fit_plateau,
+    gradient_variances,
+    mean_variance,
+)
 from quantum_hybrid.circuit.layer import QuantumLayer
+from quantum_hybrid.circuit.spectrum import fourier_spectrum
 from quantum_hybrid.circuit.surrogate import Surrogate
 
 __all__ = [
@@ -18,5 +25,11 @@ __all__ = [
     "Surrogate",
     "coherence",
     "coherence_and_entanglement",
+    "estimate_capability",
+    "estimate_expressibility",
+    "fit_plateau",
+    "fourier_spectrum",
+    "gradient_variances",
+    "mean_variance",
     "meyer_wallach",
 ]
