@@ -25,18 +25,10 @@ os.environ["WANDB_MODE"] = "offline"
 
 from jaxtyping import install_import_hook
 
-# Not circuit.angles, circuit.kernel and circuit.lanes: what Numba compiles cannot be wrapped.
-CIRCUIT = (
-    "ansatz",
-    "layer",
-    "native",
-    "plan",
-    "threads",
-    "dense",
-    "statevector",
-    "pennylane",
-    "diagnostics",
-)
+COMPILED = ("angles", "kernel", "lanes", "state_kernel")
+"""Modules whose functions Numba compiles: they cannot be wrapped."""
+SOURCES = Path(__file__).parents[1] / "src/quantum_hybrid/circuit"
+CIRCUIT = sorted({path.stem for path in SOURCES.glob("[!_]*.py")} - {*COMPILED})
 CHECKED = (*(f"circuit.{name}" for name in CIRCUIT), "student", "evaluation", "training")
 install_import_hook([f"quantum_hybrid.{name}" for name in CHECKED], "beartype.beartype")
 

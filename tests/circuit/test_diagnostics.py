@@ -5,7 +5,16 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from quantum_hybrid.circuit import Ansatz, coherence, meyer_wallach, statevector
+from quantum_hybrid.circuit import (
+    Ansatz,
+    QuantumLayer,
+    coherence,
+    coherence_and_entanglement,
+    diagnostics,
+    meyer_wallach,
+    state_kernel,
+    statevector,
+)
 
 
 def basis_state(n_qubits, *indices):
@@ -108,3 +117,107 @@ def test_refuses_what_is_no_state(diagnostic, size):
     message = f"state has shape (2, {size}); allowed: (batch, 2**n), n >= 1"
     with pytest.raises(ValueError, match=re.escape(message)):
         diagnostic(torch.zeros(2, size))
+
+
+def make_layer(n_qubits, n_layers, seed=0, **options):
+    generator = torch.Generator().manual_seed(seed)
+    return QuantumLayer(n_qubits, n_layers, generator=generator, init_std=2.0, **options)
+
+
+def draw_inputs(*shape, seed=1):
+    return 4 * torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def of_final_states(layer, inputs):
+    """In double precision, state by state."""
+    states = statevector.final_state(
+        layer.ansatz, inputs.double().flatten(0, -2), layer.weights.detach().double()
+    )
+    values = coherence(states), meyer_wallach(states)
+    return [value.view(inputs.shape[:-1]) for value in values]
+
+
+@given(
+    n_qubits=st.integers(1, 7),
+    n_layers=st.integers(1, 4),
+    entangler=st.sampled_from(["ring", "chain", "none"]),
+    reupload=st.booleans(),
+    dtype=st.sampled_from([torch.float32, torch.float64]),
+    seed=st.integers(0, 2**31),
+)
+@settings(derandomize=True, deadline=None, max_examples=50)
+def test_a_layers_states_in_one_pass(n_qubits, n_layers, entangler, reupload, dtype, seed):
+    layer = make_layer(n_qubits, n_layers, seed, entangler=entangler, reupload=reupload)
+    inputs = draw_inputs(5, n_qubits, seed=seed)
+    expected = of_final_states(layer, inputs)
+    got = coherence_and_entanglement(layer.to(dtype), inputs.to(dtype))
+    for one, other in zip(got, expected, strict=True):
+        assert one.dtype == dtype
+        torch.testing.assert_close(one.double(), other, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("batch", [1, state_kernel.LANES, state_kernel.LANES + 1, 300])
+def test_any_number_of_samples(batch):
+    layer, inputs = make_layer(8, 3), draw_inputs(batch, 8)
+    for one, other in zip(
+        coherence_and_entanglement(layer, inputs), of_final_states(layer, inputs), strict=True
+    ):
+        torch.testing.assert_close(one.double(), other, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("reupload", [False, True])
+@pytest.mark.parametrize("shape", [(3,), (2, 4, 3), (0, 3), (2, 0, 3)])
+def test_leading_shapes(shape, reupload):
+    layer, inputs = make_layer(3, 2, reupload=reupload), draw_inputs(*shape)
+    expected = of_final_states(layer, inputs) if inputs.ndim > 1 else None
+    for i, values in enumerate(coherence_and_entanglement(layer, inputs)):
+        assert values.shape == shape[:-1]
+        assert not values.requires_grad
+        if expected is not None:
+            torch.testing.assert_close(values.double(), expected[i], rtol=0, atol=1e-5)
+
+
+def test_a_layer_whose_states_are_known():
+    """No rotation: |000>. A half turn of qubit 0: |100>, which the chain makes |111>.
+    A quarter turn of qubit 0: GHZ."""
+    layer = make_layer(3, 1, entangler="chain")
+    with torch.no_grad():
+        layer.weights.zero_()
+    inputs = torch.tensor([[0.0, 0, 0], [torch.pi, 0, 0], [torch.pi / 2, 0, 0]])
+    got = torch.stack(coherence_and_entanglement(layer, inputs))
+    expected = torch.tensor([[0, 0, 1 / 3], [0, 0, 1]])
+    torch.testing.assert_close(got, expected, rtol=0, atol=1e-6)
+
+
+def test_a_broken_sample_breaks_no_other():
+    layer, inputs = make_layer(4, 2), draw_inputs(6, 4)
+    broken = inputs.clone()
+    broken[2, 1] = torch.nan
+    others = [0, 1, 3, 4, 5]
+    for one, other in zip(
+        coherence_and_entanglement(layer, broken),
+        coherence_and_entanglement(layer, inputs),
+        strict=True,
+    ):
+        assert one[2].isnan()
+        assert torch.equal(one[others], other[others])
+
+
+@pytest.mark.parametrize(
+    ("n_qubits", "reupload"), [(state_kernel.MAX_QUBITS + 1, False), (3, True)]
+)
+def test_states_that_have_to_be_kept_are_kept_in_chunks(monkeypatch, n_qubits, reupload):
+    layer, inputs = make_layer(n_qubits, 2, reupload=reupload), draw_inputs(5, n_qubits)
+    monkeypatch.setattr(diagnostics, "CHUNK_AMPLITUDES", 2 * 2**n_qubits)
+    for one, other in zip(
+        coherence_and_entanglement(layer, inputs), of_final_states(layer, inputs), strict=True
+    ):
+        torch.testing.assert_close(one.double(), other, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "error"), [(torch.zeros(2, 4), ValueError), (torch.zeros(2, 3).double(), TypeError)]
+)
+def test_refuses_what_the_layer_refuses(inputs, error):
+    with pytest.raises(error, match="inputs has "):
+        coherence_and_entanglement(make_layer(3, 2), inputs)

@@ -122,16 +122,12 @@ def test_expectations_and_angles_stay_in_their_ranges(scale, seed, n_qubits) -> 
     assert z.abs().max() <= 1 + 1e-5
 
 
-def test_final_states_are_those_that_are_measured() -> None:
-    """<Z_i> of a state is the sum of its probabilities, with the sign of bit i."""
+def test_the_second_circuit_takes_what_the_first_one_measures() -> None:
     quantum, g = head().quantum, hidden(3)
-    first, second = quantum.final_states(g)
-    bits = torch.tensor([[1 - 2 * ((b >> (3 - i)) & 1) for i in range(4)] for b in range(16)])
-    z1 = first.square() @ bits.float()
-    torch.testing.assert_close(z1, quantum.circuit1(quantum.angles(g)), rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(
-        second.square() @ bits.float(), quantum.expectations(g), rtol=1e-4, atol=1e-5
-    )
+    angles = quantum.angles(g)
+    torch.testing.assert_close(quantum.second_angles(angles), math.pi * quantum.circuit1(angles))
+    expected = quantum.circuit2(math.pi * quantum.circuit1(angles))
+    torch.testing.assert_close(quantum.expectations(g), expected)
 
 
 @pytest.mark.parametrize("mixing", MIXINGS)

@@ -1,10 +1,35 @@
-"""Differentiable quantum circuits for torch: the layer, its ansatz and diagnostics of its states.
+"""Differentiable quantum circuits for torch: the layer, its exact polynomial, diagnostics.
 
 Imports nothing else of this project.
 """
 
 from quantum_hybrid.circuit.ansatz import Ansatz
-from quantum_hybrid.circuit.diagnostics import coherence, meyer_wallach
+from quantum_hybrid.circuit.diagnostics import (
+    coherence,
+    coherence_and_entanglement,
+    meyer_wallach,
+)
+from quantum_hybrid.circuit.expressibility import estimate_capability, estimate_expressibility
+from quantum_hybrid.circuit.gradient_variance import (
+    fit_plateau,
+    gradient_variances,
+    mean_variance,
+)
 from quantum_hybrid.circuit.layer import QuantumLayer
+from quantum_hybrid.circuit.spectrum import fourier_spectrum
+from quantum_hybrid.circuit.surrogate import Surrogate
 
-__all__ = ["Ansatz", "QuantumLayer", "coherence", "meyer_wallach"]
+__all__ = [
+    "Ansatz",
+    "QuantumLayer",
+    "Surrogate",
+    "coherence",
+    "coherence_and_entanglement",
+    "estimate_capability",
+    "estimate_expressibility",
+    "fit_plateau",
+    "fourier_spectrum",
+    "gradient_variances",
+    "mean_variance",
+    "meyer_wallach",
+]

@@ -191,7 +191,7 @@ def _evolve_in_chunks(
 
 
 def _kept(make: Callable[..., tuple[Tensor, Tensor]], *of: Any) -> tuple[Tensor, Tensor]:
-    """What ``make`` makes of these arguments, made once; but what is traced is part of its graph."""
+    """What ``make`` makes of these arguments, made once; when traced, a part of the graph."""
     return make(*of) if torch.compiler.is_compiling() else _keep(make, *of)
 
 

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from quantum_hybrid.circuit import coherence, meyer_wallach
+from quantum_hybrid.circuit import coherence_and_entanglement
 from quantum_hybrid.corpus import Example
 from quantum_hybrid.errors import TrainingError
 from quantum_hybrid.student import AnswerRows, HybridForCausalLM, HybridHead, answer_rows
@@ -45,13 +45,19 @@ def hybrid_performance(hybrid_entropy: float, classical_entropy: float) -> float
     return 1.0 if largest == 0 else 1 - abs(hybrid_entropy - classical_entropy) / largest
 
 
+@torch.no_grad()
 def quantum_state_metrics(head: HybridHead, rows: AnswerRows) -> dict[str, float]:
     """Coherence and Meyer-Wallach entanglement, means over rows and both circuits, in [0, 1]."""
-    states = head.quantum.final_states(head.classical.norm(rows.hidden))
+    quantum = head.quantum
+    first = quantum.angles(head.classical.norm(rows.hidden))
+    found = [
+        coherence_and_entanglement(quantum.circuit1, first),
+        coherence_and_entanglement(quantum.circuit2, quantum.second_angles(first)),
+    ]
+    coherences, entanglements = (torch.cat(values) for values in zip(*found, strict=True))
     return {
-        "train/quantum_coherence": float(sum(coherence(s).mean() for s in states)) / len(states),
-        "train/quantum_entanglement": float(sum(meyer_wallach(s).mean() for s in states))
-        / len(states),
+        "train/quantum_coherence": coherences.mean().item(),
+        "train/quantum_entanglement": entanglements.mean().item(),
     }
 
 

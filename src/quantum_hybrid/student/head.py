@@ -99,20 +99,17 @@ class QuantumHead(nn.Module):
         """Encoding angles of the first circuit, in (-s, s)."""
         return ANGLE_SCALE * torch.tanh(self.down(g))
 
+    def second_angles(
+        self, angles: Float[Tensor, "*positions qubits"]
+    ) -> Float[Tensor, "*positions qubits"]:
+        """Encoding angles of the second circuit: s times what the first one measures."""
+        return ANGLE_SCALE * self.circuit1(angles)
+
     def expectations(
         self, g: Float[Tensor, "*positions d_model"]
     ) -> Float[Tensor, "*positions qubits"]:
         """z: what the second circuit measures."""
-        return self.circuit2(ANGLE_SCALE * self.circuit1(self.angles(g)))
-
-    @torch.no_grad()
-    def final_states(
-        self, g: Float[Tensor, "positions d_model"]
-    ) -> tuple[Float[Tensor, "positions basis"], Float[Tensor, "positions basis"]]:
-        """States of both circuits before measurement."""
-        angles = self.angles(g)
-        second = ANGLE_SCALE * self.circuit1(angles)
-        return self.circuit1.final_state(angles), self.circuit2.final_state(second)
+        return self.circuit2(self.second_angles(self.angles(g)))
 
     def forward(self, g: Float[Tensor, "*positions d_model"]) -> Tensor:
         return self.up(self.expectations(g))
