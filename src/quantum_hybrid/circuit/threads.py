@@ -46,8 +46,8 @@ def _pool(process: int) -> ThreadPoolExecutor:
 def scratch(n_scalars: int, dtype: np.dtype) -> NDArray:
     """This thread's memory, aligned, kept between calls; its contents are of no value."""
     n_bytes = n_scalars * dtype.itemsize
-    kept = getattr(_local, "memory", None)
-    if kept is None or len(kept) < n_bytes + ALIGNMENT_BYTES:
-        kept = _local.memory = np.empty(n_bytes + ALIGNMENT_BYTES, np.uint8)
-    start = -kept.ctypes.data % ALIGNMENT_BYTES
-    return kept[start : start + n_bytes].view(dtype)
+    memory = getattr(_local, "memory", None)
+    if memory is None or len(memory) < n_bytes:
+        memory = np.empty(n_bytes + ALIGNMENT_BYTES, np.uint8)
+        memory = _local.memory = memory[-memory.ctypes.data % ALIGNMENT_BYTES :]
+    return memory[:n_bytes].view(dtype)
