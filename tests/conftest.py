@@ -25,7 +25,7 @@ os.environ["WANDB_MODE"] = "offline"
 
 from jaxtyping import install_import_hook
 
-COMPILED = ("angles", "kernel", "lanes", "state_kernel")
+COMPILED = ("angles", "kernel", "lanes", "state_kernel", "transfer_kernel", "transfer_rows")
 """Modules whose functions Numba compiles: they cannot be wrapped."""
 SOURCES = Path(__file__).parents[1] / "src/quantum_hybrid/circuit"
 CIRCUIT = sorted({path.stem for path in SOURCES.glob("[!_]*.py")} - {*COMPILED})

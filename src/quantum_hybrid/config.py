@@ -105,7 +105,9 @@ class RunConfig:
     """Which neighbours the CNOTs of a layer join."""
     reupload: bool = False
     """Encode the inputs again before every layer."""
-    engine: Literal["auto", "native", "dense", "statevector", "pennylane"] = "auto"
+    engine: Literal["auto", "native", "dense", "statevector", "tensor_network", "pennylane"] = (
+        "auto"
+    )
     """What computes the circuit."""
     mixing: Literal["logits", "probability"] = "logits"
     """Whether alpha mixes the two pathways' logits or their probabilities."""

@@ -11,7 +11,7 @@ import torch
 from quantum_hybrid.circuit import QuantumLayer
 from quantum_hybrid.circuit import layer as layer_module
 
-ENGINES = ["auto", "native", "dense", "statevector", "pennylane"]
+ENGINES = ["auto", "native", "dense", "statevector", "tensor_network", "pennylane"]
 
 
 def make_layer(n_qubits=3, n_layers=2, seed=0, **options):
@@ -206,19 +206,45 @@ def test_auto_picks_a_torch_engine_by_size_of_the_batch_elsewhere():
     assert make_layer(11).engine_for(10**6, "cuda") == "statevector"
 
 
-def test_auto_takes_what_native_refuses(monkeypatch):
-    layer = make_layer(7, reupload=True)
+@pytest.mark.parametrize(
+    ("options", "on_cpu", "elsewhere"),
+    [
+        ({"n_qubits": 8, "n_layers": 3}, "native", "statevector"),
+        ({"n_qubits": 9, "n_layers": 3}, "native", "statevector"),
+        ({"n_qubits": 10, "n_layers": 3}, "tensor_network", "statevector"),
+        ({"n_qubits": 12, "n_layers": 5}, "native", "statevector"),
+        ({"n_qubits": 8, "n_layers": 4, "entangler": "chain"}, "native", "statevector"),
+        ({"n_qubits": 9, "n_layers": 4, "entangler": "chain"}, "tensor_network", "statevector"),
+        ({"n_qubits": 3, "n_layers": 2, "entangler": "none"}, "tensor_network", "statevector"),
+        ({"n_qubits": 7, "reupload": True}, "tensor_network", "statevector"),
+        ({"n_qubits": 7, "n_layers": 7, "reupload": True}, "statevector", "statevector"),
+        ({"n_qubits": 512, "n_layers": 6}, "tensor_network", "tensor_network"),
+        ({"n_qubits": 20, "n_layers": 8}, "native", "statevector"),
+    ],
+)
+def test_auto_picks_the_quicker_engine(options, on_cpu, elsewhere):
+    layer = make_layer(**options)
+    assert layer.engine_for(1000) == on_cpu
+    assert layer.engine_for(1, "cuda") == elsewhere
+    assert f"engine='auto' ({on_cpu}" in repr(layer)
+    assert elsewhere in repr(layer)
+
+
+def test_auto_runs_what_no_state_can_hold(monkeypatch):
+    layer = make_layer(40, 3, reupload=True)
     ran = spied_engines(monkeypatch)
-    layer(draw_inputs(1000, 7))
-    assert ran == ["statevector"]
-    assert "engine='auto' (statevector)" in repr(layer)
+    assert layer(draw_inputs(2, 40)).abs().max() <= 1
+    assert ran == ["tensor_network"]
+    with pytest.raises(ValueError, match="n_qubits=40 is too large for engine='statevector'"):
+        layer.final_state(draw_inputs(2, 40))
 
 
 CONSTRUCTION_ERRORS = [
     (
         {"engine": "gpu"},
         ValueError,
-        "engine='gpu' is unknown; allowed: auto, native, dense, statevector, pennylane",
+        "engine='gpu' is unknown; allowed: auto, native, dense, statevector, tensor_network, "
+        "pennylane",
     ),
     ({"entangler": "star"}, ValueError, "entangler='star' is unknown; allowed: ring, chain, none"),
     ({"n_qubits": 0}, ValueError, "n_qubits=0 is out of range"),
@@ -247,8 +273,24 @@ CONSTRUCTION_ERRORS = [
         "each gate keeps a state of 32 MiB per sample; allowed: 1 to 20; use engine='statevector'",
     ),
     ({"engine": "statevector", "n_qubits": 30}, ValueError, "one float32 state takes 4 GiB"),
-    ({"engine": "auto", "n_qubits": 25}, ValueError, "one float32 state takes 0.125 GiB"),
-    ({"engine": "auto", "n_qubits": 100}, ValueError, "allowed: 1 to 24"),
+    (
+        {"n_qubits": 100, "n_layers": 7},
+        ValueError,
+        "n_layers=7 is too many for engine='tensor_network': the bond dimension of "
+        "entangler='ring' is 4^6, allowed: 1024; use fewer layers",
+    ),
+    (
+        {"engine": "tensor_network", "n_qubits": 10, "n_layers": 10, "entangler": "chain"},
+        ValueError,
+        "is 2^9, allowed: 256; use engine='statevector'",
+    ),
+    (
+        {"n_qubits": 512, "n_layers": 9, "entangler": "chain"},
+        ValueError,
+        "n_layers=9 is too many for engine='tensor_network' at n_qubits=512: it keeps about",
+    ),
+    ({"init": "zero"}, ValueError, "init='zero' is unknown; allowed: identity, local"),
+    ({"init": "local", "n_layers": 1}, ValueError, "init='local' needs n_layers of at least 2"),
 ]
 
 

@@ -45,7 +45,8 @@ def check(ansatz: Ansatz) -> None:
         size_gib = 2.0 ** (ansatz.n_qubits + 2 - 30)
         raise ValueError(
             f"n_qubits={ansatz.n_qubits} is too large for engine='statevector': one float32 state "
-            f"takes {size_gib:.4g} GiB; allowed: 1 to {MAX_QUBITS}, and no other engine holds more"
+            f"takes {size_gib:.4g} GiB; allowed: 1 to {MAX_QUBITS}; with few layers use "
+            "engine='tensor_network'"
         )
 
 

@@ -1,4 +1,4 @@
-"""Work in numbered chunks, shared out among threads.
+"""Work in numbered chunks, dealt out to threads.
 
 As many threads as ``torch.get_num_threads()`` says, the calling one included. Each takes the next
 chunk when it is done with its last, so one whose core is busy with something else holds up no
@@ -21,14 +21,20 @@ ALIGNMENT_BYTES = 64
 _local = threading.local()
 
 
-def for_each_chunk(n_chunks: int, work: Callable[[int], None]) -> None:
-    """Call ``work`` once with each of 0 to ``n_chunks - 1``; it should release the GIL."""
+def run_chunks(
+    work: Callable[[int, NDArray], None], n_chunks: int, n_scalars: int, dtype: np.dtype
+) -> None:
+    """Call ``work`` for every chunk, with ``n_scalars`` of its thread's own memory.
+
+    The memory is aligned, and its contents are of no value. ``work`` should release the GIL.
+    """
     helpers = min(torch.get_num_threads(), n_chunks) - 1
     chunks = iter(range(n_chunks))
 
     def take() -> None:
+        memory = _memory(n_scalars, dtype)
         for chunk in chunks:  # taking the next one is atomic
-            work(chunk)
+            work(chunk, memory)
 
     futures = [_pool(os.getpid()).submit(take) for _ in range(helpers)]
     take()
@@ -43,8 +49,8 @@ def _pool(process: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(max(1, (os.cpu_count() or 1) - 1), "quantum-hybrid")
 
 
-def scratch(n_scalars: int, dtype: np.dtype) -> NDArray:
-    """This thread's memory, aligned, kept between calls; its contents are of no value."""
+def _memory(n_scalars: int, dtype: np.dtype) -> NDArray:
+    """Kept by the thread between calls."""
     n_bytes = n_scalars * dtype.itemsize
     memory = getattr(_local, "memory", None)
     if memory is None or len(memory) < n_bytes:
