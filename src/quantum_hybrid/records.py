@@ -7,7 +7,9 @@ its meaning.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 RECORD_VERSION = 1
 
@@ -64,3 +66,20 @@ class Answer:
     model: str
     """The model name the server reported."""
     logprobs: AnswerLogprobs | None = None
+
+    @classmethod
+    def from_fields(cls, fields: Mapping[str, Any]) -> Answer:
+        """The record that `dataclasses.asdict` and JSON made these fields of. JSON knows no tuples.
+
+        Raises `KeyError` or `TypeError` for anything else.
+        """
+        rows = fields["logprobs"]
+        logprobs = None
+        if rows is not None:
+            logprobs = AnswerLogprobs(
+                tokens=tuple(rows["tokens"]),
+                token_ids=tuple(rows["token_ids"]),
+                top_ids=tuple(tuple(ids) for ids in rows["top_ids"]),
+                top_logprobs=tuple(tuple(values) for values in rows["top_logprobs"]),
+            )
+        return cls(**{**fields, "logprobs": logprobs})

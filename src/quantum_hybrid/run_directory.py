@@ -9,6 +9,7 @@ checkpoints/     the last two, each written atomically
 student/         the trained student, for HybridForCausalLM.from_pretrained
 summary.json     first and last figures; its presence means that the run is complete
 curves.png       the picture of metrics.jsonl
+device-NAME.json what `quantum-hybrid device` found on a device, if it was asked
 """
 
 from __future__ import annotations
@@ -182,6 +183,29 @@ class RunDirectory:
             "machine": {"system": platform.platform(), "cpu_count": os.cpu_count()},
             "versions": {name: _installed_version(name) for name in REPORTED_PACKAGES},
         }
+
+
+def finished_run(run: str) -> Path:
+    """The directory of a run that has come to its end; a `UsageError` for any other."""
+    path = Path(run).expanduser()
+    if not (path / "config.json").is_file():
+        raise UsageError(f"--run {run!r}: no such run")
+    if not (path / "summary.json").is_file():
+        raise UsageError(
+            f"--run {run!r}: is not finished; go on with: "
+            f"python atropos.py process --env.run_dir {run}"
+        )
+    return path
+
+
+def read_held_out(path: Path) -> list[tuple[Prompt, Answer]]:
+    """What `write_held_out` kept in the run of this path."""
+    file = path / "held_out.jsonl"
+    try:
+        rows = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+        return [(Prompt(**row["prompt"]), Answer.from_fields(row["answer"])) for row in rows]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{file}: cannot be read as a run's held-out answers") from error
 
 
 def git_commit() -> str | None:

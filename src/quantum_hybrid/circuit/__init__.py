@@ -1,9 +1,10 @@
-"""Differentiable quantum circuits for torch: the layer, its exact polynomial, diagnostics.
+"""Differentiable quantum circuits for torch: the layer, its exact polynomial, devices, diagnostics.
 
 Imports nothing else of this project.
 """
 
 from quantum_hybrid.circuit.ansatz import Ansatz
+from quantum_hybrid.circuit.device import DeviceCircuit, DeviceLayer, Measurement, on_device
 from quantum_hybrid.circuit.diagnostics import (
     coherence,
     coherence_and_entanglement,
@@ -21,6 +22,9 @@ from quantum_hybrid.circuit.surrogate import Surrogate
 
 __all__ = [
     "Ansatz",
+    "DeviceCircuit",
+    "DeviceLayer",
+    "Measurement",
     "QuantumLayer",
     "Surrogate",
     "coherence",
@@ -32,4 +36,5 @@ __all__ = [
     "gradient_variances",
     "mean_variance",
     "meyer_wallach",
+    "on_device",
 ]

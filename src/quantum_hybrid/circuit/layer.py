@@ -133,7 +133,7 @@ class QuantumLayer(nn.Module):
         mean = starting_angles(self.ansatz, self.init).to(self.weights)
         nn.init.normal_(self.weights, std=self.init_std, generator=generator)
         with torch.no_grad():
-            self.weights += mean
+            self.weights.add_(mean)
 
     def forward(self, inputs: Tensor) -> Float[Tensor, "*batch qubits"]:
         """Pauli-Z expectations ``(..., n)`` in [-1, 1] for angles ``(..., n)`` in radians.

@@ -1,21 +1,53 @@
-"""The circuit as PennyLane runs it: the reference for every other engine, and slow.
+"""The circuit as PennyLane runs it: an engine, the reference for all others, and any device.
 
-The only module that imports PennyLane, and it is imported only when this engine is asked for. It
-runs ``default.qubit`` with the batch as parameter broadcasting and gradients by backpropagation
-(Bergholm et al. 2018, arXiv:1811.04968), always in double precision; only the outputs are cast
-back to the dtype of the inputs.
+The only module that imports PennyLane (Bergholm et al. 2018, arXiv:1811.04968), and it is imported
+only when asked for. The engine, :func:`expectations`, runs ``default.qubit`` with the batch as
+parameter broadcasting and gradients by backpropagation, always in double precision; only the
+outputs are cast back to the dtype of the inputs. It is slow.
+
+The rest opens a device by its PennyLane name and runs a list of circuits on it, without gradients:
+what :mod:`~quantum_hybrid.circuit.device` is made of.
 """
 
+import inspect
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
+from typing import Any
 
+import numpy as np
 import pennylane as qml
 import torch
 from jaxtyping import Float
+from pennylane.devices import Device, LegacyDeviceFacade
+from pennylane.operation import Operator
+from pennylane.tape import QuantumScript
 from torch import Tensor
 
 from quantum_hybrid.circuit.ansatz import Ansatz
 
 MAX_QUBITS = 20
+
+LARGEST_STATES = {
+    "default.mixed": 12,
+    "default.qubit": 24,
+    "lightning.qubit": 24,
+    "qiskit.basicsim": 24,
+    "qulacs.simulator": 24,
+    "reference.qubit": 24,
+}
+"""Qubits up to which these simulators, which allocate whatever is asked, fit in 1 GiB or so. Other
+devices know their own limit."""
+
+_PLUGINS = {
+    "braket": "amazon-braket-pennylane-plugin",
+    "cirq": "pennylane-cirq",
+    "ionq": "pennylane-ionq",
+    "qiskit": "quantum-hybrid-lm[devices]",
+    "qulacs": "quantum-hybrid-lm[devices]",
+}
+"""What to install for the devices of a family."""
 
 
 def check(ansatz: Ansatz) -> None:
@@ -45,15 +77,129 @@ def _qnode(ansatz: Ansatz) -> qml.QNode:
 
     @qml.qnode(qml.device("default.qubit", wires=wires), interface="torch", diff_method="backprop")
     def circuit(inputs: Tensor, weights: Tensor) -> list:
-        # PennyLane's gates take torch tensors, though its annotations do not say so.
-        for layer in range(ansatz.n_layers):
-            if layer == 0 or ansatz.reupload:
-                for wire in wires:
-                    qml.RY(inputs[:, wire], wires=wire)  # pyright: ignore[reportArgumentType]
-            for wire in wires:
-                qml.RY(weights[layer, wire], wires=wire)  # pyright: ignore[reportArgumentType]
-            for pair in ansatz.cnots:
-                qml.CNOT(wires=pair)
-        return [qml.expval(qml.PauliZ(wire)) for wire in wires]
+        for _ in _gates(ansatz, rotation_columns(ansatz, inputs.mT, weights)):
+            pass  # a gate that is made within a QNode is queued
+        return _measurements(ansatz)
 
     return circuit
+
+
+def rotation_columns(ansatz: Ansatz, inputs: Any, weights: Any) -> list[Any]:
+    """The angles of every column of RY gates, in the order in which they act."""
+    columns = []
+    for layer in range(ansatz.n_layers):
+        if layer == 0 or ansatz.reupload:
+            columns.append(inputs)
+        columns.append(weights[layer])
+    return columns
+
+
+def _gates(ansatz: Ansatz, columns: Iterable[Any]) -> Iterator[Operator]:
+    """The gates of one circuit, made one by one; a column holds an angle for every qubit."""
+    columns = iter(columns)
+    for layer in range(ansatz.n_layers):
+        for _ in range(2 if layer == 0 or ansatz.reupload else 1):
+            for wire, angle in enumerate(next(columns)):
+                yield qml.RY(angle, wires=wire)
+        for pair in ansatz.cnots:
+            yield qml.CNOT(wires=pair)
+
+
+def _measurements(ansatz: Ansatz) -> list:
+    return [qml.expval(qml.PauliZ(wire)) for wire in range(ansatz.n_qubits)]
+
+
+def seed_option(name: str) -> str | None:
+    """What a device calls the seed of its shots; None if it takes none."""
+    if name == "qiskit.aer":
+        return "seed_simulator"
+    return "seed" if "seed" in inspect.signature(_plugin(name)).parameters else None
+
+
+def open_device(name: str, n_qubits: int, options: Mapping[str, Any]) -> Device:
+    """A device with a wire for every qubit; a ValueError says why there is none."""
+    _plugin(name)
+    largest = LARGEST_STATES.get(name)
+    if largest is not None and n_qubits > largest:
+        raise ValueError(
+            f"n_qubits={n_qubits} is too large for device={name!r}; allowed: 1 to {largest}"
+        )
+    with _one_line(name):
+        return qml.device(name, wires=n_qubits, **options)
+
+
+def probe(
+    name: str, device: Device, ansatz: Ansatz, shots: int | None, depolarising: float
+) -> None:
+    """A ValueError if the device cannot run such circuits, found without running one."""
+    column = [0.0] * ansatz.n_qubits
+    columns = rotation_columns(ansatz, column, [column] * ansatz.n_layers)
+    with _one_line(name):
+        circuits = [_circuit(ansatz, columns, shots, depolarising)]
+        circuits, _ = device.preprocess_transforms()(circuits)
+        if isinstance(device, LegacyDeviceFacade):
+            for circuit in circuits:
+                device.target_device.check_validity(circuit.operations, circuit.observables)
+
+
+def run(
+    name: str,
+    device: Device,
+    ansatz: Ansatz,
+    angles: Float[Tensor, "circuits columns qubits"],
+    shots: int | None,
+    depolarising: float,
+) -> Float[Tensor, "circuits qubits"]:
+    """What a device measures for a list of circuits, handed over all at once; float64."""
+    circuits = [_circuit(ansatz, columns, shots, depolarising) for columns in angles.tolist()]
+    with _one_line(name):
+        # Without a cache: it would hand equal circuits the same shots.
+        results = qml.execute(circuits, device, diff_method=None, cache=False)
+    return torch.tensor(np.array(results, dtype=np.float64).reshape(len(angles), -1))
+
+
+def _circuit(
+    ansatz: Ansatz, columns: Sequence[Sequence[float]], shots: int | None, depolarising: float
+) -> QuantumScript:
+    gates = list(_gates(ansatz, columns))
+    if depolarising:
+        gates = [noisy for gate in gates for noisy in _with_noise(gate, depolarising)]
+    return QuantumScript(gates, _measurements(ansatz), shots=shots)
+
+
+def _with_noise(gate: Operator, p: float) -> list[Operator]:
+    return [gate, *(qml.DepolarizingChannel(p, wires=wire) for wire in gate.wires)]
+
+
+def _plugin(name: str) -> type:
+    """The class behind a device's name."""
+    if not isinstance(name, str):
+        raise TypeError(f"device={name!r} must be the name of a PennyLane device")
+    if name in qml.plugin_devices:
+        with _one_line(name):
+            return qml.plugin_devices[name].load()
+    package = _PLUGINS.get(name.split(".")[0])
+    if package is not None:
+        raise ValueError(f"device={name!r} is not installed: pip install '{package}'")
+    raise ValueError(
+        f"device={name!r} is unknown; installed: {', '.join(sorted(qml.plugin_devices))}"
+    )
+
+
+@contextmanager
+def _one_line(name: str) -> Iterator[None]:
+    """Turns what a device refuses with into one ValueError that names it.
+
+    Qiskit's plugin only warns where it cannot compute without shots, and takes 1024 of its own.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("error", "The analytic calculation", UserWarning)
+            yield
+    except UserWarning as warning:
+        if not str(warning).startswith("The analytic calculation"):
+            raise
+        raise ValueError(f"shots=None: device={name!r} measures by shots; give a number") from None
+    except Exception as error:  # each plugin has errors of its own, and its maker's library too
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise ValueError(f"device={name!r}: {reason}") from error

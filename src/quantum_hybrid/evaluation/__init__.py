@@ -2,6 +2,8 @@
 
 from quantum_hybrid.evaluation.metrics import (
     ablated_logits,
+    all_answer_rows,
+    clustered_standard_error,
     evaluate,
     hybrid_performance,
     kl_to_teacher,
@@ -14,6 +16,8 @@ from quantum_hybrid.evaluation.rewards import likelihood_term, quantum_term, rew
 
 __all__ = [
     "ablated_logits",
+    "all_answer_rows",
+    "clustered_standard_error",
     "evaluate",
     "hybrid_performance",
     "kl_to_teacher",

@@ -124,7 +124,7 @@ def evaluate(student: HybridForCausalLM, examples: Sequence[Example]) -> dict[st
     student's own vocabulary; eval/kl_tokens says on how many tokens.
     """
     head = student.head
-    rows = _all_rows(student, examples)
+    rows = all_answer_rows(student, examples)
     z = torch.cat([head.expectations(h) for h in rows.hidden.split(ROWS_PER_CHUNK)])
     teacher = _teacher_rows(examples)
     sums: defaultdict[str, float] = defaultdict(float)
@@ -136,7 +136,8 @@ def evaluate(student: HybridForCausalLM, examples: Sequence[Example]) -> dict[st
     return metrics | _comparisons(torch.cat(losses), rows.example)
 
 
-def _all_rows(student: HybridForCausalLM, examples: Sequence[Example]) -> AnswerRows:
+def all_answer_rows(student: HybridForCausalLM, examples: Sequence[Example]) -> AnswerRows:
+    """The rows of any number of examples, a few of them at a time through the backbone."""
     parts = [
         answer_rows(student, examples[start : start + EXAMPLES_PER_BATCH])
         for start in range(0, len(examples), EXAMPLES_PER_BATCH)

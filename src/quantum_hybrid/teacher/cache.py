@@ -21,7 +21,7 @@ from filelock import FileLock
 from filelock import Timeout as LockTimeout
 
 from quantum_hybrid.errors import QuantumHybridError, UsageError
-from quantum_hybrid.records import RECORD_VERSION, Answer, AnswerLogprobs, Sampling
+from quantum_hybrid.records import RECORD_VERSION, Answer, Sampling
 
 BUSY_TIMEOUT_S = 60
 """Longest wait for another process that is writing to the same file."""
@@ -153,19 +153,6 @@ def _decode(value: object, checksum: object) -> Answer | None:
     if hashlib.sha256(value).hexdigest().encode("ascii") != checksum:
         return None
     try:
-        fields = json.loads(value)
-        rows = fields.pop("logprobs")
-        logprobs = None if rows is None else _logprobs(rows)
-        return Answer(**fields, logprobs=logprobs)
+        return Answer.from_fields(json.loads(value))
     except (ValueError, TypeError, KeyError, AttributeError):
         return None
-
-
-def _logprobs(rows: dict[str, list]) -> AnswerLogprobs:
-    """JSON knows no tuples; the record does."""
-    return AnswerLogprobs(
-        tokens=tuple(rows["tokens"]),
-        token_ids=tuple(rows["token_ids"]),
-        top_ids=tuple(tuple(ids) for ids in rows["top_ids"]),
-        top_logprobs=tuple(tuple(values) for values in rows["top_logprobs"]),
-    )
