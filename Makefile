@@ -37,7 +37,7 @@ check: setup
 	$(BIN)/lint-imports
 
 bench: setup
-	$(BIN)/python benchmarks/circuit.py
+	$(BIN)/python -m benchmarks.circuit
 
 clean:
-	rm -rf .venv build dist src/*.egg-info
+	rm -rf .venv build dist src/*.egg-info benchmarks/.peers
