@@ -1,7 +1,7 @@
 """Whether all programs give the same values.
 
-They are compared with the median over all programs, element by element. So no single program is the
-reference, ours least of all, and one that is wrong is found.
+They are compared with the median over all programs, element by element. So no single program is
+the reference, ours least of all, and one that is wrong is found.
 """
 
 from __future__ import annotations

@@ -157,10 +157,9 @@ class _Race:
         return [statistics.median(answer["seconds"]) for answer in answers.values()]
 
     def _dismiss(self, program: Program) -> None:
-        for answer in self._each(
-            lambda _, worker: worker.ask("peak", RUN_SECONDS), [program]
-        ).values():
-            self._results[program].peak_bytes = answer["bytes"]
+        answers = self._each(lambda _, worker: worker.ask("peak", RUN_SECONDS), [program])
+        if program in answers:
+            self._results[program].peak_bytes = answers[program]["bytes"]
             self._workers.pop(program).close()
 
     def _each(

@@ -35,18 +35,16 @@ DYING = "def build(job):\n    raise ValueError('too many qubits')\n"
 HANGING = "import threading\ndef build(job):\n    threading.Event().wait()\n"
 
 
-def script(folder: Path, source: str, *options: str) -> Program:
-    path = folder / "program.py"
+def script(path: Path, source: str, *options: str) -> Program:
     path.write_text(source)
-    return Program(source[:8], path, options)
+    return Program(path.stem, path, options)
 
 
 def test_wrong_and_dead_programs_are_found_and_the_others_timed(tmp_path):
-    wrong, dead = (tmp_path / name for name in ("wrong", "dead"))
-    wrong.mkdir()
-    dead.mkdir()
+    wrong = script(tmp_path / "wrong.py", WRONG)
+    dead = script(tmp_path / "dead.py", DYING)
     honest = [engine("dense"), engine("statevector"), MATMUL]
-    programs = [*honest, script(wrong, WRONG), script(dead, DYING)]
+    programs = [*honest, wrong, dead]
     results = measure(SIZE, dict.fromkeys(programs, sys.executable))
     for result in results[:3]:
         assert result.failure is None
@@ -62,7 +60,7 @@ def test_wrong_and_dead_programs_are_found_and_the_others_timed(tmp_path):
 def test_what_a_library_prints_does_not_come_between(tmp_path):
     job = tmp_path / "job.npz"
     write_job(SIZE, job)
-    with Worker(script(tmp_path, TALKATIVE, "2"), sys.executable) as worker:
+    with Worker(script(tmp_path / "talkative.py", TALKATIVE, "2"), sys.executable) as worker:
         versions = worker.ask("setup", 60, job=str(job), packages=("numpy",))["versions"]
         assert list(versions) == ["numpy"]
         assert worker.ask("first", 60)["values"] == [[[3.0, 3.0]], [], []]
@@ -72,7 +70,7 @@ def test_what_a_library_prints_does_not_come_between(tmp_path):
 def test_a_hanging_program_is_given_up_and_ended(tmp_path):
     write_job(SIZE, tmp_path / "job.npz")
     before = set(psutil.Process().children())
-    with Worker(script(tmp_path, HANGING), sys.executable) as worker:
+    with Worker(script(tmp_path / "hanging.py", HANGING), sys.executable) as worker:
         (child,) = set(psutil.Process().children()) - before
         with pytest.raises(ProgramFailed, match=r"no answer within 0\.5 s"):
             worker.ask("setup", 0.5, job=str(tmp_path / "job.npz"), packages=())
@@ -101,7 +99,7 @@ def test_disagreement_is_with_the_majority_and_names_what_differs():
 
 def test_slow_programs_run_less_often(tmp_path, monkeypatch):
     """One whose rounds are used up has no more; one that is slow at once is not run again."""
-    leader, program = (script(tmp_path, source, "2") for source in (TALKATIVE, "#" + TALKATIVE))
+    leader, program = (script(tmp_path / f"{name}.py", TALKATIVE, "2") for name in ("a", "b"))
     monkeypatch.setattr(measurement, "PROGRAM_SECONDS", 0.0)
     programs = dict.fromkeys([leader, program], sys.executable)
     for result in measure(SIZE, programs):
