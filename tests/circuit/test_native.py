@@ -105,10 +105,10 @@ def test_right_at_every_special_angle(angle):
     assert_right(ansatz, inputs, weights)
 
 
-@pytest.mark.parametrize("n_qubits", [8, 12])
-def test_threads_do_not_change_a_bit(monkeypatch, n_qubits):
+@pytest.mark.parametrize(("n_qubits", "batch"), [(8, 3000), (12, 200)])
+def test_threads_do_not_change_a_bit(monkeypatch, n_qubits, batch):
     ansatz = Ansatz(n_qubits, 3)
-    angles = draw_angles(ansatz, 600, torch.float32)
+    angles = draw_angles(ansatz, batch, torch.float32)
     results = []
     for threads in (1, 2, 5):
         monkeypatch.setattr(torch, "get_num_threads", lambda threads=threads: threads)
