@@ -105,3 +105,21 @@ def test_a_flag_overrides_the_yaml_file(tmp_path, monkeypatch, capsys) -> None:
     (tmp_path / "run.yaml").write_text("env: {n_qubits: 4, n_layers: 0}")
     assert main(["process", "--config", "run.yaml", "--env.n_layers", "-7"]) == 2
     assert "--env.n_layers -7" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["tensor_network", "--env.n_layers", "12"], "n_layers=12 is too many for engine="),
+        (["native", "--env.reupload", "true"], "reupload=True is not for engine='native'"),
+    ],
+)
+def test_a_circuit_that_the_engine_cannot_run_leaves_no_run(
+    flags, message, tmp_path, monkeypatch, capsys
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["process", "--env.run_dir", "run", "--env.engine", *flags]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: --env.engine {flags[0]}: {message}")
+    assert error.count("\n") == 1
+    assert not (tmp_path / "run").exists()

@@ -83,6 +83,18 @@ def _device(namespace: argparse.Namespace) -> int:
     return 0
 
 
+def _check_circuit(config: RunConfig) -> None:
+    """Whether the engine can run the circuit: the layer itself says so when it is made."""
+    from quantum_hybrid.circuit import QuantumLayer
+
+    try:
+        QuantumLayer(
+            config.n_qubits, config.n_layers, config.entangler, config.reupload, config.engine
+        )
+    except ValueError as error:
+        raise UsageError(f"--env.engine {config.engine}: {error}") from error
+
+
 def _process(given: dict[str, dict[str, Any]]) -> int:
     """Check all that can be checked at once, claim the run directory, then load what is heavy."""
     from quantum_hybrid.base_model import find_base_model
@@ -96,6 +108,7 @@ def _process(given: dict[str, dict[str, Any]]) -> int:
     from quantum_hybrid.teacher import choose_teacher
 
     choose_teacher(plan.server, os.environ, config.max_token_length)
+    _check_circuit(config)
     with RunDirectory.open(plan) as run:
         from quantum_hybrid.environment import run_process
 
