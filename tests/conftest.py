@@ -32,7 +32,7 @@ CIRCUIT = sorted({path.stem for path in SOURCES.glob("[!_]*.py")} - {*COMPILED})
 CHECKED = (*(f"circuit.{name}" for name in CIRCUIT), "student", "evaluation", "training")
 install_import_hook([f"quantum_hybrid.{name}" for name in CHECKED], "beartype.beartype")
 
-sys.path.insert(0, str(Path(__file__).parent))  # for tiny.py, which is no test
+sys.path.insert(0, str(Path(__file__).parent))  # for tiny.py and circuits.py, which are no tests
 
 
 @pytest.fixture(scope="session")

@@ -5,9 +5,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from circuits import TOLERANCE, values_and_gradients
 from quantum_hybrid.circuit import Ansatz, dense, native, pennylane, statevector
 
-TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-10}
 TORCH_ENGINES = [dense, statevector]
 FAST_ENGINES = [native, *TORCH_ENGINES]
 
@@ -31,12 +31,6 @@ def draw_angles(ansatz, batch, dtype, seed):
     inputs[0, 0] = torch.pi
     weights[-1, -1] = torch.pi
     return inputs.to(dtype).requires_grad_(), weights.to(dtype).requires_grad_()
-
-
-def values_and_gradients(engine, ansatz, inputs, weights):
-    outputs = engine.expectations(ansatz, inputs, weights)
-    cotangent = torch.linspace(-1, 1, outputs.numel(), dtype=outputs.dtype).view_as(outputs) + 0.3
-    return outputs.detach(), *torch.autograd.grad(outputs, (inputs, weights), cotangent)
 
 
 def assert_same(got, expected):

@@ -1,6 +1,5 @@
 """What is the native engine's own: both uses of its lanes, depth, threads, and what it refuses."""
 
-import multiprocessing
 import re
 import subprocess
 import sys
@@ -10,28 +9,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from quantum_hybrid.circuit import Ansatz, QuantumLayer, native, statevector
+from circuits import ENTANGLERS, TOLERANCE, draw_angles, values_and_gradients
+from quantum_hybrid.circuit import Ansatz, native, statevector
 from quantum_hybrid.circuit.angles import reduce_angles
 from quantum_hybrid.circuit.plan import cnots_of
-
-TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-10}
-ENTANGLERS = ["ring", "chain", "none"]
-
-
-def draw_angles(ansatz, batch, dtype, largest=4.0, seed=0):
-    generator = torch.Generator().manual_seed(seed)
-    shapes = (batch, ansatz.n_qubits), (ansatz.n_layers, ansatz.n_qubits)
-    inputs, weights = (
-        (2 * torch.rand(shape, generator=generator, dtype=torch.float64) - 1) * largest
-        for shape in shapes
-    )
-    return inputs.to(dtype).requires_grad_(), weights.to(dtype).requires_grad_()
-
-
-def values_and_gradients(engine, ansatz, inputs, weights):
-    outputs = engine.expectations(ansatz, inputs, weights)
-    cotangent = torch.linspace(-1, 1, outputs.numel(), dtype=outputs.dtype).view_as(outputs) + 0.3
-    return outputs.detach(), *torch.autograd.grad(outputs, (inputs, weights), cotangent)
 
 
 def assert_right(ansatz, inputs, weights):
@@ -115,24 +96,6 @@ def test_threads_do_not_change_a_bit(monkeypatch, n_qubits, batch):
         results.append(values_and_gradients(native, ansatz, *angles))
     for other in results[1:]:
         assert all(torch.equal(a, b) for a, b in zip(results[0], other, strict=True))
-
-
-def _run_in_child(queue) -> None:
-    layer = QuantumLayer(8, 3, engine="native", generator=torch.Generator().manual_seed(0))
-    queue.put(layer(torch.ones(2000, 8)).sum().item())
-
-
-@pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
-def test_a_forked_process_has_threads_of_its_own():
-    layer = QuantumLayer(8, 3, engine="native", generator=torch.Generator().manual_seed(0))
-    expected = layer(torch.ones(2000, 8)).sum().item()
-    context = multiprocessing.get_context("fork")
-    queue = context.SimpleQueue()
-    child = context.Process(target=_run_in_child, args=(queue,))
-    child.start()
-    child.join(60)
-    assert child.exitcode == 0
-    assert queue.get() == expected
 
 
 @pytest.mark.parametrize("n_qubits", [5, 12])

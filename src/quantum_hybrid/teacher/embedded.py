@@ -142,6 +142,7 @@ class EmbeddedTeacher:
                     f"the embedded teacher was not ready after {READY_WITHIN_S:.0f} s; is another "
                     "program using all of the memory or the processor?"
                 )
+            # llama.cpp tells nobody when its model is loaded; /health answers 503 until then.
             time.sleep(0.05)
 
     def _is_ready(self) -> bool:
