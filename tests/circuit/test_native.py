@@ -4,6 +4,7 @@ import re
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from circuits import ENTANGLERS, TOLERANCE, draw_angles, values_and_gradients
 from quantum_hybrid.circuit import Ansatz, native, statevector
 from quantum_hybrid.circuit.angles import reduce_angles
-from quantum_hybrid.circuit.plan import cnots_of
+from quantum_hybrid.circuit.plan import plan_of
 
 
 def assert_right(ansatz, inputs, weights):
@@ -70,7 +71,7 @@ def test_many_layers_leave_the_range_of_floats_alone(n_qubits, n_layers, dtype):
 @settings(derandomize=True, deadline=None, max_examples=60)
 def test_reduced_angles_are_small_and_change_nothing(ansatz, seed):
     inputs, weights = (x.detach() for x in draw_angles(ansatz, 2, torch.float64, 9.0, seed))
-    reduced, _, signs = reduce_angles(weights.numpy(), cnots_of(ansatz))
+    reduced, _, signs = reduce_angles(weights.numpy(), plan_of(ansatz, np.dtype(float)).cnots)
     assert abs(reduced).max() <= torch.pi / 2 + 1e-12
     replaced = torch.cat([weights[:1], torch.from_numpy(reduced)])
     expected = statevector.expectations(ansatz, inputs, weights)
@@ -84,6 +85,22 @@ def test_right_at_every_special_angle(angle):
     inputs, weights = draw_angles(ansatz, 2, torch.float32)
     weights = torch.full_like(weights, angle).requires_grad_()
     assert_right(ansatz, inputs, weights)
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize("n_qubits", [3, 12])
+@pytest.mark.parametrize("angle", [1e3, 2.0**17, -1e7, 1e15, 1e30])
+def test_right_for_angles_of_any_size(n_qubits, angle, dtype):
+    """Beyond some size the cosines of a whole row of samples are a library's."""
+    ansatz = Ansatz(n_qubits, 2)
+    inputs, weights = (x.detach() for x in draw_angles(ansatz, 5, dtype))
+    inputs[1, 1] = angle
+    near = inputs.double()
+    near = torch.atan2(near.sin(), near.cos())
+    outputs = native.expectations(ansatz, inputs, weights)
+    expected = statevector.expectations(ansatz, near, weights.double())
+    tolerance = TOLERANCE[dtype]
+    torch.testing.assert_close(outputs.double(), expected, rtol=tolerance, atol=tolerance)
 
 
 @pytest.mark.parametrize(("n_qubits", "batch"), [(8, 3000), (12, 200)])

@@ -45,10 +45,11 @@ def reduce_angles(weights, cnots):
 
 
 @njit(cache=True)
-def later_rotations(weights, cnots):
-    """What the kernel needs of the rotations of layers 1 to L - 1, as floats of the weights' type.
+def rotations_of(weights, cnots):
+    """What the kernel needs of the weights ``(L, n)``, as floats of their type.
 
-    Returns the tangents of half the reduced angles, ``((L - 1) n,)``; what makes up for their
+    Returns the cosines and the sines of half the first layer's angles, ``(n,)`` each; of layers 1
+    to L - 1 the tangents of half the reduced angles, ``((L - 1) n,)``; what makes up for their
     cosines, ``(L,)``; the signs of the outputs, ``(n,)``; and, in double precision, those of the
     derivatives, ``(L - 1, n)``.
 
@@ -56,6 +57,10 @@ def later_rotations(weights, cnots):
     made shorter beforehand, by the cosines of as many layers as leave it within float32's range.
     """
     n_layers, n = weights.shape
+    first_cos, first_sin = np.empty(n, weights.dtype), np.empty(n, weights.dtype)
+    for i in range(n):
+        half = 0.5 * weights[0, i]
+        first_cos[i], first_sin[i] = math.cos(half), math.sin(half)
     reduced, angle_signs, output_signs = reduce_angles(weights, cnots)
     tangents = np.empty(reduced.size, weights.dtype)
     scales = np.ones(n_layers, weights.dtype)
@@ -70,23 +75,15 @@ def later_rotations(weights, cnots):
             start, scale = layer, 1.0
         scale *= cosines
         scales[start] = scale
-    return tangents, scales, output_signs.astype(weights.dtype), angle_signs
+    return first_cos, first_sin, tangents, scales, output_signs.astype(weights.dtype), angle_signs
 
 
-@njit(cache=True)
-def gather(grad_inputs, by_angle, angle_signs):
-    """Gradient by the weights, ``(L, n)``.
-
-    grad_inputs: (samples, n); the first rotations' angles are added to the inputs. by_angle:
-    (chunks, (L - 1) n), by the reduced angles.
-    """
-    n_later, n = angle_signs.shape
-    gradient = np.zeros((n_later + 1, n))
-    for sample in range(len(grad_inputs)):
-        for i in range(n):
-            gradient[0, i] += grad_inputs[sample, i]
-    for chunk in range(len(by_angle)):
-        for layer in range(n_later):
-            for i in range(n):
-                gradient[layer + 1, i] += angle_signs[layer, i] * by_angle[chunk, layer * n + i]
-    return gradient.astype(grad_inputs.dtype)
+@njit(inline="always")
+def sum_chunks(grad_weights, by_chunk):
+    """Gradient by the weights ``(L, n)``, from each chunk's part of it, ``(chunks, L n)``."""
+    n = grad_weights.shape[1]
+    for row in range(by_chunk.shape[1]):
+        total = 0.0
+        for chunk in range(len(by_chunk)):
+            total += by_chunk[chunk, row]
+        grad_weights[row // n, row % n] = total

@@ -1,14 +1,18 @@
-"""The native engine's loops over rows (see ``lanes``): one *tile* forward, one tile backward.
+"""The native engine's loops over rows (see ``lanes``): tiles forward, tiles backward.
 
-A tile is one sample for each lane (``Plan.n_lane_qubits`` = 0), or a single sample whose last
+A *tile* is one sample for each lane (``Plan.n_lane_qubits`` = 0), or a single sample whose last
 qubits are the lanes. Its state is ``2**n_row_qubits`` rows. With the first rotations part of the
 product state that is encoded, and the last entangler part of the parities that are read, L - 1
-layers of entangler and rotations remain. Each is a few *passes*, one for each group of up to four
+layers of entangler and rotations remain. Each is a few *passes*, one for each group of
 neighbouring qubits; the first one of a layer reads its rows where the entangler had them.
 
 Backward is the adjoint method (Jones & Gacon 2020, arXiv:2009.02823), but for one thing: the
 states after each pass are computed again and kept, so that only the adjoint need be rotated back,
 and all gradients of a pass come from the same registers.
+
+Tiles are worked on in chunks, and any number of threads may be in `forward` or `backward` for the
+same arrays at once: each takes the next chunk as ``counters`` tell. What a chunk is does not depend
+on them, so no digit of the result does.
 
 Numba compiles this at the first call for a dtype, once on a machine: the result is cached on disk.
 """
@@ -16,56 +20,58 @@ Numba compiles this at the first call for a dtype, once on a machine: the result
 # pyright: reportCallIssue=false
 # An intrinsic's first parameter is Numba's, and not for the caller.
 
+import math
+
 from numba import njit
 
-from quantum_hybrid.circuit.lanes import (
-    MAX_GROUP,
-    add_scaled,
-    contract,
-    expand,
-    odd,
-    rotate,
-    squares,
-    times_parities,
-    unrotate,
-)
+from quantum_hybrid.circuit.angles import sum_chunks
+from quantum_hybrid.circuit.columns import load_column, store_column
+from quantum_hybrid.circuit.lanes import MAX_GROUP
+from quantum_hybrid.circuit.parities import add_parities, fold, spread_parities, unfold
+from quantum_hybrid.circuit.products import contract, expand
+from quantum_hybrid.circuit.rotations import rotate, unrotate
+from quantum_hybrid.circuit.threads import next_number
+from quantum_hybrid.circuit.trigonometry import LARGEST_ANGLE, turn
 
 
-@njit(nogil=True, cache=True)
-def forward(outputs, cos, sin, tangents, scales, signs, lane_signs, plan, start, stop, work):
-    """Outputs of tiles ``start`` to ``stop``.
+@njit(nogil=True, cache=True, _nrt=False)
+def forward(outputs, inputs, rotations, plan, chunk_tiles, counters, work):
+    """Outputs ``(samples, n)`` of inputs ``(samples, n)``, in radians.
 
-    cos, sin: (samples, n), of half the angles of encoding and first rotations together.
-    tangents: (L - 1) * n, of half the other angles. scales: (L,), what makes up for their cosines:
-    the first for the encoded state, the others for the states of the later layers.
-    signs: (n,), of each output. lane_signs: (n, lanes), of each output's parity within a row.
+    rotations: as of `angles.rotations_of`. counters: two zeros at first, the threads' own from then
+    on.
     """
     n, width = plan.n_qubits, plan.n_lanes
     size = (1 << (n - plan.n_lane_qubits)) * width
     state, other, at = work[:size], work[size : 2 * size], 2 * size
     trig, at = work[at : at + 2 * n * width], at + 2 * n * width
-    folded, at = work[at : at + (MAX_GROUP + 1) * width], at + (MAX_GROUP + 1) * width
-    sums = work[at : at + n * width]
-    for tile in range(start, stop):
-        _encode(state, other, trig, cos, sin, scales[0], plan, tile)
-        for layer in range(plan.n_layers - 1):
-            for group in range(len(plan.group_size)):
-                _rotate_pass(other, state, tangents, plan, layer, group)
-                state, other = other, state
-            _scale(state, scales[layer + 1])
-        _read(sums, state, folded, signs, plan)
-        _store_outputs(outputs, sums, lane_signs, plan, tile)
+    sums, at = work[at : at + (n + 3) * width], at + (n + 3) * width
+    signed = work[at : at + (2 << MAX_GROUP) * width]
+    first_cos, first_sin, tangents, scales, signs, _ = rotations
+    n_tiles = _count_tiles(inputs, plan)
+    chunk = next_number(counters, 0)
+    while chunk * chunk_tiles < n_tiles:
+        for tile in range(chunk * chunk_tiles, min((chunk + 1) * chunk_tiles, n_tiles)):
+            _load_trig(trig, inputs, first_cos, first_sin, plan, tile)
+            _encode(state, other, trig, scales[0], plan)
+            for layer in range(plan.n_layers - 1):
+                for group in range(len(plan.group_size)):
+                    _rotate_pass(other, state, tangents, plan, layer, group)
+                    state, other = other, state
+                _scale(state, scales[layer + 1])
+            _read(sums, other, signed, state, plan)
+            _store_outputs(outputs, sums, signs, plan, tile)
+        chunk = next_number(counters, 0)
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, _nrt=False)
 def backward(
-    grad_inputs, grad_angles, grad_outputs, cos, sin, tangents, scales, signs, lane_signs, plan,
-    start, stop, work,
+    grad_inputs, grad_weights, by_chunk, grad_outputs, inputs, rotations, plan, chunk_tiles,
+    counters, work,
 ):  # fmt: skip
-    """Gradients of tiles ``start`` to ``stop``; arguments as in `forward`.
+    """Gradients by inputs ``(samples, n)`` and weights ``(L, n)``; arguments as in `forward`.
 
-    grad_inputs: (samples, n), written. grad_angles: (L - 1) * n, what is added is the gradient by
-    the angles, in double precision.
+    by_chunk: (chunks, L n), in double precision, for each chunk's part of the weights' gradient.
     """
     n, width = plan.n_qubits, plan.n_lanes
     size = (1 << (n - plan.n_lane_qubits)) * width
@@ -76,42 +82,76 @@ def backward(
     other, at = work[at : at + size], at + size
     prefixes, at = work[at : at + size], at + size
     trig, at = work[at : at + 2 * n * width], at + 2 * n * width
-    factors, at = work[at : at + (MAX_GROUP + 1) * width], at + (MAX_GROUP + 1) * width
-    cotangent, at = work[at : at + n * width], at + n * width
+    cotangent, at = work[at : at + (n + 3) * width], at + (n + 3) * width
+    factors, at = work[at : at + (2 << MAX_GROUP) * width], at + (2 << MAX_GROUP) * width
     by_input, at = work[at : at + n * width], at + n * width
     by_angle = work[at : at + plan.n_layers * n * width]
-    by_angle[:] = 0
-    for tile in range(start, stop):
-        _load_cotangent(cotangent, grad_outputs, signs, lane_signs, plan, tile)
-        _encode(states, prefixes, trig, cos, sin, scales[0], plan, tile)
-        for layer in range(plan.n_layers - 1):
-            for group in range(n_groups):
-                at = (layer * n_groups + group) * size
-                here, there = states[at : at + size], states[at + size : at + 2 * size]
-                _rotate_pass(there, here, tangents, plan, layer, group)
-                if group == n_groups - 1:
-                    _scale(there, scales[layer + 1])
-        _seed(adjoint, states[n_passes * size :], factors, cotangent, plan)
-        for layer in range(plan.n_layers - 2, -1, -1):
-            for group in range(n_groups - 1, -1, -1):
-                at = (layer * n_groups + group + 1) * size
-                state = states[at : at + size]
-                _unrotate_pass(other, adjoint, state, tangents, by_angle, plan, layer, group)
-                adjoint, other = other, adjoint
-                if group == n_groups - 1:
-                    _scale(adjoint, scales[layer + 1])
-        by_input[:] = 0
-        _contract(adjoint, prefixes, trig, by_input, plan)
-        _store_by_input(grad_inputs, by_input, adjoint, cos, sin, scales[0], plan, tile)
-    _add_by_angle(grad_angles, by_angle, plan)
+    by_later_angle = by_angle[n * width :]
+    first_cos, first_sin, tangents, scales, signs, angle_signs = rotations
+    n_tiles, n_chunks = _count_tiles(inputs, plan), len(by_chunk)
+    chunk = next_number(counters, 0)
+    while chunk * chunk_tiles < n_tiles:
+        by_angle[:] = 0
+        for tile in range(chunk * chunk_tiles, min((chunk + 1) * chunk_tiles, n_tiles)):
+            _load_trig(trig, inputs, first_cos, first_sin, plan, tile)
+            _encode(states, prefixes, trig, scales[0], plan)
+            for layer in range(plan.n_layers - 1):
+                for group in range(n_groups):
+                    at = (layer * n_groups + group) * size
+                    here, there = states[at : at + size], states[at + size : at + 2 * size]
+                    _rotate_pass(there, here, tangents, plan, layer, group)
+                    if group == n_groups - 1:
+                        _scale(there, scales[layer + 1])
+            _load_cotangent(cotangent, grad_outputs, signs, plan, tile)
+            _seed(adjoint, other, factors, cotangent, states[n_passes * size :], plan)
+            for layer in range(plan.n_layers - 2, -1, -1):
+                for group in range(n_groups - 1, -1, -1):
+                    at = (layer * n_groups + group + 1) * size
+                    state = states[at : at + size]
+                    _unrotate_pass(
+                        other, adjoint, state, tangents, by_later_angle, plan, layer, group
+                    )
+                    adjoint, other = other, adjoint
+                    if group == n_groups - 1:
+                        _scale(adjoint, scales[layer + 1])
+            by_input[:] = 0
+            _contract(adjoint, prefixes, trig, by_input, plan)
+            _store_by_input(grad_inputs, by_angle, by_input, adjoint, trig, scales[0], plan, tile)
+        _add_by_angle(by_chunk[chunk], by_angle, angle_signs, plan)
+        if next_number(counters, 1) == n_chunks - 1:  # all others are done
+            sum_chunks(grad_weights, by_chunk)
+        chunk = next_number(counters, 0)
 
 
 @njit(inline="always")
-def _encode(state, prefixes, trig, cos, sin, scale, plan, tile):
-    """The product state, scaled; its factors, for every lane; and the product states of the qubits
-    before each group, one after the other."""
-    _load_trig(trig, cos, sin, plan, tile)
-    _first_row(prefixes, cos, sin, scale, plan, tile)
+def _count_tiles(inputs, plan):
+    return -(-len(inputs) // plan.n_lanes) if plan.n_lane_qubits == 0 else len(inputs)
+
+
+@njit(inline="always")
+def _load_trig(trig, inputs, first_cos, first_sin, plan, tile):
+    """Cosine and sine of half of each qubit's first two angles, in all lanes."""
+    # The last tile is filled up with copies of the last sample.
+    start, last = tile * plan.n_lanes, len(inputs) - 1
+    if plan.n_lane_qubits > 0:
+        start = last = tile
+    for qubit in range(plan.n_qubits):
+        c, s = first_cos[qubit], first_sin[qubit]
+        load_column(trig, 2 * qubit, inputs, start, last, qubit)
+        if not turn(trig, 2 * qubit, c, s):
+            for lane in range(plan.n_lanes):
+                half = 0.5 * inputs[min(start + lane, last), qubit]
+                if not abs(half) <= LARGEST_ANGLE:
+                    at = 2 * qubit * plan.n_lanes + lane
+                    trig[at] = c * math.cos(half) - s * math.sin(half)
+                    trig[at + plan.n_lanes] = c * math.sin(half) + s * math.cos(half)
+
+
+@njit(inline="always")
+def _encode(state, prefixes, trig, scale, plan):
+    """The product state, scaled; and the product states of the qubits before each group, one after
+    the other."""
+    _first_row(prefixes, trig, scale, plan)
     at, last = 0, len(plan.group_size) - 1
     for group in range(last + 1):
         k, qubit = plan.group_size[group], plan.group_start[group]
@@ -130,30 +170,24 @@ def _scale(state, factor):
 
 
 @njit(inline="always")
-def _load_trig(trig, cos, sin, plan, tile):
-    width = plan.n_lanes
-    for lane in range(width):
-        # The last tile is filled up with copies of the last sample.
-        sample = min(tile * width + lane, len(cos) - 1) if plan.n_lane_qubits == 0 else tile
-        for qubit in range(plan.n_qubits):
-            trig[2 * qubit * width + lane] = cos[sample, qubit]
-            trig[(2 * qubit + 1) * width + lane] = sin[sample, qubit]
-
-
-@njit(inline="always")
-def _first_row(state, cos, sin, scale, plan, tile):
+def _first_row(state, trig, scale, plan):
     """The scale, times the product state of the lanes' own qubits."""
     for lane in range(plan.n_lanes):
         value = scale
         for bit in range(plan.n_lane_qubits):
-            qubit = plan.n_qubits - 1 - bit
-            value *= sin[tile, qubit] if lane >> bit & 1 else cos[tile, qubit]
+            value *= trig[_row_of(plan, bit, lane >> bit & 1) * plan.n_lanes]
         state[lane] = value
 
 
 @njit(inline="always")
+def _row_of(plan, bit, one):
+    """Row of ``trig`` with the cosine, or the sine, of the qubit that is a bit of the lane."""
+    return 2 * (plan.n_qubits - 1 - bit) + one
+
+
+@njit(inline="always")
 def _rotate_pass(dst, src, tangents, plan, layer, group):
-    kind, shift = plan.group_kind[group], plan.group_shift[group]
+    kind, stride = plan.group_kind[group], plan.group_stride[group]
     at, n_outer = plan.group_offset[group], _count_outer(plan, group)
     bases = plan.bases[at : at + n_outer]
     sources = plan.sources[at : at + n_outer] if group == 0 else bases
@@ -162,16 +196,16 @@ def _rotate_pass(dst, src, tangents, plan, layer, group):
     crossing = plan.crossing if group == 0 else 0
     for o in range(n_outer):
         if crossing > 0:
-            kind = crossing + (bases[o] & 1)
+            kind = crossing + (o & 1)
         rotate(
-            kind, dst, bases[o], shift, src, sources[o], plan.images, group * MAX_GROUP, tangents,
+            kind, dst, bases[o], stride, src, sources[o], plan.images, group * MAX_GROUP, tangents,
             t, lanes_t,
         )  # fmt: skip
 
 
 @njit(inline="always")
 def _unrotate_pass(dst, adjoint, state, tangents, gradients, plan, layer, group):
-    kind, shift = plan.group_kind[group], plan.group_shift[group]
+    kind, stride = plan.group_kind[group], plan.group_stride[group]
     at, n_outer = plan.group_offset[group], _count_outer(plan, group)
     bases = plan.bases[at : at + n_outer]
     sources = plan.sources[at : at + n_outer] if group == 0 else bases
@@ -180,9 +214,9 @@ def _unrotate_pass(dst, adjoint, state, tangents, gradients, plan, layer, group)
     crossing = plan.crossing if group == 0 else 0
     for o in range(n_outer):
         if crossing > 0:
-            kind = crossing + (bases[o] & 1)
+            kind = crossing + (o & 1)
         unrotate(
-            kind, dst, sources[o], plan.images, group * MAX_GROUP, adjoint, state, bases[o], shift,
+            kind, dst, sources[o], plan.images, group * MAX_GROUP, adjoint, state, bases[o], stride,
             tangents, t, lanes_t, gradients,
         )  # fmt: skip
 
@@ -193,57 +227,96 @@ def _count_outer(plan, group):
 
 
 @njit(inline="always")
-def _read(sums, state, folded, signs, plan):
-    """Each output's parity, summed over the rows, lane by lane."""
-    k = plan.group_size[-1]
+def _sum_rows(rows, plan):
+    """Of sums over a state's rows, after those of each qubit: signed by all qubits but the first;
+    by none; and one for what is not asked for."""
+    r, width = plan.n_qubits - plan.n_lane_qubits, plan.n_lanes
+    return (
+        rows[r * width : (r + 1) * width],
+        rows[(r + 1) * width : (r + 2) * width],
+        rows[(r + 2) * width : (r + 3) * width],
+    )
+
+
+@njit(inline="always")
+def _read(sums, totals, signed, state, plan):
+    """The squared amplitudes, summed over the rows by parity, lane by lane."""
+    but_first, total, unwanted = _sum_rows(sums, plan)
     sums[:] = 0
-    for block in range(_count_outer(plan, len(plan.group_size) - 1)):
-        squares(plan.read_kind, folded, state, block << k)
-        for i in range(plan.n_qubits):
-            sign = -signs[i] if odd(block & plan.parity_high[i]) else signs[i]
-            add_scaled(sums, i, folded, plan.parity_low[i], sign)
+    last = len(plan.group_size) - 1
+    for group in range(last, -1, -1):
+        kind, k, qubit = plan.parity_kind[group], plan.group_size[group], plan.group_start[group]
+        half = (1 << qubit) >> 1 if group == last else 0
+        rows = state if group == last else totals
+        fold(kind, totals, signed, 0, rows, 0, half, group == last)
+        fold(kind, totals, signed, 1 << k, rows, half, 1 << qubit, group == last)
+        rest = but_first if group == last else unwanted
+        add_parities(kind, sums, qubit, rest, signed, 0, 1 << k)
+    for lane in range(plan.n_lanes):
+        total[lane] = totals[lane]
 
 
 @njit(inline="always")
-def _store_outputs(outputs, sums, lane_signs, plan, tile):
+def _store_outputs(outputs, sums, signs, plan, tile):
     width = plan.n_lanes
     for i in range(plan.n_qubits):
-        row = sums[i * width : (i + 1) * width]
+        row = plan.parity_row[i]
         if plan.n_lane_qubits == 0:
-            for lane in range(min(width, len(outputs) - tile * width)):
-                outputs[tile * width + lane, i] = row[lane]
+            _store_samples(outputs, tile, i, sums, row, signs[i], plan)
         else:
-            total = 0.0
+            value = 0.0
             for lane in range(width):
-                total += lane_signs[i, lane] * row[lane]
-            outputs[tile, i] = total
+                value += plan.lane_signs[i, lane] * sums[row * width + lane]
+            outputs[tile, i] = signs[i] * value
 
 
 @njit(inline="always")
-def _load_cotangent(cotangent, grad_outputs, signs, lane_signs, plan, tile):
-    """Twice the gradient by each output, with all of its signs but those of the rows."""
-    width = plan.n_lanes
+def _store_samples(array, tile, column, rows, row, factor, plan):
+    """A row's lanes, as far as there are samples for them."""
+    first = tile * plan.n_lanes
+    if first + plan.n_lanes <= len(array):
+        store_column(array, first, column, rows, row, factor)
+    else:
+        for lane in range(len(array) - first):
+            array[first + lane, column] = factor * rows[row * plan.n_lanes + lane]
+
+
+@njit(inline="always")
+def _load_cotangent(cotangent, grad_outputs, signs, plan, tile):
+    """Twice the gradient by each sum over the rows."""
+    width, two = plan.n_lanes, signs.dtype.type(2)
+    first, last = tile * width, len(grad_outputs) - 1
+    _, _, loaded = _sum_rows(cotangent, plan)
+    cotangent[:] = 0
     for i in range(plan.n_qubits):
-        for lane in range(width):
-            value = 0.0 * signs[i]
-            if plan.n_lane_qubits > 0:
-                value = 2 * signs[i] * lane_signs[i, lane] * grad_outputs[tile, i]
-            elif tile * width + lane < len(grad_outputs):
-                value = 2 * signs[i] * grad_outputs[tile * width + lane, i]
-            cotangent[i * width + lane] = value
+        at, factor = plan.parity_row[i] * width, two * signs[i]
+        if plan.n_lane_qubits > 0:
+            for lane in range(width):
+                cotangent[at + lane] += factor * plan.lane_signs[i, lane] * grad_outputs[tile, i]
+        else:
+            load_column(loaded, 0, grad_outputs, first, last, i)
+            if last < first + width - 1:
+                loaded[last + 1 - first :] = 0
+            for lane in range(width):
+                cotangent[at + lane] += factor * loaded[lane]
+    loaded[:] = 0
 
 
 @njit(inline="always")
-def _seed(adjoint, state, factors, cotangent, plan):
+def _seed(adjoint, earlier, factors, cotangent, state, plan):
     """Gradient by the last state: the state times the signed sum of the cotangents."""
-    k = plan.group_size[-1]
-    one = cotangent.dtype.type(1)
-    for block in range(_count_outer(plan, len(plan.group_size) - 1)):
-        factors[:] = 0
-        for i in range(plan.n_qubits):
-            sign = -one if odd(block & plan.parity_high[i]) else one
-            add_scaled(factors, plan.parity_low[i], cotangent, i, sign)
-        times_parities(plan.read_kind, adjoint, state, block << k, factors)
+    but_first, total, nothing = _sum_rows(cotangent, plan)
+    for lane in range(plan.n_lanes):
+        earlier[lane] = total[lane]
+    last = len(plan.group_size) - 1
+    for group in range(last + 1):
+        kind, k, qubit = plan.parity_kind[group], plan.group_size[group], plan.group_start[group]
+        half = (1 << qubit) >> 1 if group == last else 0
+        rest = but_first if group == last else nothing
+        spread_parities(kind, factors, 0, 1 << k, cotangent, qubit, rest)
+        there = adjoint if group == last else earlier
+        unfold(kind, there, earlier, factors, 1 << k, half, 1 << qubit, state, group == last)
+        unfold(kind, there, earlier, factors, 0, 0, half, state, group == last)
 
 
 @njit(inline="always")
@@ -260,12 +333,15 @@ def _contract(adjoint, prefixes, trig, by_input, plan):
 
 
 @njit(inline="always")
-def _store_by_input(grad_inputs, by_input, contracted, cos, sin, scale, plan, tile):
+def _store_by_input(grad_inputs, by_angle, by_input, contracted, trig, scale, plan, tile):
+    """Also adds what the first rotations' angles, the inputs being added to them, get of it."""
     width, n_row_qubits = plan.n_lanes, plan.n_qubits - plan.n_lane_qubits
+    half = scale * 0 + 0.5
+    for i in range(n_row_qubits * width):
+        by_angle[i] += by_input[i]
     if plan.n_lane_qubits == 0:
-        for lane in range(min(width, len(grad_inputs) - tile * width)):
-            for qubit in range(n_row_qubits):
-                grad_inputs[tile * width + lane, qubit] = 0.5 * by_input[qubit * width + lane]
+        for qubit in range(n_row_qubits):
+            _store_samples(grad_inputs, tile, qubit, by_input, qubit, half, plan)
         return
     for qubit in range(n_row_qubits):
         total = 0.0
@@ -277,21 +353,27 @@ def _store_by_input(grad_inputs, by_input, contracted, cos, sin, scale, plan, ti
         for lane in range(width):
             value = scale * contracted[lane]
             for bit in range(plan.n_lane_qubits):
-                qubit = plan.n_qubits - 1 - bit
-                c, s = cos[tile, qubit], sin[tile, qubit]
-                if bit == turned:
-                    c, s = -s, c
-                value *= s if lane >> bit & 1 else c
+                one = lane >> bit & 1
+                if bit != turned:
+                    value *= trig[_row_of(plan, bit, one) * width]
+                elif one:
+                    value *= trig[_row_of(plan, bit, 0) * width]
+                else:
+                    value *= -trig[_row_of(plan, bit, 1) * width]
             total += value
-        grad_inputs[tile, plan.n_qubits - 1 - turned] = 0.5 * total
+        qubit = plan.n_qubits - 1 - turned
+        grad_inputs[tile, qubit] = 0.5 * total
+        by_angle[qubit * width] += total
 
 
 @njit(inline="always")
-def _add_by_angle(grad_angles, by_angle, plan):
-    width, n_row_qubits = plan.n_lanes, plan.n_qubits - plan.n_lane_qubits
-    for row in range(len(grad_angles)):
-        qubit = row % plan.n_qubits
+def _add_by_angle(by_weight, by_angle, angle_signs, plan):
+    """The gradient by the angles, from which that by the weights differs in sign."""
+    n, width, n_row_qubits = plan.n_qubits, plan.n_lanes, plan.n_qubits - plan.n_lane_qubits
+    for row in range(plan.n_layers * n):
+        total, layer, qubit = 0.0, row // n, row % n
         for lane in range(width):
             value = 0.5 * by_angle[row * width + lane]
-            within = qubit >= n_row_qubits and lane >> (plan.n_qubits - 1 - qubit) & 1
-            grad_angles[row] += -value if within else value
+            within = layer > 0 and qubit >= n_row_qubits and lane >> (n - 1 - qubit) & 1
+            total += -value if within else value
+        by_weight[row] = total if layer == 0 else angle_signs[layer - 1, qubit] * total

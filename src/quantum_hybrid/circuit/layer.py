@@ -146,13 +146,15 @@ class QuantumLayer(nn.Module):
             ValueError: the last dimension is not ``n_qubits``.
             TypeError: the dtype of the inputs is not that of the weights.
         """
-        rows = self._rows(inputs)
-        engine = _ENGINES[self.engine_for(rows.shape[0], rows.device)]()
-        if torch.is_autocast_enabled(rows.device.type):
-            with torch.autocast(rows.device.type, enabled=False):
-                outputs = engine.expectations(self.ansatz, rows, self.weights)
+        weights = self.weights
+        rows = self._rows(inputs, weights)
+        kind = rows.device.type
+        engine = _ENGINES[self.engine_for(rows.shape[0], kind)]()
+        if torch.is_autocast_enabled(kind):
+            with torch.autocast(kind, enabled=False):
+                outputs = engine.expectations(self.ansatz, rows, weights)
         else:
-            outputs = engine.expectations(self.ansatz, rows, self.weights)
+            outputs = engine.expectations(self.ansatz, rows, weights)
         return outputs if inputs.ndim == 2 else outputs.reshape(inputs.shape)
 
     def final_state(self, inputs: Tensor) -> Float[Tensor, "*batch basis"]:
@@ -160,7 +162,7 @@ class QuantumLayer(nn.Module):
 
         It is the same whatever the engine, and differentiable.
         """
-        rows = self._rows(inputs)
+        rows = self._rows(inputs, self.weights)
         statevector.check(self.ansatz)
         module = dense if self._state_engine(rows.shape[0]) == "dense" else statevector
         with torch.autocast(rows.device.type, enabled=False):
@@ -171,7 +173,7 @@ class QuantumLayer(nn.Module):
         """The engine that runs a batch of this size on this device."""
         if self.engine != "auto":
             return self.engine
-        if torch.device(device).type == "cpu":
+        if device == "cpu" or torch.device(device).type == "cpu":
             return self._cpu_engine
         if not _can("statevector", self.ansatz):
             return "tensor_network"
@@ -200,7 +202,7 @@ class QuantumLayer(nn.Module):
             f"entangler={ansatz.entangler!r}, reupload={ansatz.reupload}, {engine}{init}"
         )
 
-    def _rows(self, inputs: Tensor) -> Tensor:
+    def _rows(self, inputs: Tensor, weights: Tensor) -> Tensor:
         """Inputs as ``(batch, n)``, checked."""
         n_qubits = self.ansatz.n_qubits
         if inputs.ndim == 0 or inputs.shape[-1] != n_qubits:
@@ -208,17 +210,20 @@ class QuantumLayer(nn.Module):
                 f"inputs has shape {tuple(inputs.shape)}; allowed: (..., {n_qubits}), "
                 "one angle for each of n_qubits"
             )
-        _check_dtype("weights", self.weights.dtype)
-        if inputs.dtype in (torch.float16, torch.bfloat16) and torch.is_autocast_enabled(
-            inputs.device.type
-        ):
-            inputs = inputs.to(self.weights.dtype)
-        if inputs.dtype != self.weights.dtype:
-            raise TypeError(
-                f"inputs has dtype {inputs.dtype}; allowed: {self.weights.dtype}, that of weights "
-                "(under torch.autocast also float16 and bfloat16)"
-            )
+        dtype = weights.dtype
+        _check_dtype("weights", dtype)
+        if inputs.dtype != dtype:
+            inputs = self._cast(inputs, dtype)
         return inputs if inputs.ndim == 2 else inputs.reshape(-1, n_qubits)
+
+    def _cast(self, inputs: Tensor, dtype: torch.dtype) -> Tensor:
+        half = inputs.dtype in (torch.float16, torch.bfloat16)
+        if half and torch.is_autocast_enabled(inputs.device.type):
+            return inputs.to(dtype)
+        raise TypeError(
+            f"inputs has dtype {inputs.dtype}; allowed: {dtype}, that of weights "
+            "(under torch.autocast also float16 and bfloat16)"
+        )
 
 
 def _can(engine: str, ansatz: Ansatz) -> bool:

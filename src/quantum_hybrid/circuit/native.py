@@ -5,7 +5,7 @@ in float32 or float64. The work itself is done in ``kernel``, on several threads
 makes a function of it that torch can differentiate.
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -14,20 +14,19 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from quantum_hybrid.circuit import first_order, kernel
-from quantum_hybrid.circuit.angles import gather, later_rotations
+from quantum_hybrid.circuit.angles import rotations_of
 from quantum_hybrid.circuit.ansatz import Ansatz
 from quantum_hybrid.circuit.lanes import MAX_GROUP
-from quantum_hybrid.circuit.plan import Plan, cnots_of, lane_signs_of, plan_of
-from quantum_hybrid.circuit.threads import run_chunks
+from quantum_hybrid.circuit.plan import Plan, plan_of
+from quantum_hybrid.circuit.threads import share
 
 MAX_QUBITS = 24
 MAX_WORK_BYTES = 2 * 2**30
 """Of one thread, in float32."""
-CHUNK_AMPLITUDES = 2**20
-"""Amplitudes times layers that a thread takes at a time at most: some 700 microseconds forward and
-backward. A batch that is not more runs on one thread, because waking another took so long on the
-two virtual cores where this was measured: 1,024 samples at (8, 3) took 0.76 ms on one thread and
-0.7 to 0.96 on two (medians), 4,096 took 2.7 and 2.1."""
+CHUNK_AMPLITUDES = 2**16
+"""Amplitudes times layers that a thread takes at a time."""
+THREAD_AMPLITUDES = 2**17
+"""Amplitudes times layers that must be there for each further thread to be woken."""
 
 
 def check(ansatz: Ansatz) -> None:
@@ -61,12 +60,12 @@ def expectations(
     Raises:
         ValueError: inputs or weights are on another device than the CPU.
     """
-    for name, tensor in (("inputs", inputs), ("weights", weights)):
-        if tensor.device.type != "cpu":
-            raise ValueError(
-                f"{name} is on {tensor.device}; allowed for engine='native': cpu; use "
-                "engine='statevector' or 'dense'"
-            )
+    if not (inputs.is_cpu and weights.is_cpu):
+        name, tensor = ("weights", weights) if inputs.is_cpu else ("inputs", inputs)
+        raise ValueError(
+            f"{name} is on {tensor.device}; allowed for engine='native': cpu; use "
+            "engine='statevector' or 'dense'"
+        )
     return first_order.expectations("native", ansatz, inputs, weights)
 
 
@@ -79,56 +78,58 @@ def compile_kernel() -> None:
 class _Call(NamedTuple):
     """What the kernel is called with, forward and backward."""
 
+    inputs: NDArray
+    weights: NDArray
+    rotations: tuple[NDArray, ...]
+    """See `rotations_of`."""
     plan: Plan
-    arguments: tuple[Any, Any, Any, Any, Any, Any]
-    """cos, sin, tangents, scales, signs, lane_signs; see `kernel.forward`."""
-    angle_signs: NDArray[np.float64]
-    """Sign of the derivative by each later angle, ``(L - 1, n)``."""
-    tiles: tuple[range, ...]
-    """Chunks of the samples; they do not depend on the number of threads."""
+    chunk_tiles: int
+    """Tiles in a chunk, which does not depend on the number of threads."""
+    n_chunks: int
+    n_threads: int
+    """At most as many are worth waking."""
 
     def run(self) -> Tensor:
-        outputs = np.empty_like(self.arguments[0])
+        outputs = np.empty_like(self.inputs)
+        counters = np.zeros(2, np.int64)
 
-        def work(chunk: int, memory: NDArray) -> None:
-            tiles = self.tiles[chunk]
-            kernel.forward(outputs, *self.arguments, self.plan, tiles.start, tiles.stop, memory)
+        def work(memory: NDArray) -> None:
+            kernel.forward(
+                outputs, self.inputs, self.rotations, self.plan, self.chunk_tiles, counters, memory
+            )
 
-        run_chunks(work, len(self.tiles), self.plan.scalars_forward(), outputs.dtype)
+        share(work, self.n_threads, self.plan.scalars_forward(), outputs.dtype)
         return torch.from_numpy(outputs)
 
     def differentiate(self, grad_outputs: Tensor) -> tuple[Tensor, Tensor]:
-        cotangent = np.ascontiguousarray(grad_outputs.detach().numpy())
-        grad_inputs = np.empty_like(cotangent)
-        by_angle = np.zeros((len(self.tiles), self.angle_signs.size))
+        cotangent = grad_outputs.detach().contiguous().numpy()
+        grad_inputs, grad_weights = np.empty_like(self.inputs), np.zeros_like(self.weights)
+        by_chunk = np.empty((self.n_chunks, self.weights.size))
+        counters = np.zeros(2, np.int64)
 
-        def work(chunk: int, memory: NDArray) -> None:
-            tiles = self.tiles[chunk]
+        def work(memory: NDArray) -> None:
             kernel.backward(
-                grad_inputs, by_angle[chunk], cotangent, *self.arguments, self.plan, tiles.start,
-                tiles.stop, memory,
+                grad_inputs, grad_weights, by_chunk, cotangent, self.inputs, self.rotations,
+                self.plan, self.chunk_tiles, counters, memory,
             )  # fmt: skip
 
-        run_chunks(work, len(self.tiles), self.plan.scalars_backward(), cotangent.dtype)
-        grad_weights = gather(grad_inputs, by_angle, self.angle_signs)
+        share(work, self.n_threads, self.plan.scalars_backward(), cotangent.dtype)
         return torch.from_numpy(grad_inputs), torch.from_numpy(grad_weights)
 
 
 def _prepare(inputs: Tensor, weights: Tensor, ansatz: Ansatz) -> _Call:
-    angles = weights.detach().numpy()
-    half = np.add(inputs.detach().numpy(), angles[0], order="C")
-    half *= 0.5
-    with np.errstate(invalid="ignore"):  # an infinite angle gives NaN, as it should
-        cos, sin = np.cos(half), np.sin(half)
-    tangents, scales, signs, angle_signs = later_rotations(angles, cnots_of(ansatz))
-    plan, lane_signs = plan_of(ansatz, half.itemsize), lane_signs_of(ansatz, half.dtype)
+    angles = inputs.detach().contiguous().numpy()
+    plan = plan_of(ansatz, angles.dtype)
     per_tile = 1 if plan.n_lane_qubits else plan.n_lanes
-    n_tiles = -(-len(cos) // per_tile)
-    largest = max(1, CHUNK_AMPLITUDES // (2**ansatz.n_qubits * per_tile * ansatz.n_layers))
-    step = -(-n_tiles // max(1, -(-n_tiles // largest)))  # all chunks alike
-    tiles = tuple(range(at, min(at + step, n_tiles)) for at in range(0, n_tiles, max(1, step)))
-    arguments = (cos, sin, tangents, scales, signs, lane_signs)
-    return _Call(plan, arguments, angle_signs, tiles)
+    n_tiles = -(-len(angles) // per_tile)
+    tile_amplitudes = 2**ansatz.n_qubits * per_tile * ansatz.n_layers
+    chunk_tiles = max(1, CHUNK_AMPLITUDES // tile_amplitudes)
+    n_threads = 1 + n_tiles * tile_amplitudes // THREAD_AMPLITUDES
+    n_chunks = -(-n_tiles // chunk_tiles)
+    layers = weights.detach().contiguous().numpy()
+    rotations = rotations_of(layers, plan.cnots)
+    n_threads = min(n_threads, n_chunks)
+    return _Call(angles, layers, rotations, plan, chunk_tiles, n_chunks, n_threads)
 
 
 first_order.register("native", _prepare)

@@ -1,8 +1,9 @@
 """How the native kernel walks through a circuit's states: which rows, in what groups and order.
 
 Everything the loops of ``kernel`` need to know of an ansatz, worked out once. A *row* is what one
-vector holds (see ``lanes``). Up to 11 qubits its lanes are different samples; from 12 on they are
-the last qubits of a single one, because 16 states together would leave the caches.
+vector register holds (see ``lanes``). For few qubits its lanes are different samples; from
+``LANES_HOLD_QUBITS_FROM`` on they are the last qubits of a single one, because so many states
+together would leave the caches.
 """
 
 from functools import lru_cache
@@ -12,15 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quantum_hybrid.circuit.ansatz import Ansatz
-from quantum_hybrid.circuit.lanes import (
-    MAX_GROUP,
-    PREFIXES,
-    ROW_BYTES,
-    SINGLES,
-    WITH_LANES,
-    crossing_kind,
-    parity_masks,
-)
+from quantum_hybrid.circuit.lanes import MAX_GROUP, ROW_BYTES
+from quantum_hybrid.circuit.parities import PREFIXES, SINGLES
+from quantum_hybrid.circuit.rotations import WITH_LANES, crossing_kind
 
 Ints = NDArray[np.int64]
 
@@ -42,24 +37,26 @@ class Plan(NamedTuple):
     """First qubit of each group."""
     group_size: Ints
     group_kind: Ints
-    """What ``lanes.rotate`` does with each group."""
-    group_shift: Ints
-    """Bit of the row number that is the group's last qubit."""
+    """What ``rotations.rotate`` does with each group."""
+    group_stride: Ints
+    """Bytes between rows that differ in the group's last qubit."""
     group_offset: Ints
     """Where the group's part of ``bases`` begins."""
     bases: Ints
-    """Rows of a group with all of its own bits 0, one for each outer index."""
+    """Rows of a group with all of its own bits 0, one for each outer index, in bytes."""
     sources: Ints
-    """The row that the entangler takes to each base."""
+    """The row that the entangler takes to each base, in bytes."""
     images: Ints
-    """(groups, MAX_GROUP), flat: each bit of a group as a row number; of the first group, as the
+    """(groups, MAX_GROUP), flat: each bit of a group as a row, in bytes; of the first group, as the
     entangler's source."""
-    read_kind: int
-    """What ``lanes.squares`` does with the last group."""
-    parity_low: Ints
-    """For each output the last group's part of its parity, as a number of ``squares``."""
-    parity_high: Ints
-    """For each output the part of the groups before."""
+    parity_kind: Ints
+    """What ``parities.fold`` and its like do with each group."""
+    parity_row: Ints
+    """Which of the sums over rows, see `kernel`, each output is."""
+    lane_signs: NDArray
+    """Sign of each lane in each output's parity, ``(n, lanes)``; 1 when the lanes are samples."""
+    cnots: Ints
+    """Of one layer, ``(count, 2)``, control and target."""
 
     @property
     def n_row_qubits(self) -> int:
@@ -68,21 +65,21 @@ class Plan(NamedTuple):
 
     def scalars_forward(self) -> int:
         """Length of ``work`` for `kernel.forward`."""
-        rows = (2 << self.n_row_qubits) + 3 * self.n_qubits + MAX_GROUP + 1
+        rows = (2 << self.n_row_qubits) + 3 * self.n_qubits + 3 + (2 << MAX_GROUP)
         return rows * self.n_lanes
 
     def scalars_backward(self) -> int:
         """Length of ``work`` for `kernel.backward`."""
         n_passes = (self.n_layers - 1) * len(self.group_size)
         rows = (n_passes + 4) << self.n_row_qubits
-        rows += (4 + self.n_layers) * self.n_qubits + MAX_GROUP + 1
+        rows += (4 + self.n_layers) * self.n_qubits + 3 + (2 << MAX_GROUP)
         return rows * self.n_lanes
 
 
 @lru_cache(maxsize=32)
-def plan_of(ansatz: Ansatz, itemsize: int) -> Plan:
-    """The plan for floats of this size in bytes."""
-    n, n_lanes = ansatz.n_qubits, ROW_BYTES // itemsize
+def plan_of(ansatz: Ansatz, dtype: np.dtype) -> Plan:
+    """The plan for floats of this type."""
+    n, n_lanes = ansatz.n_qubits, ROW_BYTES // dtype.itemsize
     in_lanes = n_lanes.bit_length() - 1 if n >= LANES_HOLD_QUBITS_FROM else 0
     n_rows = n - in_lanes
     sizes = _group_sizes(n_rows)
@@ -102,10 +99,7 @@ def plan_of(ansatz: Ansatz, itemsize: int) -> Plan:
     for bit in range(n_rows):
         row = _source(ansatz, 1 << bit + in_lanes) >> in_lanes
         sources ^= np.where(all_bases >> bit & 1, row, 0)
-    kinds = [*sizes[:-1], WITH_LANES if in_lanes else sizes[-1]]
-    parities = np.array([_parity_bits(ansatz, qubits) for qubits in ansatz.readout]) >> in_lanes
-    read = SINGLES if ansatz.entangler == "none" else PREFIXES
-    masks = parity_masks(sizes[-1] + read)
+    signed_by = SINGLES if ansatz.entangler == "none" else PREFIXES
     return Plan(
         n_qubits=n,
         n_layers=ansatz.n_layers,
@@ -114,35 +108,35 @@ def plan_of(ansatz: Ansatz, itemsize: int) -> Plan:
         crossing=crossing_kind(ansatz.entangler) if in_lanes else 0,
         group_start=np.array(starts),
         group_size=np.array(sizes),
-        group_kind=np.array(kinds),
-        group_shift=np.array(shifts),
+        group_kind=np.array([*sizes[:-1], WITH_LANES if in_lanes else sizes[-1]]),
+        group_stride=ROW_BYTES << np.array(shifts),
         group_offset=np.array(offsets),
-        bases=all_bases,
-        sources=sources,
-        images=images.reshape(-1),
-        read_kind=sizes[-1] + read,
-        parity_low=np.array([masks.index(parity & 2 ** sizes[-1] - 1) for parity in parities]),
-        parity_high=parities >> sizes[-1],
+        bases=all_bases * ROW_BYTES,
+        sources=sources * ROW_BYTES,
+        images=images.reshape(-1) * ROW_BYTES,
+        parity_kind=np.array(sizes) + signed_by,
+        parity_row=_parity_rows(ansatz, n_rows),
+        lane_signs=_lane_signs(ansatz, 2**in_lanes, n_lanes).astype(dtype),
+        cnots=np.array(ansatz.cnots, dtype=np.int64).reshape(-1, 2),
     )
 
 
-@lru_cache(maxsize=32)
-def lane_signs_of(ansatz: Ansatz, dtype: np.dtype) -> NDArray:
-    """Sign of each lane in each output's parity, ``(n, lanes)``; 1 when the lanes are samples."""
-    plan = plan_of(ansatz, dtype.itemsize)
-    if plan.n_lane_qubits == 0:
-        return np.ones((plan.n_qubits, plan.n_lanes), dtype)
-    masks = [_parity_bits(ansatz, qubits) & plan.n_lanes - 1 for qubits in ansatz.readout]
-    lanes = range(plan.n_lanes)
+def _parity_rows(ansatz: Ansatz, n_rows: int) -> Ints:
+    """The sums are signed by a prefix of the rows' qubits (without an entangler, by one of them),
+    by all but the first, and by none."""
+    first = [1 << n_rows - 1 - qubit for qubit in range(n_rows)]
+    if ansatz.entangler != "none":
+        first = [sum(first[: qubit + 1]) for qubit in range(n_rows)]
+    masks = [*first, 2 ** (n_rows - 1) - 1, 0]
+    parities = (_parity_bits(ansatz, qubits) for qubits in ansatz.readout)
+    return np.array([masks.index(bits >> ansatz.n_qubits - n_rows) for bits in parities])
+
+
+def _lane_signs(ansatz: Ansatz, n_bits: int, n_lanes: int) -> NDArray:
+    masks = [_parity_bits(ansatz, qubits) & n_bits - 1 for qubits in ansatz.readout]
     return np.array(
-        [[1 - 2 * ((lane & m).bit_count() & 1) for lane in lanes] for m in masks], dtype
+        [[1 - 2 * ((lane & mask).bit_count() & 1) for lane in range(n_lanes)] for mask in masks]
     )
-
-
-@lru_cache(maxsize=32)
-def cnots_of(ansatz: Ansatz) -> Ints:
-    """The ansatz's CNOTs as an array ``(count, 2)``."""
-    return np.array(ansatz.cnots, dtype=np.int64).reshape(-1, 2)
 
 
 def _group_sizes(n: int) -> list[int]:

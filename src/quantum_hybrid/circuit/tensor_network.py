@@ -19,7 +19,7 @@ from torch import Tensor
 
 from quantum_hybrid.circuit import first_order, transfer_kernel, transfer_torch
 from quantum_hybrid.circuit.ansatz import Ansatz
-from quantum_hybrid.circuit.threads import run_chunks
+from quantum_hybrid.circuit.threads import share
 from quantum_hybrid.circuit.transfer_plan import ROW_BYTES, Plan, plan_of
 
 CHUNK_PRODUCTS = 2**16
@@ -102,13 +102,13 @@ class _Call:
         return torch.from_numpy(by_input), torch.from_numpy(by_weight)
 
     def _run(self, function: Any, *own: np.ndarray) -> None:
-        def work(chunk: int, memory: np.ndarray) -> None:
-            start = chunk * self.chunk
-            stop = min(start + self.chunk, self.n_tiles)
-            function(*own, *self.trig, self.plan, start, stop, memory)
+        counters = np.zeros(1, np.int64)
+
+        def work(memory: np.ndarray) -> None:
+            function(*own, *self.trig, self.plan, self.chunk, counters, memory)
 
         n_chunks = -(-self.n_tiles // self.chunk)
-        run_chunks(work, n_chunks, transfer_kernel.n_scalars(self.plan), self.trig[0].dtype)
+        share(work, n_chunks, transfer_kernel.n_scalars(self.plan), self.trig[0].dtype)
 
 
 def n_products(plan: Plan) -> int:

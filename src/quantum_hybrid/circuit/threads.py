@@ -1,19 +1,27 @@
-"""Work in numbered chunks, dealt out to threads.
+"""Compiled work shared out among threads.
 
-As many threads as ``torch.get_num_threads()`` says, the calling one included. Each takes the next
-chunk when it is done with its last, so one whose core is busy with something else holds up no
-other; and what has not begun when the caller runs out of chunks is called off. What a chunk is
-must not depend on the threads, so that no digit of the result does.
+As many threads as ``torch.get_num_threads()`` says, the calling one included. All run the same
+function, which takes the number of its next piece of work with `next_number` when it is done with
+its last: a thread whose core is busy with something else holds up no other, and one that has not
+begun when the caller runs out of work is called off. What a piece is must not depend on the
+threads, so that no digit of the result does.
 """
+
+# pyright: reportCallIssue=false
+# An intrinsic's first parameter is Numba's, and not for the caller.
 
 import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import torch
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
 from numpy.typing import NDArray
 
 ALIGNMENT_BYTES = 64
@@ -21,26 +29,37 @@ ALIGNMENT_BYTES = 64
 _local = threading.local()
 
 
-def run_chunks(
-    work: Callable[[int, NDArray], None], n_chunks: int, n_scalars: int, dtype: np.dtype
-) -> None:
-    """Call ``work`` for every chunk, with ``n_scalars`` of its thread's own memory.
+def share(work: Callable[[NDArray], None], n_pieces: int, n_scalars: int, dtype: np.dtype) -> None:
+    """Call ``work`` on threads, at most one a piece, with ``n_scalars`` of their own memory each.
 
     The memory is aligned, and its contents are of no value. ``work`` should release the GIL.
     """
-    helpers = min(torch.get_num_threads(), n_chunks) - 1
-    chunks = iter(range(n_chunks))
+    helpers = min(torch.get_num_threads(), n_pieces) - 1
+    if helpers < 1:
+        work(_memory(n_scalars, dtype))
+        return
 
-    def take() -> None:
-        memory = _memory(n_scalars, dtype)
-        for chunk in chunks:  # taking the next one is atomic
-            work(chunk, memory)
+    def help_out() -> None:
+        work(_memory(n_scalars, dtype))
 
-    futures = [_pool(os.getpid()).submit(take) for _ in range(helpers)]
-    take()
+    pool = _pool(os.getpid())
+    futures = [pool.submit(help_out) for _ in range(helpers)]
+    help_out()
     for future in futures:
         if not future.cancel():
             future.result()
+
+
+@intrinsic
+def next_number(typing, counters, at):
+    """``counters[at]``, which counts up by one; no two threads get the same."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        data = context.make_array(signature.args[0])(context, builder, args[0]).data
+        one = ir.Constant(ir.IntType(64), 1)
+        return builder.atomic_rmw("add", builder.gep(data, [args[1]]), one, "seq_cst")
+
+    return types.int64(counters, types.int64), codegen
 
 
 @lru_cache(maxsize=1)

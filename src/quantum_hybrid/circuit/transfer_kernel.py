@@ -18,6 +18,7 @@ Numba compiles this at the first call for a dtype, once on a machine: the result
 
 from numba import njit
 
+from quantum_hybrid.circuit.threads import next_number
 from quantum_hybrid.circuit.transfer_plan import Plan
 from quantum_hybrid.circuit.transfer_rows import add_product, sum_products
 
@@ -30,38 +31,45 @@ def n_scalars(plan: Plan) -> int:
     return (plan.n_qubits * at_qubit + elsewhere) * plan.n_lanes
 
 
-@njit(nogil=True, cache=True)
-def forward(outputs, first_cos, first_sin, later_cos, later_sin, plan, start, stop, work):
-    """Outputs ``(samples, n)`` of tiles ``start`` to ``stop``.
+@njit(nogil=True, cache=True, _nrt=False)
+def forward(
+    outputs, first_cos, first_sin, later_cos, later_sin, plan, chunk_tiles, counters, work
+):  # fmt: skip
+    """Outputs ``(samples, n)``, as many threads as there are taking the next tiles in turn.
 
     first_cos, first_sin: (samples, n), of the angles of layer 0. later_cos, later_sin:
-    (L - 1, samples, n) of the others, or (L - 1, 1, n) where all samples share them.
+    (L - 1, samples, n) of the others, or (L - 1, 1, n) where all samples share them. counters: a
+    zero at first, the threads' own from then on.
     """
     n, width = plan.n_qubits, plan.n_lanes
     coefficients, _, factors, left, right, out, _, _, _, ones = _split(work, plan)
     ones[:] = 1
-    for tile in range(start, stop):
-        _load_factors(factors, first_cos, first_sin, later_cos, later_sin, plan, tile)
-        _make_coefficients(coefficients, factors, plan)
-        out[:] = 0
-        for sector in plan.prefix_sectors:
-            _sweep_left(left, coefficients, ones, plan, sector)
-            _sweep_right(right, coefficients, plan, sector)
-            _read_prefixes(out, left, right, plan, sector)
-        for sector in plan.closing_sectors:
-            _sweep_closing(left, coefficients, plan, sector)
-            _read_closing(out, left, coefficients, plan, sector)
-        for lane in range(min(width, len(outputs) - tile * width)):
-            for i in range(n):
-                outputs[tile * width + lane, i] = out[i * width + lane]
+    n_tiles = -(-len(outputs) // plan.n_lanes)
+    chunk = next_number(counters, 0)
+    while chunk * chunk_tiles < n_tiles:
+        for tile in range(chunk * chunk_tiles, min((chunk + 1) * chunk_tiles, n_tiles)):
+            _load_factors(factors, first_cos, first_sin, later_cos, later_sin, plan, tile)
+            _make_coefficients(coefficients, factors, plan)
+            out[:] = 0
+            for sector in plan.prefix_sectors:
+                _sweep_left(left, coefficients, ones, plan, sector)
+                _sweep_right(right, coefficients, plan, sector)
+                _read_prefixes(out, left, right, plan, sector)
+            for sector in plan.closing_sectors:
+                _sweep_closing(left, coefficients, plan, sector)
+                _read_closing(out, left, coefficients, plan, sector)
+            for lane in range(min(width, len(outputs) - tile * width)):
+                for i in range(n):
+                    outputs[tile * width + lane, i] = out[i * width + lane]
+        chunk = next_number(counters, 0)
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, _nrt=False)
 def backward(
     grad_first, grad_later, grad_outputs, first_cos, first_sin, later_cos, later_sin, plan,
-    start, stop, work,
+    chunk_tiles, counters, work,
 ):  # fmt: skip
-    """Gradients by the angles of tiles ``start`` to ``stop``; arguments as in `forward`.
+    """Gradients by the angles; arguments as in `forward`.
 
     grad_first: (samples, n). grad_later: (L - 1, samples, n), or where all samples share these
     angles (L - 1, tiles, n), summed over a tile.
@@ -70,26 +78,30 @@ def backward(
         coefficients, by_coefficient, factors, left, right, _, cotangent, moving, by_factor, ones
     ) = _split(work, plan)  # fmt: skip
     ones[:] = 1
-    for tile in range(start, stop):
-        _load_factors(factors, first_cos, first_sin, later_cos, later_sin, plan, tile)
-        _load_cotangent(cotangent, grad_outputs, plan, tile)
-        _make_coefficients(coefficients, factors, plan)
-        by_coefficient[:] = 0
-        for sector in plan.prefix_sectors:
-            _sweep_left(left, coefficients, ones, plan, sector)
-            _sweep_right(right, coefficients, plan, sector)
-            _adjoin_left(
-                by_coefficient, moving, left, right, cotangent, coefficients, ones, plan, sector
+    n_tiles = -(-len(grad_outputs) // plan.n_lanes)
+    chunk = next_number(counters, 0)
+    while chunk * chunk_tiles < n_tiles:
+        for tile in range(chunk * chunk_tiles, min((chunk + 1) * chunk_tiles, n_tiles)):
+            _load_factors(factors, first_cos, first_sin, later_cos, later_sin, plan, tile)
+            _load_cotangent(cotangent, grad_outputs, plan, tile)
+            _make_coefficients(coefficients, factors, plan)
+            by_coefficient[:] = 0
+            for sector in plan.prefix_sectors:
+                _sweep_left(left, coefficients, ones, plan, sector)
+                _sweep_right(right, coefficients, plan, sector)
+                _adjoin_left(
+                    by_coefficient, moving, left, right, cotangent, coefficients, ones, plan, sector
+                )
+                _adjoin_right(
+                    by_coefficient, moving, left, right, cotangent, coefficients, plan, sector
+                )
+            for sector in plan.closing_sectors:
+                _sweep_closing(left, coefficients, plan, sector)
+                _adjoin_closing(by_coefficient, moving, left, cotangent, coefficients, plan, sector)
+            _store_gradients(
+                grad_first, grad_later, by_coefficient, by_factor, coefficients, factors, plan, tile
             )
-            _adjoin_right(
-                by_coefficient, moving, left, right, cotangent, coefficients, plan, sector
-            )
-        for sector in plan.closing_sectors:
-            _sweep_closing(left, coefficients, plan, sector)
-            _adjoin_closing(by_coefficient, moving, left, cotangent, coefficients, plan, sector)
-        _store_gradients(
-            grad_first, grad_later, by_coefficient, by_factor, coefficients, factors, plan, tile
-        )
+        chunk = next_number(counters, 0)
 
 
 @njit(inline="always")
