@@ -140,7 +140,7 @@ def _lane_signs(ansatz: Ansatz, n_bits: int, n_lanes: int) -> NDArray:
 
 
 def _group_sizes(n: int) -> list[int]:
-    """Groups of up to ``MAX_GROUP``: as even as may be, but the first and the last as large as may be.
+    """Groups of up to ``MAX_GROUP``: as even as may be, but first and last as large as may be.
 
     One is not enough for two qubits: output 0 of a ring reads the qubits from 1 on, which are a
     group's first ones only if qubit 0 is in another.

@@ -1,6 +1,6 @@
 """The `tensor_network` engine's loops over qubits: one tile of samples forward, one backward.
 
-A tile is one sample a lane, so that a *row* is 16 float32 or 8 float64 of one quantity, and an
+A tile is one sample a lane, so that a *row* is 32 float32 or 16 float64 of one quantity, and an
 array is rows of quantities, one after the other. ``Plan`` holds what depends on the ansatz alone;
 docs/circuit.md derives what is computed. For each sector that counts
 
@@ -18,6 +18,7 @@ Numba compiles this at the first call for a dtype, once on a machine: the result
 
 from numba import njit
 
+from quantum_hybrid.circuit.machine_code import compiled_with
 from quantum_hybrid.circuit.threads import next_number
 from quantum_hybrid.circuit.transfer_plan import Plan
 from quantum_hybrid.circuit.transfer_rows import add_product, sum_products
@@ -31,7 +32,7 @@ def n_scalars(plan: Plan) -> int:
     return (plan.n_qubits * at_qubit + elsewhere) * plan.n_lanes
 
 
-@njit(nogil=True, cache=True, _nrt=False)
+@compiled_with("threads", "transfer_plan", "transfer_rows")
 def forward(
     outputs, first_cos, first_sin, later_cos, later_sin, plan, chunk_tiles, counters, work
 ):  # fmt: skip
@@ -64,7 +65,7 @@ def forward(
         chunk = next_number(counters, 0)
 
 
-@njit(nogil=True, cache=True, _nrt=False)
+@compiled_with("threads", "transfer_plan", "transfer_rows")
 def backward(
     grad_first, grad_later, grad_outputs, first_cos, first_sin, later_cos, later_sin, plan,
     chunk_tiles, counters, work,
