@@ -24,6 +24,6 @@ def build(job: SimpleNamespace, engine: str) -> Callable[[], tuple[Tensor, Tenso
         return outputs.detach(), by_inputs, by_weights
 
     # Numba compiles at the first call, as jax does for its peers before the clock runs.
-    layer(inputs[:1]).sum().backward()
-    layer.weights.grad = inputs.grad = None
+    one = inputs.detach()[:1].requires_grad_()
+    torch.autograd.grad(layer(one), (one, layer.weights), cotangent[:1])
     return run
