@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from quantum_hybrid.cli import main
+from quantum_hybrid.config_file import read_config_file
 
 ATROPOS = Path(__file__).parents[1] / "atropos.py"
 
@@ -90,6 +91,13 @@ def test_no_verb_prints_the_help(capsys) -> None:
         ("env: {mixing: average}", "env.mixing 'average': must be one of logits, probability"),
         ("[1, 2]", "must hold the sections env: and openai: only"),
         ("env: [", "not a YAML file"),
+        ("openai: [{base_url: 'http://a/v1'}, {model_name: m}]", "every server of a list must"),
+        ("openai: [3]", "openai: must be a mapping"),
+        (
+            "openai: [{base_url: 'http://a', timeout: 1}, {base_url: 'http://b', timeout: 2}]",
+            "timeout must be the same for all servers",
+        ),
+        ("openai: {api_key: sk-1}", "keys are read from the environment only"),
         ("other: {}", "must hold the sections env: and openai: only"),
     ],
 )
@@ -98,6 +106,44 @@ def test_a_bad_yaml_file_is_named(text, message, tmp_path, monkeypatch, capsys) 
     (tmp_path / "run.yaml").write_text(text)
     assert main(["process", "--config", "run.yaml"]) == 2
     assert message in capsys.readouterr().err
+
+
+def test_a_list_of_servers_is_read_as_atropos_writes_it(tmp_path) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text(
+        "openai:\n"
+        "  - {base_url: 'http://a/v1', model_name: big, input_price: 0.5, output_price: 2}\n"
+        "  - {base_url: 'http://b/v1', model_name: small, timeout: 9}\n"
+    )
+    assert read_config_file(str(path))["openai"] == {
+        "base_url": "http://a/v1,http://b/v1",
+        "model_name": "big,small",
+        "input_price": "0.5,",
+        "output_price": "2,",
+        "timeout": 9.0,
+    }
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["process", "--env.wandb_name", "x-sk-a-long-secret-key"],
+        ["process", "--openai.base_url=http://a/v1/sk-a-long-secret-key"],
+        ["serve", "--openai.api_key", "another-key"],
+        ["evaluate", "--openai.api_key=another-key"],
+    ],
+)
+def test_a_key_in_the_command_line_is_refused_and_not_repeated(
+    arguments, tmp_path, monkeypatch, capsys
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("ATROPOS_HERMES_API_KEY_2", "sk-a-long-secret-key")
+    assert main(arguments) == 2
+    error = capsys.readouterr().err
+    assert "keys are read from the environment only" in error
+    assert "secret" not in error
+    assert "another-key" not in error
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_flag_overrides_the_yaml_file(tmp_path, monkeypatch, capsys) -> None:

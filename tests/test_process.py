@@ -171,7 +171,8 @@ def test_the_same_teacher_text_and_seed_give_the_same_numbers(flags, finished, w
     assert main(["process", "--env.run_dir", "two", *flags]) == 0
     assert figures(finished) == figures(workplace / "two")
     assert same_student(finished, workplace / "two")
-    assert json.loads((workplace / "two" / "summary.json").read_text())["teacher_requests"] == 0
+    teacher = json.loads((workplace / "two" / "summary.json").read_text())["teacher"]
+    assert (teacher["requests"], teacher["answers_from_cache"]) == (0, STEPS * 2 + 3)
     assert main(["process", "--env.run_dir", "other", "--env.seed", "1", *flags]) == 0
     assert figures(finished) != figures(workplace / "other")
 

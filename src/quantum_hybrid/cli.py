@@ -9,22 +9,20 @@ from __future__ import annotations
 
 import argparse
 import ast
-import difflib
 import inspect
 import os
 import sys
 import textwrap
-import types
 import typing
 from collections.abc import Sequence
 from dataclasses import Field, fields
 from itertools import pairwise
+from pathlib import Path
 from typing import Any, NoReturn
 
-from quantum_hybrid.config import KEY_VARIABLE, RunConfig, ServerConfig
+from quantum_hybrid.config import KEY_VARIABLE, RunConfig
+from quantum_hybrid.config_file import SECTIONS, read_config_file, suggestion, value_type
 from quantum_hybrid.errors import QuantumHybridError, UsageError
-
-SECTIONS: dict[str, type] = {"env": RunConfig, "openai": ServerConfig}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -40,7 +38,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
 
 
+def _refuse_keys(arguments: list[str]) -> None:
+    """Everybody on a machine can read a command line, and a run writes its own down."""
+    keys = [value for name, value in os.environ.items() if name.startswith(KEY_VARIABLE)]
+    shown = any(len(key) >= 12 and key in argument for key in keys for argument in arguments)
+    if shown or any(argument.startswith("--openai.api_key") for argument in arguments):
+        raise UsageError(
+            "an API key stands in the command line: keys are read from the environment only, set "
+            f"{KEY_VARIABLE}"
+        )
+
+
 def _dispatch(arguments: list[str]) -> int:
+    _refuse_keys(arguments)
     parser = _parser()
     if not arguments:
         parser.print_help()
@@ -61,6 +71,8 @@ def _dispatch(arguments: list[str]) -> int:
         return 0
     if namespace.verb == "device":
         return _device(namespace)
+    if namespace.verb == "cache":
+        return _cache(namespace)
     return _process(_given(namespace))
 
 
@@ -80,6 +92,27 @@ def _device(namespace: argparse.Namespace) -> int:
         options,
     )
     check_device(path, request, print)
+    return 0
+
+
+def _cache(namespace: argparse.Namespace) -> int:
+    from quantum_hybrid.teacher import inventory
+    from quantum_hybrid.teacher.cache import AnswerCache, answers_path
+
+    path = answers_path()
+    if not path.is_file():
+        raise UsageError(f"{path}: no answers are kept there yet")
+    with AnswerCache(path) as cache:
+        match namespace.action:
+            case "ls":
+                lines = inventory.list_answers(cache)
+            case "verify":
+                lines = inventory.verify_answers(cache)
+            case "export":
+                lines = inventory.export_answers(cache, Path(namespace.file).expanduser())
+            case _:
+                lines = inventory.collect_garbage(cache, only_tell=namespace.dry_run)
+    print("\n".join(lines))
     return 0
 
 
@@ -126,16 +159,8 @@ class _Parser(argparse.ArgumentParser):
         parsed, unknown = self.parse_known_args(args, namespace)
         if unknown:
             flag = unknown[0].split("=")[0]
-            raise UsageError(f"unknown argument {flag}{_suggestion(flag)}")
+            raise UsageError(f"unknown argument {flag}{suggestion(flag)}")
         return parsed
-
-
-def _suggestion(flag: str) -> str:
-    if flag.startswith("--openai.") and "key" in flag:
-        return f": keys are read from the environment only, set {KEY_VARIABLE}"
-    known = [f"--{section}.{f.name}" for section, cls in SECTIONS.items() for f in fields(cls)]
-    close = difflib.get_close_matches(flag, known, n=1)
-    return f": did you mean {close[0]}?" if close else ": see --help"
 
 
 def _parser() -> _Parser:
@@ -163,6 +188,7 @@ def _parser() -> _Parser:
         for field in fields(cls):
             _add_flag(group, section, cls, field, documentation[field.name])
     _add_device_verb(verbs)
+    _add_cache_verb(verbs)
     verbs.add_parser(
         "setup", help="convert the embedded model and compile the circuit kernel, once"
     )
@@ -205,6 +231,21 @@ def _add_device_verb(verbs: Any) -> None:
     )
 
 
+def _add_cache_verb(verbs: Any) -> None:
+    cache = verbs.add_parser(
+        "cache", allow_abbrev=False, help="the teacher's answers that are kept"
+    )
+    actions = cache.add_subparsers(
+        dest="action", required=True, metavar="action", parser_class=_Parser
+    )
+    actions.add_parser("ls", help="how many there are, by server and model")
+    actions.add_parser("verify", help="check each against its checksum; status 1 if one is damaged")
+    export = actions.add_parser("export", help="write them with their requests as lines of JSON")
+    export.add_argument("file", metavar="FILE", help="a new file")
+    gc = actions.add_parser("gc", help="remove what no run can use: damaged, outdated, empty ones")
+    gc.add_argument("--dry-run", action="store_true", help="only say what would be removed")
+
+
 def _count(text: str) -> int:
     if not text.isdecimal() or int(text) == 0:
         raise argparse.ArgumentTypeError(f"invalid value {text!r}: must be a whole number from 1")
@@ -225,7 +266,7 @@ def _option(text: str) -> tuple[str, Any]:
 
 
 def _add_flag(group: Any, section: str, cls: type, field: Field, documentation: str) -> None:
-    kind, choices = _value_type(cls, field.name)
+    kind, choices = value_type(cls, field.name)
     default = "" if field.default is None else f" [{field.default}]"
     group.add_argument(
         f"--{section}.{field.name}",
@@ -236,15 +277,6 @@ def _add_flag(group: Any, section: str, cls: type, field: Field, documentation: 
         metavar=None if choices else kind.__name__.upper(),
         help=(documentation + default).replace("%", "%%"),
     )
-
-
-def _value_type(cls: type, name: str) -> tuple[type, tuple[str, ...] | None]:
-    hint = typing.get_type_hints(cls)[name]
-    if typing.get_origin(hint) is typing.Literal:
-        return str, typing.get_args(hint)
-    if isinstance(hint, types.UnionType):
-        hint = next(t for t in typing.get_args(hint) if t is not type(None))
-    return hint, None
 
 
 def _boolean(text: str) -> bool:
@@ -273,45 +305,9 @@ def _given(namespace: argparse.Namespace) -> dict[str, dict[str, Any]]:
     values = vars(namespace)
     given: dict[str, dict[str, Any]] = {section: {} for section in SECTIONS}
     if "config" in values:
-        given = _read_yaml(values["config"])
+        given = read_config_file(values["config"])
     for name, value in values.items():
         section, dot, key = name.partition(".")
         if dot:
             given[section][key] = value
     return given
-
-
-def _read_yaml(path: str) -> dict[str, dict[str, Any]]:
-    import yaml
-
-    try:
-        with open(path, encoding="utf-8") as file:
-            content = yaml.safe_load(file) or {}
-    except OSError as error:
-        raise UsageError(f"--config {path}: cannot be read: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        reason = " ".join(str(error).split())
-        raise UsageError(f"--config {path}: not a YAML file: {reason}") from error
-    if not isinstance(content, dict) or not set(content) <= set(SECTIONS):
-        raise UsageError(f"--config {path}: must hold the sections env: and openai: only")
-    for section, cls in SECTIONS.items():
-        _check_section(path, section, cls, content.setdefault(section, {}))
-    return content
-
-
-def _check_section(path: str, section: str, cls: type, values: Any) -> None:
-    if not isinstance(values, dict):
-        raise UsageError(f"--config {path}: {section}: must be a mapping")
-    known = {field.name for field in fields(cls)}
-    for name, value in values.items():
-        where = f"--config {path}: {section}.{name}"
-        if name not in known:
-            raise UsageError(f"{where}{_suggestion(f'--{section}.{name}')}")
-        kind, choices = _value_type(cls, name)
-        if choices and value not in choices:
-            raise UsageError(f"{where} {value!r}: must be one of {', '.join(choices)}")
-        right = isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
-        if kind is float and isinstance(value, int) and not isinstance(value, bool):
-            values[name], right = float(value), True
-        if not right:
-            raise UsageError(f"{where} {value!r}: must be a {kind.__name__}")

@@ -26,6 +26,9 @@ EMBEDDED = "embedded"
 KEY_VARIABLE = "ATROPOS_HERMES_API_KEY"
 """Environment variable that holds the API key of the teacher; keys are read from nowhere else."""
 
+PER_SERVER = ("base_url", "model_name", "input_price", "output_price")
+"""Fields of `ServerConfig` that hold a value for each server, parted by commas."""
+
 HERMES_BASE_URL = "https://inference-api.nousresearch.com/v1"
 HERMES_MODEL = "Hermes-3-Llama-3.1-70B"
 
@@ -46,28 +49,93 @@ class ServerConfig:
     """The teacher's server. Without a key and without a base_url: the embedded teacher."""
 
     base_url: str | None = None
-    """Address of an OpenAI-compatible server, up to and including /v1."""
+    """Address of an OpenAI-compatible server, up to and including /v1. Several, separated by
+    commas: the first one that works is asked."""
     model_name: str | None = None
-    """Model to ask for; by default Hermes-3-70B, or the server's only model."""
+    """Model to ask for; by default Hermes-3-70B, or the server's only model. For several servers:
+    one for all, or one each, separated by commas."""
     timeout: float = 120.0
     """Longest wait for one request, in seconds."""
     num_max_requests_at_once: int = 8
-    """Requests under way at the same time."""
+    """Requests under way at the same time, to each server."""
+    input_price: str | None = None
+    """Price of a million prompt tokens; for several servers one for all, or one each."""
+    output_price: str | None = None
+    """Price of a million tokens that the teacher writes; likewise."""
+    max_cost: float | None = None
+    """Stop, resumable, before the run has cost more than this since it was started."""
+    max_requests: int | None = None
+    """Stop, resumable, before a further request, retries included, since it was started."""
 
     def __post_init__(self) -> None:
         flag = "--openai."
-        if self.base_url is not None and not self.base_url.startswith(("http://", "https://")):
-            raise UsageError(
-                f"{flag}base_url {self.base_url!r}: must start with http:// or https://"
-            )
-        if self.base_url is not None and "@" in self.base_url:
-            raise UsageError(
-                f"{flag}base_url: must hold no user name or password; put a key into {KEY_VARIABLE}"
-            )
+        for url in self.base_urls():
+            if not url.startswith(("http://", "https://")) or url.endswith("//"):
+                raise UsageError(f"{flag}base_url {url!r}: must start with http:// or https://")
+            if "@" in url:
+                raise UsageError(
+                    f"{flag}base_url: must hold no user name or password; put a key into "
+                    f"{KEY_VARIABLE}"
+                )
+            if "?" in url or "#" in url:
+                raise UsageError(
+                    f"{flag}base_url: must be an address without a query; put a key into "
+                    f"{KEY_VARIABLE}"
+                )
+        if len(set(self.base_urls())) < len(self.base_urls()):
+            raise UsageError(f"{flag}base_url {self.base_url!r}: names a server twice")
+        for name in PER_SERVER[1:]:
+            self.for_each_server(name)
         _check_range(flag, "timeout", self.timeout, low=0, low_included=False)
         _check_range(
             flag, "num_max_requests_at_once", self.num_max_requests_at_once, low=1, high=1024
         )
+        for name in ("max_cost", "max_requests"):
+            if getattr(self, name) is not None:
+                _check_range(flag, name, getattr(self, name), low=0)
+        self._check_prices()
+
+    def base_urls(self) -> list[str]:
+        """The addresses in the order in which they are asked; none for the default teacher."""
+        if self.base_url is None:
+            return []
+        return [url.strip().rstrip("/") for url in self.base_url.split(",")]
+
+    def for_each_server(self, name: str) -> list[str | None]:
+        """The values of a field that has one for each server."""
+        given: str | None = getattr(self, name)
+        n_servers = max(1, len(self.base_urls()))
+        values = [value.strip() or None for value in (given or "").split(",")]
+        if len(values) == 1:
+            return values * n_servers
+        if len(values) != n_servers:
+            raise UsageError(
+                f"--openai.{name} {given!r}: has {len(values)} values for {n_servers} "
+                f"server{'s' if n_servers > 1 else ''} in --openai.base_url"
+            )
+        return values
+
+    def _check_prices(self) -> None:
+        prices = {name: self.for_each_server(name) for name in ("input_price", "output_price")}
+        for name, values in prices.items():
+            for value in values:
+                if value is not None and not _is_price(value):
+                    raise UsageError(f"--openai.{name} {value!r}: must be a number from 0 up")
+        for one, other in zip(*prices.values(), strict=True):
+            if (one is None) != (other is None):
+                raise UsageError("--openai.input_price and --openai.output_price: give both")
+            if self.max_cost is not None and one is None:
+                raise UsageError(
+                    f"--openai.max_cost {self.max_cost}: needs --openai.input_price and "
+                    "--openai.output_price of every server"
+                )
+
+
+def _is_price(value: str) -> bool:
+    try:
+        return 0 <= float(value) < math.inf
+    except ValueError:
+        return False
 
 
 @dataclass(frozen=True)

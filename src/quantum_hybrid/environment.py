@@ -32,7 +32,7 @@ from quantum_hybrid.errors import QuantumHybridError, UsageError
 from quantum_hybrid.groups_page import write_groups_page
 from quantum_hybrid.process import Distillation, ScoredGroup, distil
 from quantum_hybrid.records import Answer, Prompt
-from quantum_hybrid.report import draw_curves, summarise, summary_lines
+from quantum_hybrid.report import draw_curves, summarise, summary_lines, teacher_lines
 from quantum_hybrid.run_directory import RunDirectory, resolve, write_json
 from quantum_hybrid.stop_request import StopRequest
 from quantum_hybrid.teacher import choose_teacher
@@ -125,6 +125,8 @@ class QuantumHybridEnv(BaseEnv):
             await self._finish(time.monotonic() - started)
         except QuantumHybridError as error:
             self.console.stop_progress()
+            if hasattr(self, "job"):
+                self.console.line("\n".join(teacher_lines(self.job.teacher_account().as_fields())))
             self.console.line(f"Go on with: {resume_command(self.run)}")
             self.console.log(f"error: {error}")
             raise
@@ -184,14 +186,13 @@ class QuantumHybridEnv(BaseEnv):
         metrics = read_metrics(path / "metrics.jsonl")
         draw_curves(metrics, path / "curves.png", title=str(path))
         write_groups_page(self.run.groups_path)
-        client = self.job.client
         summary = summarise(metrics) | {
             "seconds": round(seconds, 1),
-            "teacher_requests": client.requests_made,
-            "teacher_answers_from_cache": client.answers_from_cache,
+            "teacher": self.job.teacher_account().as_fields(),
         }
         write_json(path / "summary.json", summary)
-        self.console.line("\n".join(["", *summary_lines(summary), "", *where_things_are(self.run)]))
+        lines = [*summary_lines(summary), "", *teacher_lines(summary["teacher"])]
+        self.console.line("\n".join(["", *lines, "", *where_things_are(self.run)]))
 
 
 def run_process(run: RunDirectory) -> None:
@@ -272,10 +273,11 @@ def _run_flags(config: Any) -> dict[str, Any]:
 
 def _server_flags(server_configs: Any) -> dict[str, Any]:
     """What BaseEnv's command line says of the teacher, as `ServerConfig` fields."""
-    server = server_configs[0] if isinstance(server_configs, list) else server_configs
+    servers = server_configs if isinstance(server_configs, list) else [server_configs]
     flags: dict[str, Any] = {}
-    if getattr(server, "base_url", None):
-        flags["base_url"] = server.base_url
-    if getattr(server, "model_name", None) not in (None, "", "default"):
-        flags["model_name"] = server.model_name
+    if any(getattr(server, "base_url", None) for server in servers):
+        flags["base_url"] = ",".join(server.base_url or "" for server in servers)
+    models = [getattr(server, "model_name", None) or "" for server in servers]
+    if any(model not in ("", "default") for model in models):
+        flags["model_name"] = ",".join(models)
     return flags

@@ -4,9 +4,11 @@ QuantumHybridError            exit 1: something failed; the message says what, w
 ├── UsageError                exit 2: a flag, a file or a value the user gave is wrong
 ├── TeacherError              exit 1: the teacher did not answer as an OpenAI-compatible server
 │   ├── TeacherUnreachable    it could not be reached, or failed after all retries
-│   └── TeacherRefused        it said no (400, 401, 403, 404, ...): retrying would not help
+│   ├── TeacherRefused        it said no (400, 401, 403, 404, ...): retrying would not help
+│   └── TeacherSilent         it has no text for one prompt, however often it is asked
 ├── TrainingError             exit 1: a number that must not be (NaN loss, no circuit gradient)
 ├── CheckpointError           exit 1: a run directory or checkpoint cannot be read as written
+├── BudgetSpent               exit 3: a limit that the user set is reached; resumable
 └── Interrupted               exit 130 (Ctrl-C) or 143 (SIGTERM): stopped on request, resumable
 """
 
@@ -35,6 +37,16 @@ class TeacherUnreachable(TeacherError):
 
 class TeacherRefused(TeacherError):
     """The server refused the request itself, so it was not repeated."""
+
+
+class TeacherSilent(TeacherError):
+    """The teacher wrote nothing to one prompt, every time it was asked."""
+
+
+class BudgetSpent(QuantumHybridError):
+    """A limit on requests or on cost is reached; everything paid for is kept."""
+
+    exit_status = 3
 
 
 class TrainingError(QuantumHybridError):

@@ -19,26 +19,30 @@ from typing import TypeVar
 
 import torch
 
-from quantum_hybrid.config import cache_directory
 from quantum_hybrid.console import Console
 from quantum_hybrid.corpus import Example, LeakageCheck, held_out_prompts, training_schedule
-from quantum_hybrid.errors import QuantumHybridError, TrainingError
+from quantum_hybrid.errors import QuantumHybridError, TeacherError, TeacherSilent, TrainingError
 from quantum_hybrid.evaluation import reward
 from quantum_hybrid.records import Answer, Prompt, Sampling
 from quantum_hybrid.run_directory import RunDirectory
 from quantum_hybrid.stop_request import StopRequest
 from quantum_hybrid.teacher import (
+    Account,
     AnswerCache,
     ChosenTeacher,
     GroupStream,
     TeacherClient,
+    answers_path,
     compute_threads,
 )
 from quantum_hybrid.tracking import Tracker
 from quantum_hybrid.training import Learner, Progress, StepResult
 
 GROUPS_AHEAD = 16
-"""How many groups may be asked of the teacher before they are trained on."""
+"""How many groups may be asked of the teacher before they are trained on, at least: twice as many
+as it answers at the same time, so that one slow answer leaves no place idle."""
+MAX_SILENT_IN_A_ROW = 8
+"""Prompts without any answer, one after another, before the teacher is given up."""
 SEED_STRIDE = 100_003
 """Answer i is drawn with the sampling seed plus i, so the seeds of two runs must lie far apart."""
 T = TypeVar("T")
@@ -101,12 +105,23 @@ class Distillation:
     async def _open(self) -> None:
         """Start the teacher; it writes the held-out answers while the student is being built."""
         self._stack.callback(self._worker.shutdown)
-        server = self._stack.enter_context(self.teacher.start())
-        cache = AnswerCache(cache_directory() / "answers.sqlite")
+        server, *spares = self._stack.enter_context(self.teacher.start())
+        cache = AnswerCache(answers_path())
         self._stack.callback(cache.close)
-        self.client = TeacherClient(server, cache)
+        limits = self.run.server
+        self.client = TeacherClient(
+            server,
+            cache,
+            spares,
+            max_requests=limits.max_requests,
+            max_cost=limits.max_cost,
+            announce=self.console.line,
+        )
+        self._earlier = self.run.read_teacher_account()
+        self._stack.callback(self._write_account)
         self._stack.push_async_callback(self.client.close)
-        await self.client.check()
+        if any(self.client.lacks(p, 0, 1, sampling) for p, sampling in self._held_out_requests()):
+            await self.client.check()  # a wrong key or address stops the run here
         held_out = asyncio.create_task(self._held_out_answers())
         try:
             self.learner = await self.in_worker(lambda: Learner(self.config))
@@ -124,7 +139,7 @@ class Distillation:
             islice(schedule, self.progress.groups_drawn, None),
             self.config.group_size,
             self._sampling(top_logprobs=0),
-            GROUPS_AHEAD,
+            max(GROUPS_AHEAD, 2 * server.max_concurrent_requests),
         )
         self._stack.push_async_callback(self.stream.close)
 
@@ -133,14 +148,34 @@ class Distillation:
         return await asyncio.get_running_loop().run_in_executor(self._worker, work)
 
     async def next_group(self) -> tuple[Prompt, list[Answer]]:
-        """Wait for the next group; one of whose answers is a held-out answer is left out."""
+        """Wait for the next group. One is left out, and said so, if one of its answers is a
+        held-out answer or the teacher has no text for its prompt."""
+        n_silent = 0
         while True:
             n_wanted = self.config.total_steps - self.progress.step
-            prompt, answers = await self.stream.next_group(n_wanted)
+            try:
+                prompt, answers = await self.stream.next_group(n_wanted)
+            except TeacherSilent as error:
+                n_silent += 1
+                if n_silent > MAX_SILENT_IN_A_ROW:
+                    raise
+                self._leave_out(str(error))
+                continue
             if not self.leakage.leaks(answers):
                 return prompt, answers
-            self._left_out += 1
-            self.console.line(f"left out {prompt.id}: one of its answers is a held-out answer")
+            self._leave_out(f"{prompt.id}: one of its answers is a held-out answer")
+
+    def _leave_out(self, why: str) -> None:
+        self._left_out += 1
+        self.console.line(f"left out {why}")
+
+    def teacher_account(self) -> Account:
+        """What all starts of the run have asked of the teacher."""
+        account = self.client.account
+        return account if self._earlier is None else account.plus(self._earlier)
+
+    def _write_account(self) -> None:
+        self.run.write_teacher_account(self.teacher_account().as_fields())
 
     async def train_on(self, prompt: Prompt, answers: list[Answer]) -> ScoredGroup:
         """Score a group, train on it, log it."""
@@ -178,6 +213,7 @@ class Distillation:
         """Keep the present state."""
         folder = self.run.path / "checkpoints"
         await self.in_worker(lambda: self.learner.save_checkpoint(folder, self.progress))
+        self._write_account()
 
     def _load_progress(self) -> Progress:
         progress = self.learner.load_checkpoint(self.run.path / "checkpoints", self.console.line)
@@ -196,16 +232,30 @@ class Distillation:
             for loss, gain in zip(result.answer_losses, result.answer_gains, strict=True)
         ]
 
-    async def _held_out_answers(self) -> list[tuple[Prompt, Answer]]:
+    def _held_out_requests(self) -> list[tuple[Prompt, Sampling]]:
         config = self.config
-        prompts = held_out_prompts(config.eval_split, config.eval_prompts, config.seed)
         sampling = self._sampling(config.teacher_top_logprobs)
-        answers = await asyncio.gather(
-            *(self.client.answers(prompt, 0, 1, sampling) for prompt in prompts)
-        )
-        pairs = [(prompt, answer) for prompt, (answer,) in zip(prompts, answers, strict=True)]
+        prompts = held_out_prompts(config.eval_split, config.eval_prompts, config.seed)
+        return [(prompt, sampling) for prompt in prompts]
+
+    async def _held_out_answers(self) -> list[tuple[Prompt, Answer]]:
+        answers = await asyncio.gather(*map(self._held_out_answer, self._held_out_requests()))
+        pairs = [pair for pair in answers if pair is not None]
+        if not pairs:
+            raise TeacherError("the teacher has no text for any held-out prompt")
         self.run.write_held_out(pairs)
         return pairs
+
+    async def _held_out_answer(
+        self, request: tuple[Prompt, Sampling]
+    ) -> tuple[Prompt, Answer] | None:
+        prompt, sampling = request
+        try:
+            (answer,) = await self.client.answers(prompt, 0, 1, sampling)
+        except TeacherSilent as error:
+            self.console.line(f"not evaluated: {error}")
+            return None
+        return prompt, answer
 
     def _sampling(self, top_logprobs: int) -> Sampling:
         return Sampling(

@@ -4,6 +4,7 @@ config.json      what was asked for, by which code, with which versions, on what
 log.txt          what was shown to a person, with times
 metrics.jsonl    every metric, one line a step; also in tensorboard/ and wandb/
 groups.jsonl     the teacher's answers as scored Atropos groups, with groups.html to read them
+teacher.json     what was asked of the teacher, what went wrong, what it cost
 held_out.jsonl   the held-out answers that the evaluations use
 checkpoints/     the last two, each written atomically
 student/         the trained student, for HybridForCausalLM.from_pretrained
@@ -43,9 +44,20 @@ REPORTED_PACKAGES = [
     "pennylane",
     "atroposlib",
     "xllamacpp",
-    "openai",
+    "httpx2",
     "numpy",
 ]
+
+
+FREE_TO_CHANGE = (
+    "timeout",
+    "num_max_requests_at_once",
+    "input_price",
+    "output_price",
+    "max_cost",
+    "max_requests",
+)
+"""Flags of the teacher that a resumed run may be given anew: no answer depends on them."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +93,9 @@ def resolve(env: Mapping[str, Any], openai: Mapping[str, Any]) -> Plan:
         stored_env, stored_openai = dict(stored["env"]), dict(stored["openai"])
         stored_env["run_dir"] = env["run_dir"]
         _refuse_changes(flag, "env", env, stored_env)
-        _refuse_changes(flag, "openai", openai, stored_openai)
+        limits = {name: value for name, value in openai.items() if name in FREE_TO_CHANGE}
+        _refuse_changes(flag, "openai", openai, stored_openai | limits)
+        stored_openai |= limits
         return Plan(path, RunConfig(**stored_env), ServerConfig(**stored_openai), resumes=True)
     except OSError as error:
         raise UsageError(f"{flag}: cannot be read: {error.strerror}") from error
@@ -169,6 +183,20 @@ class RunDirectory:
         """Keep the held-out answers beside the figures that were computed from them."""
         rows = [json.dumps({"prompt": asdict(p), "answer": asdict(a)}) + "\n" for p, a in pairs]
         write_text(self.path / "held_out.jsonl", "".join(rows))
+
+    def read_teacher_account(self) -> dict[str, Any] | None:
+        """What earlier starts of the run asked of the teacher; None if there was none."""
+        file = self.path / "teacher.json"
+        if not file.exists():
+            return None
+        try:
+            return json.loads(file.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise CheckpointError(f"{file}: cannot be read ({error})") from error
+
+    def write_teacher_account(self, fields: Mapping[str, Any]) -> None:
+        """Keep what all starts so far asked of the teacher."""
+        write_json(self.path / "teacher.json", fields)
 
     def _description(self) -> dict[str, Any]:
         return {

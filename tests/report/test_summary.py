@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from quantum_hybrid.errors import CheckpointError
-from quantum_hybrid.report import summarise, summary_lines
+from quantum_hybrid.report import summarise, summary_lines, teacher_lines
 
 
 def evaluation(step: int, hybrid: float, classical: float = 3.0, **more: float) -> dict:
@@ -101,3 +101,29 @@ def test_the_verdict_compares_the_hybrid_with_its_classical_pathway(hybrid, diff
 def test_the_ablation_keeps_its_sign(ablation) -> None:
     row = evaluation(5, 2.0) | {"eval/quantum_ablation": ablation}
     assert f"was worth {ablation:+.4f} +- 0.0045 nats" in " ".join(summary_lines(summarise([row])))
+
+
+def test_the_teacher_is_accounted_for() -> None:
+    fields = {
+        "requests": 9,
+        "retries": 2,
+        "answers": 20,
+        "answers_from_cache": 4,
+        "cut_at_length": 3,
+        "prompt_tokens": 100,
+        "completion_tokens": 900,
+        "cost": 0.0125,
+        "unknown_cost": 0.002,
+        "faults": {"empty": 1, "rate_limited": 2},
+        "answers_by_teacher": {"big http://a/v1": 15, "small http://b/v1": 5},
+    }
+    assert teacher_lines(fields) == [
+        "teacher   20 answers in 9 requests (2 of them retries), 4 from the cache",
+        "          3 answers cut at their longest length; tokens: 100 read, 900 written",
+        "          cost 0.0125, at most 0.002 more for replies that were not read",
+        "          faults: empty 1, rate_limited 2",
+        "          15 by big http://a/v1",
+        "          5 by small http://b/v1",
+    ]
+    quiet = fields | {"cost": 0.0, "unknown_cost": 0.0, "faults": {}, "answers_by_teacher": {}}
+    assert len(teacher_lines(quiet)) == 2

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import signal
 import sqlite3
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -17,45 +18,45 @@ from hypothesis import strategies as st
 
 from quantum_hybrid.errors import UsageError
 from quantum_hybrid.records import Answer, AnswerLogprobs, Sampling
-from quantum_hybrid.teacher.cache import AnswerCache, answer_key
+from quantum_hybrid.teacher import AnswerCache, AnswerRequest
 
 PLAIN = Answer("p", 3, "text", "stop", "m")
 WITH_LOGPROBS = replace(
     PLAIN,
     logprobs=AnswerLogprobs(("a", "\n"), (1, 2), ((1, 5), (2, 7)), ((-0.1, -3.0), (-0.5, -1.0))),
 )
-REQUEST: dict[str, Any] = {
-    "server_identity": "s",
-    "model": "m",
-    "prompt_text": "hello",
-    "sampling": Sampling(),
-    "index": 0,
-}
-
-
-def key_of(**changes: Any) -> str:
-    return answer_key(**(REQUEST | changes))
+REQUEST = AnswerRequest("s", "m", "hello", Sampling(), 0)
 
 
 WRITER = """
 import sys
 from pathlib import Path
-from typing import Any
-from quantum_hybrid.records import Answer
-from quantum_hybrid.teacher.cache import AnswerCache
-path, name, count = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
+from quantum_hybrid.records import Answer, Sampling
+from quantum_hybrid.teacher import AnswerCache, AnswerRequest
+path, name, count, size = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
 cache = AnswerCache(path)
+print("open", flush=True)
+if size:
+    import resource
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
 for i in range(count):
-    cache.put(f"{name}-{i}", Answer("p", i, f"{name} {i}", "stop", "m"))
+    request = AnswerRequest("s", "m", f"{name}-{i}", Sampling(), 0)
+    try:
+        cache.put([(request, Answer("p", i, f"{name} {i} " + "x" * 1000, "stop", "m"))])
+    except Exception as error:
+        print("full", type(error).__name__, error, flush=True)
+        break
+    print("stored", i, flush=True)
 print("written", flush=True)
 sys.stdin.read()
 cache.close()
 """
 
 
-def writer(path: Path, name: str, count: int) -> subprocess.Popen[str]:
+def writer(path: Path, name: str, count: int, largest_file: int = 0) -> subprocess.Popen[str]:
+    """A process that stores `count` answers and says so after each."""
     return subprocess.Popen(
-        [sys.executable, "-c", WRITER, str(path), name, str(count)],
+        [sys.executable, "-c", WRITER, str(path), name, str(count), str(largest_file)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -63,20 +64,27 @@ def writer(path: Path, name: str, count: int) -> subprocess.Popen[str]:
     )
 
 
+def written(name: str, i: int) -> tuple[AnswerRequest, Answer]:
+    """What `writer` stores as number i."""
+    request = replace(REQUEST, prompt_text=f"{name}-{i}")
+    return request, Answer("p", i, f"{name} {i} " + "x" * 1000, "stop", "m")
+
+
 @pytest.mark.parametrize("answer", [PLAIN, WITH_LOGPROBS])
 def test_comes_out_as_it_went_in(open_cache, answer):
-    open_cache().put("k", answer)
-    assert open_cache().get("k") == answer
-    assert open_cache().get("other") is None
+    assert open_cache().put([(REQUEST, answer)]) == [answer]
+    assert open_cache().get(REQUEST) == answer
+    assert open_cache().get(replace(REQUEST, index=1)) is None
 
 
 @settings(max_examples=25)  # each example waits for the disk
 @given(text=st.text(), index=st.integers(0, 10**6))
 def test_any_text_survives(tmp_path_factory, text, index):
+    request = replace(REQUEST, prompt_text=text, index=index)
     answer = Answer("p", index, text, "stop", "m")
     with AnswerCache(tmp_path_factory.getbasetemp() / "any.sqlite") as cache:
-        cache.put("k", answer)
-        assert cache.get("k") == answer
+        cache.put([(request, answer)])
+        assert cache.get(request) == answer
 
 
 @pytest.mark.parametrize(
@@ -91,12 +99,28 @@ def test_any_text_survives(tmp_path_factory, text, index):
     ids=str,
 )
 def test_everything_that_is_asked_is_in_the_key(change):
-    assert key_of() != key_of(**change)
+    assert REQUEST.key != replace(REQUEST, **change).key
 
 
 def test_key_does_not_depend_on_how_a_number_is_written():
-    whole = Sampling(temperature=1)
-    assert key_of() == key_of(sampling=whole)
+    assert REQUEST.key == replace(REQUEST, sampling=Sampling(temperature=1)).key
+
+
+def test_the_first_answer_stands(open_cache):
+    """Two runs that ask for the same answer at once train on the same text."""
+    one, other = open_cache(), open_cache()
+    second = replace(PLAIN, text="another text")
+    assert one.put([(REQUEST, PLAIN)]) == [PLAIN]
+    assert other.put([(REQUEST, second), (replace(REQUEST, index=1), second)]) == [PLAIN, second]
+    assert one.get(REQUEST) == PLAIN
+
+
+def change(path: Path, statement: str) -> None:
+    """What another program, or a failing disk, does to the file."""
+    connection = sqlite3.connect(path)
+    connection.execute(statement)
+    connection.commit()
+    connection.close()
 
 
 @pytest.mark.parametrize(
@@ -107,33 +131,88 @@ def test_key_does_not_depend_on_how_a_number_is_written():
         "UPDATE answers SET value = 17",
         "UPDATE answers SET checksum = 'no'",
         "UPDATE answers SET checksum = X'FF'",
+        "UPDATE answers SET request = replace(CAST(request AS TEXT), 'hello', 'hullo')",
+        "UPDATE answers SET request = 17",
+        "UPDATE answers SET request = NULL",
     ],
 )
 def test_damaged_row_is_absent_and_can_be_overwritten(open_cache, damage):
     cache = open_cache()
-    cache.put("k", PLAIN)
-    connection = sqlite3.connect(cache.path)
-    connection.execute(damage)
+    cache.put([(REQUEST, PLAIN)])
+    change(cache.path, damage)
+    assert cache.get(REQUEST) is None
+    assert cache.corrupt_rows == 1
+    cache.put([(REQUEST, PLAIN)])
+    assert cache.get(REQUEST) == PLAIN
+    assert cache.corrupt_rows == 1
+
+
+def test_a_row_under_anothers_key_is_damaged(open_cache):
+    cache = open_cache()
+    cache.put([(REQUEST, PLAIN)])
+    elsewhere = replace(REQUEST, index=1)
+    change(cache.path, f"UPDATE answers SET key = '{elsewhere.key}'")
+    assert cache.get(elsewhere) is None
+
+
+def test_answers_of_the_first_schema_stay_valid(tmp_path):
+    path = tmp_path / "answers.sqlite"
+    connection = sqlite3.connect(path)
+    connection.execute(
+        "CREATE TABLE answers (key TEXT PRIMARY KEY, value BLOB NOT NULL, checksum TEXT NOT NULL)"
+    )
+    value = json.dumps(asdict(PLAIN), separators=(",", ":")).encode("ascii")
+    row = (REQUEST.key, value, hashlib.sha256(value).hexdigest())
+    connection.execute("INSERT INTO answers VALUES (?, ?, ?)", row)
     connection.commit()
     connection.close()
-    assert cache.get("k") is None
-    assert cache.corrupt_rows == 1
-    cache.put("k", PLAIN)
-    assert cache.get("k") == PLAIN
-    assert cache.corrupt_rows == 1
+    for _ in range(2):
+        with AnswerCache(path) as cache:
+            assert cache.get(REQUEST) == PLAIN
 
 
-def test_rows_outlive_a_killed_process(tmp_path):
+def test_a_file_of_a_later_version_is_left_alone(open_cache):
+    path = open_cache().path
+    change(path, "PRAGMA user_version = 99")
+    with pytest.raises(UsageError, match="newer version"):
+        AnswerCache(path)
+
+
+@pytest.mark.parametrize("n_stored", [0, 1, 7])
+def test_rows_outlive_a_killed_process(tmp_path, n_stored):
     path = tmp_path / "answers.sqlite"
-    process = writer(path, "a", 5)
-    with process:
+    with writer(path, "a", 10_000) as process:
         assert process.stdout is not None
-        assert process.stdout.readline() == "written\n"
+        acknowledged = [process.stdout.readline() for _ in range(n_stored + 1)]
         process.send_signal(signal.SIGKILL)
+        acknowledged += process.stdout.readlines()
+    stored = [line for line in acknowledged if line.startswith("stored") and line.endswith("\n")]
     with AnswerCache(path) as cache:
-        assert [cache.get(f"a-{i}") for i in range(5)] == [
-            Answer("p", i, f"a {i}", "stop", "m") for i in range(5)
-        ]
+        assert cache.integrity_faults() == []
+        for i in range(len(stored)):
+            request, answer = written("a", i)
+            assert cache.get(request) == answer
+        assert len(list(cache.rows())) - len(stored) in (0, 1)
+
+
+def test_a_full_disk_is_told_and_loses_nothing(tmp_path):
+    """A real limit on file sizes stands for the full disk: the write fails part of the way."""
+    path = tmp_path / "answers.sqlite"
+    with writer(path, "a", 10_000, largest_file=200_000) as process:
+        output, _ = process.communicate("")
+    lines = output.splitlines()
+    n_stored = sum(line.startswith("stored") for line in lines)
+    (full,) = [line for line in lines if line.startswith("full")]
+    assert full.startswith("full QuantumHybridError")
+    assert "cannot be stored" in full
+    assert "answers stored before are kept" in full
+    assert 10 < n_stored < 1000
+    with AnswerCache(path) as cache:
+        assert cache.integrity_faults() == []
+        assert len(list(cache.rows())) == n_stored
+        assert all(cache.get(written("a", i)[0]) == written("a", i)[1] for i in range(n_stored))
+        cache.put([written("a", n_stored)])  # there is room again
+        assert cache.get(written("a", n_stored)[0]) is not None
 
 
 def test_two_processes_write_at_once(tmp_path):
@@ -145,9 +224,8 @@ def test_two_processes_write_at_once(tmp_path):
     with AnswerCache(path) as cache:
         for name in "ab":
             for i in range(40):
-                answer = cache.get(f"{name}-{i}")
-                assert answer is not None
-                assert answer.text == f"{name} {i}"
+                request, answer = written(name, i)
+                assert cache.get(request) == answer
 
 
 def test_path_that_cannot_be_a_cache_is_named(tmp_path):

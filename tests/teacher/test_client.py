@@ -5,44 +5,21 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from collections.abc import Callable, Coroutine
 from dataclasses import replace
-from typing import Any, TypeVar
 
 import pytest
 
 from quantum_hybrid.config import KEY_VARIABLE
-from quantum_hybrid.errors import TeacherError, TeacherRefused, TeacherUnreachable, UsageError
-from quantum_hybrid.records import Prompt, Sampling
-from quantum_hybrid.teacher import AnswerCache, TeacherClient, TeacherServer
-from quantum_hybrid.teacher.client import MAX_BARREN_ROUNDS, MAX_DRAWS, REDRAW_SEED_OFFSET
-
-PROMPT = Prompt("p1", "test", "Say something.")
-SAMPLING = Sampling(max_tokens=8, seed=100)
-T = TypeVar("T")
-
-
-def use(
-    server: TeacherServer,
-    cache: AnswerCache,
-    work: Callable[[TeacherClient], Coroutine[Any, Any, T]],
-) -> T:
-    """Do the work with a client that is closed afterwards."""
-
-    async def main() -> T:
-        client = TeacherClient(server, cache)
-        try:
-            return await work(client)
-        finally:
-            await client.close()
-
-    return asyncio.run(main())
-
-
-def texts(server, cache, count=4, first=0, sampling=SAMPLING) -> list[str]:
-    answers = use(server, cache, lambda c: c.answers(PROMPT, first, count, sampling))
-    assert [answer.index for answer in answers] == list(range(first, first + count))
-    return [answer.text for answer in answers]
+from quantum_hybrid.errors import (
+    TeacherError,
+    TeacherRefused,
+    TeacherSilent,
+    TeacherUnreachable,
+    UsageError,
+)
+from quantum_hybrid.teacher import TeacherClient, TeacherServer
+from quantum_hybrid.teacher.client import MAX_DRAWS, REDRAW_SEED_OFFSET
+from scripted_server import PROMPT, SAMPLING, texts, use
 
 
 def asked_for(scripted) -> list[tuple[int, int]]:
@@ -87,7 +64,7 @@ def test_kept_answers_cost_no_request(scripted, open_cache):
         renamed = replace(PROMPT, id="another name")
         answers = await client.answers(renamed, 0, 4, SAMPLING)
         assert {answer.prompt_id for answer in answers} == {"another name"}
-        assert (client.requests_made, client.answers_from_cache) == (0, 4)
+        assert (client.account.requests, client.account.answers_from_cache) == (0, 4)
         return [answer.text for answer in answers]
 
     assert use(scripted.server(), cache, again) == first
@@ -162,19 +139,22 @@ def test_empty_answer_is_drawn_again_with_another_seed(scripted, open_cache, bla
     ]
 
 
-def test_prompt_that_only_gets_empty_answers_is_named(scripted, open_cache):
+def test_prompt_that_only_gets_empty_answers_is_named_and_never_asked_again(scripted, open_cache):
+    cache = open_cache()
     withheld = scripted.completion("secret", finish_reason="content_filter")
     scripted.script = [withheld] * 20
-    with pytest.raises(TeacherError, match="prompt 'p1'"):
-        texts(scripted.server(), open_cache(), count=1)
+    for _ in range(2):
+        with pytest.raises(TeacherSilent, match=r"prompt 'p1'.*\(content_filter\)"):
+            texts(scripted.server(), cache, count=1)
     assert len(scripted.requests) == MAX_DRAWS
+    assert b"secret" not in cache.path.read_bytes()
 
 
 def test_server_without_choices_is_given_up(scripted, open_cache):
     scripted.script = [scripted.completion()] * 20
-    with pytest.raises(TeacherError, match="no answer at all"):
+    with pytest.raises(TeacherError, match="holds no answer"):
         texts(scripted.server(), open_cache())
-    assert len(scripted.requests) == MAX_BARREN_ROUNDS
+    assert len(scripted.requests) == 3
 
 
 def test_missing_logprobs_are_none(scripted, open_cache):
@@ -240,10 +220,10 @@ def test_silent_server_is_unreachable(open_cache):
 
 @pytest.mark.parametrize("body", ['{"choices": [{"message"', "<html>Hello</html>", "[]"])
 def test_reply_that_is_no_completion_names_the_server(scripted, open_cache, body):
-    scripted.script = [body]
+    scripted.script = [body] * 3
     with pytest.raises(TeacherError, match=scripted.base_url):
         texts(scripted.server(), open_cache())
-    assert len(scripted.requests) == 1
+    assert len(scripted.requests) == 3
 
 
 @pytest.mark.parametrize("status", [401, 403])
@@ -296,7 +276,7 @@ def test_requests_at_once_are_bounded_and_share_connections(scripted, open_cache
     async def work(client: TeacherClient) -> int:
         prompts = [replace(PROMPT, text=f"prompt {i}") for i in range(12)]
         await asyncio.gather(*(client.answers(p, 0, 1, SAMPLING) for p in prompts))
-        return client.requests_made
+        return client.account.requests
 
     server = scripted.server(max_concurrent_requests=2)
     assert use(server, open_cache(), work) == 12

@@ -127,7 +127,7 @@ async def ask(server, cache):
         sampling = Sampling(max_tokens=900)
         request = client.answers(Prompt("p", "c", "Tell a long story."), 0, 4, sampling)
         task = asyncio.create_task(request)
-        while client.requests_made == 0:
+        while client.account.requests == 0:
             await asyncio.sleep(0)
         print(server.base_url.split(":")[2].split("/")[0], flush=True)
         if sys.argv[2] == "abandon":

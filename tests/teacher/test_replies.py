@@ -79,9 +79,28 @@ def test_lone_surrogates_become_writable():
     assert text == "a�b"
 
 
-def test_endless_answer_is_refused():
-    with pytest.raises(ReplyError, match="bytes"):
-        parse_reply(reply(message={"content": "x" * (MAX_TEXT_BYTES + 1)}))
+def test_endless_answer_is_no_answer():
+    (choice,) = parse_reply(reply(message={"content": "x" * (MAX_TEXT_BYTES + 1)})).choices
+    assert (choice.text, choice.lacks) == (None, "oversized")
+    (choice,) = parse_reply(reply(message={"content": "x" * MAX_TEXT_BYTES})).choices
+    assert choice.lacks is None
+
+
+def test_an_index_that_comes_twice_is_one_answer():
+    choices = [{"index": i, "message": {"content": f"text {i}"}} for i in (0, 2, 2)]
+    parsed = parse_reply(json.dumps({"choices": choices}))
+    assert [(choice.index, choice.text) for choice in parsed.choices] == [
+        (0, "text 0"),
+        (2, "text 2"),
+    ]
+    assert parsed.n_repeated == 1
+
+
+@pytest.mark.parametrize("count", [None, -1, 1.5, "7", True, 10**40])
+def test_a_count_of_tokens_that_cannot_be_is_none(count):
+    body = {"choices": [], "usage": {"prompt_tokens": 3, "completion_tokens": count}}
+    parsed = parse_reply(json.dumps(body))
+    assert (parsed.prompt_tokens, parsed.completion_tokens) == (3, None)
 
 
 @pytest.mark.parametrize(
@@ -104,4 +123,4 @@ def test_any_json_in_any_field_is_read_or_refused(message, logprobs, index, usag
     choice = {"message": message, "logprobs": {"content": [logprobs]}, "index": index}
     body = {"choices": [choice, choice], "usage": usage, "model": model}
     parsed = parse_reply(json.dumps(body))
-    assert len(parsed.choices) == 2
+    assert len(parsed.choices) + parsed.n_repeated == 2

@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from quantum_hybrid.report.curves import draw_curves
-from quantum_hybrid.report.summary import summarise, summary_lines
+from quantum_hybrid.report.summary import summarise, summary_lines, teacher_lines
 
-__all__ = ["draw_curves", "summarise", "summary_lines"]
+__all__ = ["draw_curves", "summarise", "summary_lines", "teacher_lines"]

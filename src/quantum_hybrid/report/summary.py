@@ -54,6 +54,27 @@ def summary_lines(summary: Mapping[str, Any]) -> list[str]:
     return [*lines, "", *_verdict(last)]
 
 
+def teacher_lines(teacher: Mapping[str, Any]) -> list[str]:
+    """What was asked of the teacher, what went wrong with it, and what it cost."""
+    lines = [
+        f"teacher   {teacher['answers']} answers in {teacher['requests']} requests "
+        f"({teacher['retries']} of them retries), {teacher['answers_from_cache']} from the cache",
+        f"          {teacher['cut_at_length']} answers cut at their longest length; tokens: "
+        f"{teacher['prompt_tokens']} read, {teacher['completion_tokens']} written",
+    ]
+    if teacher["cost"] or teacher["unknown_cost"]:
+        unknown = teacher["unknown_cost"]
+        more = f", at most {unknown:.6g} more for replies that were not read" if unknown else ""
+        lines.append(f"          cost {teacher['cost']:.6g}{more}")
+    if teacher["faults"]:
+        counts = ", ".join(f"{kind} {count}" for kind, count in teacher["faults"].items())
+        lines.append(f"          faults: {counts}")
+    by_teacher = teacher["answers_by_teacher"]
+    if len(by_teacher) > 1:
+        lines += [f"          {count} by {name}" for name, count in by_teacher.items()]
+    return lines
+
+
 def _verdict(last: Mapping[str, float]) -> list[str]:
     weight = 1 - last["model/alpha"]
     unused = [f"Alpha gave it a weight of {weight:.0e}: the mixture wants nothing of it."]

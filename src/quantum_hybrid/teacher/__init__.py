@@ -1,18 +1,25 @@
 """Who writes the text: any OpenAI-compatible server, or the embedded one; answers are kept."""
 
-from quantum_hybrid.teacher.cache import AnswerCache
+from quantum_hybrid.teacher.account import Account
+from quantum_hybrid.teacher.cache import AnswerCache, answers_path
 from quantum_hybrid.teacher.choice import ChosenTeacher, choose_teacher, compute_threads
-from quantum_hybrid.teacher.client import TeacherClient, TeacherServer
+from quantum_hybrid.teacher.client import TeacherClient
 from quantum_hybrid.teacher.embedded import EmbeddedTeacher
+from quantum_hybrid.teacher.request import AnswerRequest
+from quantum_hybrid.teacher.server import Prices, TeacherServer
 from quantum_hybrid.teacher.stream import GroupStream
 
 __all__ = [
+    "Account",
     "AnswerCache",
+    "AnswerRequest",
     "ChosenTeacher",
     "EmbeddedTeacher",
     "GroupStream",
+    "Prices",
     "TeacherClient",
     "TeacherServer",
+    "answers_path",
     "choose_teacher",
     "compute_threads",
 ]

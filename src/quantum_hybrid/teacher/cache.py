@@ -1,10 +1,16 @@
 """The store of teacher answers: every answer is paid for once, and outlives the run that asked.
 
-    key = sha256 of (server, model, prompt text, sampling, index) ─► answer as JSON + its checksum
+    AnswerRequest.key ─► request and answer as JSON, one checksum over both
 
 One SQLite file in WAL mode with `synchronous=FULL`: a row is on the disk when `put` returns, so a
-killed process or a power cut loses no stored answer. Several processes may use the file at once.
-A row whose checksum does not fit its value is treated as absent, so the answer is drawn again.
+killed process, a power cut or a full disk loses no stored answer. SQLite and not files of our own,
+because it is what survives all three by design and is tested for it (sqlite.org/testing.html).
+
+Several processes may use the file at once. The first answer that is stored stands: whoever asked
+for the same one meanwhile gets that, so two runs see the same text. A row whose checksum does not
+fit is treated as absent, and the answer is drawn again.
+
+`quantum-hybrid cache` looks after the file, see `inventory`.
 """
 
 from __future__ import annotations
@@ -13,40 +19,31 @@ import hashlib
 import json
 import sqlite3
 import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 from filelock import FileLock
 from filelock import Timeout as LockTimeout
 
+from quantum_hybrid.config import cache_directory
 from quantum_hybrid.errors import QuantumHybridError, UsageError
-from quantum_hybrid.records import RECORD_VERSION, Answer, Sampling
+from quantum_hybrid.records import Answer
+from quantum_hybrid.teacher.request import AnswerRequest
 
 BUSY_TIMEOUT_S = 60
 """Longest wait for another process that is writing to the same file."""
+SCHEMA = 2
+"""1 kept no requests beside the answers; its rows stay valid."""
 
 
-def answer_key(
-    *, server_identity: str, model: str, prompt_text: str, sampling: Sampling, index: int
-) -> str:
-    """Content address of one answer: 64 hexadecimal digits.
-
-    The prompt's id is not part of it: the same text under another name is the same request.
-    """
-    parts = {
-        "record_version": RECORD_VERSION,
-        "server_identity": server_identity,
-        "model": model,
-        "prompt_text": prompt_text,
-        "max_tokens": int(sampling.max_tokens),
-        "temperature": float(sampling.temperature),
-        "seed": int(sampling.seed),
-        "top_logprobs": int(sampling.top_logprobs),
-        "index": int(index),
-    }
-    canonical = json.dumps(parts, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return hashlib.sha256(canonical.encode("ascii")).hexdigest()
+def answers_path() -> Path:
+    """Where the answers of all runs are kept."""
+    return cache_directory() / "answers.sqlite"
 
 
 class AnswerCache:
@@ -58,9 +55,8 @@ class AnswerCache:
 
     def __init__(self, path: Path) -> None:
         self.path = Path(path)
-        self.corrupt_rows = 0
-        """Rows read so far that did not fit their checksum."""
-        self._lock = threading.Lock()
+        self._corrupt: set[str] = set()
+        self._lock = threading.RLock()
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             # Two processes that create the file at once: SQLite's busy timeout does not cover the
@@ -73,34 +69,90 @@ class AnswerCache:
                 "another place, or move the file away if it is not such a cache"
             ) from error
 
-    def get(self, key: str) -> Answer | None:
+    def get(self, request: AnswerRequest) -> Answer | None:
         """The stored answer, or None if there is none or its row is corrupt (then counted)."""
+        with self._reading() as connection:
+            row = connection.execute(_SELECT, (request.key,)).fetchone()
+        if row is None:
+            return None
+        answer = decode(request.key, *row)
+        if answer is None:
+            self._corrupt.add(request.key)
+        return answer
+
+    @property
+    def corrupt_rows(self) -> int:
+        """Rows met so far that did not fit their checksum."""
+        return len(self._corrupt)
+
+    def put(self, pairs: Sequence[tuple[AnswerRequest, Answer]]) -> list[Answer]:
+        """Store answers, all or none; on disk when this returns.
+
+        Returns those that stand: where another one is stored already, that one.
+        """
+        with self._writing() as connection:
+            return [_put(connection, request, answer) for request, answer in pairs]
+
+    def remember_model(self, server_identity: str, model: str) -> None:
+        """Keep the name of the only model that a server offers."""
+        with self._writing() as connection:
+            connection.execute(
+                "INSERT OR REPLACE INTO only_models VALUES (?, ?)", (server_identity, model)
+            )
+
+    def remembered_model(self, server_identity: str) -> str | None:
+        """The only model that the server offered when it was last asked."""
+        query = "SELECT model FROM only_models WHERE server_identity = ?"
+        with self._reading() as connection:
+            row = connection.execute(query, (server_identity,)).fetchone()
+        return None if row is None else row[0].decode("utf-8")
+
+    def rows(self) -> Iterator[tuple[Any, ...]]:
+        """Every (key, value, checksum, request, stored_at), as it stands in the file."""
+        with self._reading() as connection:
+            yield from connection.execute(_ROWS)
+
+    def remove(self, keys: Sequence[str], is_useless: Callable[[tuple[Any, ...]], bool]) -> None:
+        """Remove the rows of these keys that are useless still, and their room."""
+        with self._writing() as connection:
+            for key in keys:
+                row = connection.execute(f"{_ROWS} WHERE key = ?", (key,)).fetchone()
+                if row is not None and is_useless(row):
+                    connection.execute("DELETE FROM answers WHERE key = ?", (key,))
+        with self._reading() as connection:
+            connection.execute("VACUUM")
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+    def integrity_faults(self) -> list[str]:
+        """What SQLite finds wrong with the file itself."""
+        with self._reading() as connection:
+            found = connection.execute("PRAGMA integrity_check").fetchall()
+        lines = [line.decode("utf-8", "replace") for (line,) in found]
+        return [line for line in lines if line != "ok"]
+
+    @contextmanager
+    def _reading(self) -> Iterator[sqlite3.Connection]:
         try:
             with self._lock:
-                row = self._connection.execute(
-                    "SELECT value, checksum FROM answers WHERE key = ?", (key,)
-                ).fetchone()
+                yield self._connection
         except sqlite3.Error as error:
             raise QuantumHybridError(
                 f"{self.path}: the cache of teacher answers cannot be read ({error})"
             ) from error
-        if row is None:
-            return None
-        answer = _decode(*row)
-        if answer is None:
-            self.corrupt_rows += 1
-        return answer
 
-    def put(self, key: str, answer: Answer) -> None:
-        """Store the answer, replacing what stands under its key; on disk when this returns."""
-        value = json.dumps(asdict(answer), separators=(",", ":"), allow_nan=False).encode("ascii")
-        checksum = hashlib.sha256(value).hexdigest()
+    @contextmanager
+    def _writing(self) -> Iterator[sqlite3.Connection]:
+        """A transaction: all of it is stored, or none."""
         try:
             with self._lock:
-                self._connection.execute(
-                    "INSERT OR REPLACE INTO answers (key, value, checksum) VALUES (?, ?, ?)",
-                    (key, value, checksum),
-                )
+                self._connection.execute("BEGIN IMMEDIATE")
+                try:
+                    yield self._connection
+                    self._connection.execute("COMMIT")
+                except BaseException:
+                    if self._connection.in_transaction:  # SQLite ends some of them by itself
+                        self._connection.execute("ROLLBACK")
+                    raise
         except sqlite3.Error as error:
             raise QuantumHybridError(
                 f"{self.path}: a teacher answer cannot be stored ({error}); answers stored before "
@@ -124,6 +176,10 @@ class AnswerCache:
         self.close()
 
 
+_ROWS = "SELECT key, value, checksum, request, stored_at FROM answers"
+_SELECT = "SELECT value, checksum, request FROM answers WHERE key = ?"
+
+
 def _open(path: Path) -> sqlite3.Connection:
     """A connection in autocommit mode whose every write is synchronous."""
     connection = sqlite3.connect(
@@ -134,11 +190,8 @@ def _open(path: Path) -> sqlite3.Connection:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA fullfsync = ON")  # macOS: through the drive's own cache
-        connection.execute(
-            "CREATE TABLE IF NOT EXISTS answers "
-            "(key TEXT PRIMARY KEY, value BLOB NOT NULL, checksum TEXT NOT NULL)"
-        )
         connection.execute("BEGIN IMMEDIATE")  # a read-only file is found now, not after paying
+        _migrate(connection)
         connection.execute("COMMIT")
     except BaseException:
         connection.close()
@@ -146,11 +199,52 @@ def _open(path: Path) -> sqlite3.Connection:
     return connection
 
 
-def _decode(value: object, checksum: object) -> Answer | None:
-    """The answer of a row, or None if the row is not what `put` wrote."""
+def _migrate(connection: sqlite3.Connection) -> None:
+    """Bring the tables to `SCHEMA`, keeping every row."""
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    if version > SCHEMA:
+        raise sqlite3.DatabaseError(f"a newer version of this program made it, schema {version}")
+    connection.execute(
+        "CREATE TABLE IF NOT EXISTS answers "
+        "(key TEXT PRIMARY KEY, value BLOB NOT NULL, checksum TEXT NOT NULL)"
+    )
+    if version < 2:
+        connection.execute("ALTER TABLE answers ADD COLUMN request BLOB")
+        connection.execute("ALTER TABLE answers ADD COLUMN stored_at REAL")
+        connection.execute(
+            "CREATE TABLE only_models (server_identity TEXT PRIMARY KEY, model TEXT NOT NULL)"
+        )
+        connection.execute(f"PRAGMA user_version = {SCHEMA}")
+
+
+def _put(connection: sqlite3.Connection, request: AnswerRequest, answer: Answer) -> Answer:
+    row = connection.execute(_SELECT, (request.key,)).fetchone()
+    standing = None if row is None else decode(request.key, *row)
+    if standing is not None:
+        return standing
+    value = json.dumps(asdict(answer), separators=(",", ":"), allow_nan=False).encode("ascii")
+    connection.execute(
+        "INSERT OR REPLACE INTO answers (key, value, checksum, request, stored_at) "
+        "VALUES (?, ?, ?, ?, ?)",
+        (request.key, value, _checksum(value, request.canonical), request.canonical, time.time()),
+    )
+    return answer
+
+
+def _checksum(value: bytes, request: bytes | None) -> str:
+    both = value if request is None else request + b"\0" + value
+    return hashlib.sha256(both).hexdigest()
+
+
+def decode(key: str, value: object, checksum: object, request: object) -> Answer | None:
+    """The answer of a row, or None if the row is not what `put` wrote under this key."""
     if not isinstance(value, bytes) or not isinstance(checksum, bytes):
         return None
-    if hashlib.sha256(value).hexdigest().encode("ascii") != checksum:
+    if request is not None and (
+        not isinstance(request, bytes) or hashlib.sha256(request).hexdigest() != key
+    ):
+        return None
+    if _checksum(value, request).encode("ascii") != checksum:
         return None
     try:
         return Answer.from_fields(json.loads(value))

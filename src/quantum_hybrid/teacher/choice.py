@@ -1,6 +1,7 @@
 """Which teacher a run has: an API where one is configured, the embedded model otherwise.
 
-- `--openai.base_url`: that server, with the key from the environment if there is one;
+- `--openai.base_url`: that server, with the key from the environment if there is one; of several,
+  the first that works, each with a key of its own (the second's is in `..._2`);
 - else a key in the environment: Hermes-3-70B through its API;
 - else the embedded teacher, which needs no network.
 """
@@ -15,8 +16,8 @@ from urllib.parse import urlsplit
 
 from quantum_hybrid.config import HERMES_BASE_URL, HERMES_MODEL, KEY_VARIABLE, ServerConfig
 from quantum_hybrid.errors import UsageError
-from quantum_hybrid.teacher.client import TeacherServer
 from quantum_hybrid.teacher.embedded import EmbeddedTeacher
+from quantum_hybrid.teacher.server import Prices, TeacherServer
 
 
 @dataclass(frozen=True)
@@ -25,55 +26,80 @@ class ChosenTeacher:
 
     description: str
     """One line for people: which model, where."""
-    server: TeacherServer | None
-    """The API server; None for the embedded teacher."""
+    servers: tuple[TeacherServer, ...]
+    """The API servers, the preferred one first; none for the embedded teacher."""
     longest_answer: int = field(default=64)
     """In tokens; the embedded teacher reserves room for it."""
 
     @property
     def is_embedded(self) -> bool:
         """Whether the teacher computes on this machine, beside the training."""
-        return self.server is None
+        return not self.servers
 
     @contextmanager
-    def start(self) -> Iterator[TeacherServer]:
-        """The server to ask; the embedded one runs as long as the context is open."""
-        if self.server is not None:
-            yield self.server
+    def start(self) -> Iterator[tuple[TeacherServer, ...]]:
+        """The servers to ask; the embedded one runs as long as the context is open."""
+        if self.servers:
+            yield self.servers
             return
         with EmbeddedTeacher(
             n_threads=compute_threads(self), longest_answer=self.longest_answer
         ) as embedded:
-            yield embedded.server
+            yield (embedded.server,)
 
 
 def choose_teacher(
     config: ServerConfig, environment: Mapping[str, str], longest_answer: int
 ) -> ChosenTeacher:
     """The teacher that the flags and the environment ask for."""
-    key = environment.get(KEY_VARIABLE) or None
-    if config.base_url is None and key is None:
-        if config.model_name is not None:
-            raise UsageError(
-                f"--openai.model_name {config.model_name!r}: needs {KEY_VARIABLE} in the "
-                "environment, or --openai.base_url; without them the embedded teacher is used"
-            )
+    if config.base_url is None and not environment.get(KEY_VARIABLE):
+        for name in ("model_name", "max_cost", "input_price", "output_price"):
+            if (value := getattr(config, name)) is not None:
+                raise UsageError(
+                    f"--openai.{name} {value!r}: needs {KEY_VARIABLE} in the environment, or "
+                    "--openai.base_url; without them the embedded teacher is used, which is free"
+                )
         description = "embedded SmolLM2-135M-Instruct, on this machine"
-        return ChosenTeacher(description, None, longest_answer)
-    base_url = (config.base_url or HERMES_BASE_URL).rstrip("/")
-    model = config.model_name or (HERMES_MODEL if config.base_url is None else "")
-    server = TeacherServer(
+        return ChosenTeacher(description, (), longest_answer)
+    urls = config.base_urls() or [HERMES_BASE_URL]
+    if len(urls) > 1 and None in config.for_each_server("model_name"):
+        raise UsageError(
+            f"--openai.base_url {config.base_url!r}: several servers need --openai.model_name, one "
+            "for all or one each"
+        )
+    servers = tuple(_server(config, place, url, environment) for place, url in enumerate(urls))
+    description = ", else ".join(_description(server) for server in servers)
+    return ChosenTeacher(description, servers, longest_answer)
+
+
+def _server(
+    config: ServerConfig, place: int, base_url: str, environment: Mapping[str, str]
+) -> TeacherServer:
+    """One of the servers. Each has a key of its own, so that none is shown to another."""
+    model = config.for_each_server("model_name")[place]
+    input_price = config.for_each_server("input_price")[place]
+    output_price = config.for_each_server("output_price")[place]
+    variable = KEY_VARIABLE if place == 0 else f"{KEY_VARIABLE}_{place + 1}"
+    return TeacherServer(
         base_url=base_url,
-        model=model,
-        api_key=key,
+        model=model or (HERMES_MODEL if config.base_url is None else ""),
+        api_key=environment.get(variable) or None,
         identity=base_url,
         max_concurrent_requests=config.num_max_requests_at_once,
         timeout_s=config.timeout,
+        prices=(
+            Prices(float(input_price), float(output_price))
+            if input_price is not None and output_price is not None
+            else None
+        ),
+        key_variable=variable,
     )
-    host = urlsplit(base_url).netloc
-    secrecy = f"key from {KEY_VARIABLE}" if key else "no key"
-    name = model or "the only model"
-    return ChosenTeacher(f"{name} at {host} ({secrecy})", server, longest_answer)
+
+
+def _description(server: TeacherServer) -> str:
+    host = urlsplit(server.base_url).netloc
+    secrecy = f"key from {server.key_variable}" if server.api_key else "no key"
+    return f"{server.model or 'the only model'} at {host} ({secrecy})"
 
 
 def compute_threads(teacher: ChosenTeacher) -> int:

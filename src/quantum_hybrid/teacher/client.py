@@ -7,28 +7,30 @@
 Answer i of a prompt is drawn with seed `sampling.seed + i`: n answers are asked for in one request
 (`n`, with the seed of the first; llama.cpp counts up from it), and from a server that ignores `n`
 one by one. An answer without text is no answer: it is drawn again with `REDRAW_SEED_OFFSET` added
-to its seed, `MAX_DRAWS` times in all.
+to its seed, `MAX_DRAWS` times in all; that a prompt gets none is remembered like an answer.
 
-Retries and their backoff are the openai library's: connection faults, time-outs, 408, 409, 429 and
-5xx, honouring Retry-After. The key is in no message, log record or repr of ours.
+With several servers the first one that works is asked, in the order given; an answer that any of
+them wrote earlier is used. A request is a task of the client's own: whoever waits for it may be
+cancelled, and what it brings is still stored.
 """
 
 from __future__ import annotations
 
 import asyncio
-import ipaddress
-from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
-from typing import Any, cast
-from urllib.parse import urlsplit
+import random
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from dataclasses import replace
+from typing import Any, TypeVar, cast
 
-import openai
-
-from quantum_hybrid.config import KEY_VARIABLE
-from quantum_hybrid.errors import TeacherError, TeacherRefused, TeacherUnreachable, UsageError
+from quantum_hybrid.errors import TeacherError, TeacherSilent, TeacherUnreachable, UsageError
 from quantum_hybrid.records import Answer, Prompt, Sampling
-from quantum_hybrid.teacher.cache import AnswerCache, answer_key
-from quantum_hybrid.teacher.replies import Reply, ReplyError, parse_model_names, parse_reply
+from quantum_hybrid.teacher.account import Account
+from quantum_hybrid.teacher.budget import Budget
+from quantum_hybrid.teacher.cache import AnswerCache
+from quantum_hybrid.teacher.endpoint import Endpoint, SeveralChoicesRefused
+from quantum_hybrid.teacher.replies import Reply
+from quantum_hybrid.teacher.request import AnswerRequest
+from quantum_hybrid.teacher.server import TeacherServer
 
 REDRAW_SEED_OFFSET = 1_000_003
 """Added to an answer's seed each time it came back empty; more than any prompt has answers."""
@@ -36,121 +38,78 @@ REDRAW_SEED_OFFSET = 1_000_003
 MAX_DRAWS = 5
 """Empty replies in place of one answer before the prompt is given up."""
 
-MAX_BARREN_ROUNDS = 3
-"""Requests in a row without a single choice before the server is given up."""
-
-CHECK_TIMEOUT_S = 5.0
-CONNECT_TIMEOUT_S = 10.0
-
-_SEEDS = 2**31  # some servers keep the seed in a signed 32-bit number
-_QUOTED_CHARACTERS = 300
-
-
-@dataclass(frozen=True)
-class TeacherServer:
-    """Where the teacher is and how it wants to be asked."""
-
-    base_url: str
-    """Address up to and including /v1."""
-    model: str
-    """Empty: the only model the server offers, settled by `TeacherClient.check`."""
-    api_key: str | None = field(repr=False)
-    """None: no Authorization header is sent."""
-    identity: str
-    """Names whose answers these are in the cache; the same for the same model at another port."""
-    max_concurrent_requests: int = 8
-    timeout_s: float = 120.0
-    """Longest wait for one reply."""
-    sampler_extras: tuple[tuple[str, float], ...] = ()
-    """Fields beyond OpenAI's, e.g. llama.cpp's (("top_k", 0), ("min_p", 0.0)). They are part of
-    what an answer is stored under."""
-    max_retries: int = 5
-    answers_per_request: int = 8
-    """Largest `n` to ask for."""
-
-    def __post_init__(self) -> None:
-        key = self.api_key
-        if key is not None and not (key and key.isascii() and key.isprintable() and " " not in key):
-            raise UsageError(
-                f"{KEY_VARIABLE}: the API key must be printable ASCII without spaces or line ends"
-            )
-
-    def cache_identity(self) -> str:
-        """What the cache knows the server by: its identity and the extras it is asked with."""
-        return "&".join(
-            [self.identity, *(f"{name}={value!r}" for name, value in self.sampler_extras)]
-        )
+T = TypeVar("T")
 
 
 class TeacherClient:
-    """Asks one server, and keeps every answer in the cache. Use it within one event loop."""
+    """Asks a server, or its spares, and keeps every answer in the cache.
 
-    def __init__(self, server: TeacherServer, cache: AnswerCache) -> None:
-        self.server = server
-        self.requests_made = 0
-        """Chat requests sent; a request and its retries count as one."""
-        self.answers_from_cache = 0
-        self.completion_tokens = 0
-        """Tokens the teacher wrote; a lower bound where it counts only the first of n answers and
-        sends no logprobs."""
+    Use it within one event loop. `spares` are asked, in their order, while the server fails;
+    `announce` is told when that happens. `max_requests` and `max_cost` raise `BudgetSpent`.
+    """
+
+    def __init__(
+        self,
+        server: TeacherServer,
+        cache: AnswerCache,
+        spares: Sequence[TeacherServer] = (),
+        *,
+        max_requests: int | None = None,
+        max_cost: float | None = None,
+        announce: Callable[[str], None] | None = None,
+    ) -> None:
+        self.account = Account()
+        """What was asked, what went wrong, what it cost."""
         self._cache = cache
-        self._openai = _openai_client(server)
-        self._headers = {} if server.api_key else {"Authorization": openai.Omit()}
-        self._slots = asyncio.Semaphore(server.max_concurrent_requests)
-        self._answers_per_request = server.answers_per_request
-        self._several_choices_seen = False
-        self._models: tuple[str, ...] = ()
+        self._announce = announce
+        self._budget = Budget(self.account, max_requests, max_cost)
+        jitter = random.Random()  # its very purpose is to differ from everybody else's
+        self._endpoints = [
+            Endpoint(one, self._budget, self.account, jitter) for one in (server, *spares)
+        ]
+        self._checking: asyncio.Task[tuple[str, ...]] | None = None
+        self._under_way: set[asyncio.Task[Any]] = set()
+        for endpoint in self._endpoints:
+            self._recall_model(endpoint)
+
+    @property
+    def server(self) -> TeacherServer:
+        """The server that is preferred, its model settled once that is known."""
+        return self._endpoints[0].server
 
     async def check(self) -> tuple[str, ...]:
-        """Ask for the list of models: a wrong address or key stops a run before any work.
+        """Ask every server for its models: a wrong address or key stops a run before any work.
 
-        Returns the models the server names, empty if it has no such list (then one token was asked
-        for instead). Raises `TeacherRefused`, `TeacherUnreachable` or `TeacherError`.
+        Done once, however often it is called. Returns the models of the first server that could be
+        reached; empty if it has no list of them. Raises `TeacherRefused` or `TeacherError` for any
+        server, `TeacherUnreachable` if none can be reached.
         """
-        quick = self._openai.with_options(max_retries=1)
-        try:
-            reply = await quick.models.with_raw_response.list(
-                extra_headers=self._headers, timeout=CHECK_TIMEOUT_S
-            )
-            self._models = parse_model_names(reply.http_response.text)
-            self._settle_model()
-            return self._models
-        except openai.APIStatusError as error:
-            failure = None if error.status_code in (404, 405, 501) else self._failure(error, 2)
-        except (openai.OpenAIError, ReplyError) as error:
-            failure = self._failure(error, 2)
-        if failure is not None:  # raised out here, so that no library exception hangs on it
-            raise failure
-        self._settle_model()
-        await self._request("Hi", 1, 0, Sampling(max_tokens=1), quick)
-        return ()
+        if self._checking is None or (self._checking.done() and self._checking.exception()):
+            self._checking = self._own(self._check())
+        return await asyncio.shield(self._checking)
 
-    def _settle_model(self) -> None:
-        if self.server.model:
-            return
-        if len(self._models) != 1:
-            offers = self._quoted(", ".join(self._models)) or "no list of models"
-            raise UsageError(f"--openai.model_name: must be given; the server offers {offers}")
-        self.server = replace(self.server, model=self._models[0])
+    def lacks(self, prompt: Prompt, first_index: int, count: int, sampling: Sampling) -> bool:
+        """Whether any of these answers has still to be asked for."""
+        wanted = range(first_index, first_index + count)
+        return len(self._kept(prompt, wanted, sampling)) < count
 
     async def answers(
         self, prompt: Prompt, first_index: int, count: int, sampling: Sampling
     ) -> list[Answer]:
         """Answers `first_index` to `first_index + count - 1` of the prompt, in this order.
 
-        Those in the cache cost no request. Raises `TeacherUnreachable` after all retries,
-        `TeacherRefused` at once, `TeacherError` for replies that cannot be used; answers that had
-        arrived by then are in the cache.
+        Those in the cache cost no request. Raises `TeacherUnreachable` after all retries of all
+        servers, `TeacherRefused` where no server takes the request, `TeacherSilent` if the prompt
+        gets no text, `TeacherError` for replies that cannot be used, `BudgetSpent` at a limit;
+        answers that had arrived by then are in the cache.
         """
         wanted = range(first_index, first_index + count)
-        found: dict[int, Answer] = {}
-        for index in wanted:
-            answer = self._cache.get(self._key(prompt, index, sampling))
-            if answer is not None:
-                found[index] = replace(answer, prompt_id=prompt.id, index=index)
-        self.answers_from_cache += len(found)
+        found = self._kept(prompt, wanted, sampling)
+        if len(found) < count and not all(e.model_is_certain for e in self._endpoints):
+            await self.check()
+            found = self._kept(prompt, wanted, sampling)
+        self.account.answers_from_cache += len(found)
         draws = {index: 0 for index in wanted if index not in found}
-        barren_rounds = 0
         while draws:
             for index, answer in await self._round(prompt, draws, sampling):
                 if answer is None:
@@ -158,33 +117,100 @@ class TeacherClient:
                 else:
                     found[index] = answer
                     del draws[index]
-                barren_rounds = -1
-            barren_rounds += 1
-            self._give_up_if_fruitless(prompt, draws, barren_rounds)
+        if silent := [index for index in wanted if not found[index].text]:
+            raise TeacherSilent(
+                f"prompt {prompt.id!r} of teacher {self.server.base_url}: answer {silent[0]} came "
+                f"back without text ({found[silent[0]].finish_reason}) {MAX_DRAWS} times"
+            )
         return [found[index] for index in wanted]
 
     async def close(self) -> None:
-        """Close the connections; the cache stays open."""
-        await self._openai.close()
+        """Ask nothing more, wait for what is under way and store it; the cache stays open.
 
-    def _key(self, prompt: Prompt, index: int, sampling: Sampling) -> str:
-        return answer_key(
-            server_identity=self.server.cache_identity(),
-            model=self.server.model,
-            prompt_text=prompt.text,
-            sampling=sampling,
-            index=index,
+        What has not come within a server's `grace_s` is given up.
+        """
+        self._budget.close()
+        grace = max(endpoint.server.grace_s for endpoint in self._endpoints)
+        if self._under_way and grace > 0:
+            self._tell(f"keeping what the teacher is writing: {grace:.0f} s at most")
+            await asyncio.wait(self._under_way, timeout=grace)
+        unfinished = list(self._under_way)
+        for task in unfinished:
+            task.cancel()
+        await asyncio.gather(*unfinished, return_exceptions=True)
+        for endpoint in self._endpoints:
+            await endpoint.close()
+
+    def _own(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        """A task that ends by itself, or with the client."""
+        task = asyncio.create_task(work)
+        self._under_way.add(task)
+        task.add_done_callback(self._ended)
+        return task
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        self._under_way.discard(task)
+        if not task.cancelled():
+            task.exception()  # seen, though whoever waited for it may be gone
+
+    async def _check(self) -> tuple[str, ...]:
+        recalled = [endpoint.server.model for endpoint in self._endpoints]
+        outcomes = await asyncio.gather(
+            *(endpoint.check() for endpoint in self._endpoints), return_exceptions=True
         )
+        unreachable = [o for o in outcomes if isinstance(o, TeacherUnreachable)]
+        for outcome in outcomes:
+            if isinstance(outcome, BaseException) and outcome not in unreachable:
+                raise outcome
+        if len(unreachable) == len(self._endpoints):
+            raise unreachable[0]
+        for failed in unreachable:
+            self._tell(f"{failed}; asking another server meanwhile")
+        for endpoint, before in zip(self._endpoints, recalled, strict=True):
+            self._keep_model(endpoint, before)
+        return next(o for o in outcomes if not isinstance(o, BaseException))
+
+    def _recall_model(self, endpoint: Endpoint) -> None:
+        """The model that an unnamed one stood for the last time; `check` sees whether it does."""
+        if not endpoint.server.model:
+            identity = endpoint.server.cache_identity()
+            if (model := self._cache.remembered_model(identity)) is not None:
+                endpoint.recall_model(model)
+
+    def _keep_model(self, endpoint: Endpoint, before: str) -> None:
+        if endpoint.model_is_named or not endpoint.model_is_certain:
+            return
+        if before and before != endpoint.server.model:
+            raise UsageError(
+                f"--openai.model_name: must be given; the only model of {endpoint.server.base_url} "
+                f"is now {endpoint.server.quoted(endpoint.server.model)}, and answers of "
+                f"{endpoint.server.quoted(before)} are in use"
+            )
+        self._cache.remember_model(endpoint.server.cache_identity(), endpoint.server.model)
+
+    def _kept(self, prompt: Prompt, wanted: range, sampling: Sampling) -> dict[int, Answer]:
+        """What the cache holds of these answers, of the first server that has one."""
+        found: dict[int, Answer] = {}
+        corrupt_before = self._cache.corrupt_rows
+        for index in wanted:
+            for endpoint in self._endpoints:
+                answer = self._cache.get(_request(endpoint, prompt, index, sampling))
+                if answer is not None and (answer.text or index not in found):
+                    found[index] = replace(answer, prompt_id=prompt.id, index=index)
+                    if answer.text:
+                        break
+        if corrupt := self._cache.corrupt_rows - corrupt_before:
+            self.account.faults["corrupt_row"] += corrupt
+        return found
 
     async def _round(
         self, prompt: Prompt, draws: dict[int, int], sampling: Sampling
     ) -> list[tuple[int, Answer | None]]:
         """Ask once for every missing answer; what came back, None where it came without text."""
-        runs = _contiguous_runs(draws, self._answers_per_request)
-        outcomes = await asyncio.gather(
-            *(self._draw(prompt, run, draws[run[0]], sampling) for run in runs),
-            return_exceptions=True,  # let the others arrive and be stored: they are paid for
-        )
+        runs = _contiguous_runs(draws, self._by_preference()[0].answers_per_request)
+        tasks = [self._own(self._draw(prompt, run, draws[run[0]], sampling)) for run in runs]
+        # All of them, even when one fails: what the others bring is paid for.
+        outcomes = await asyncio.shield(asyncio.gather(*tasks, return_exceptions=True))
         for outcome in outcomes:
             if isinstance(outcome, BaseException):
                 raise outcome
@@ -196,155 +222,93 @@ class TeacherClient:
         """One request for neighbouring answers; stores those that arrive."""
         seed = sampling.seed + indices[0] + REDRAW_SEED_OFFSET * earlier_draws
         try:
-            reply = await self._request(prompt.text, len(indices), seed, sampling)
-        except _SeveralChoicesRefused:
-            self._answers_per_request = 1
+            endpoint, reply = await self._ask(prompt.text, len(indices), seed, sampling)
+        except SeveralChoicesRefused:
             return []
-        if len(reply.choices) > 1:
-            self._several_choices_seen = True
-        if 0 < len(reply.choices) < len(indices):
-            self._answers_per_request = min(self._answers_per_request, len(reply.choices))
-        drawn: list[tuple[int, Answer | None]] = []
-        for index, choice in zip(indices, reply.choices, strict=False):
-            answer = None
-            if choice.text is not None:
+        drawn: dict[int, Answer | None] = {}
+        for choice in reply.choices:
+            if choice.index < len(indices):
+                index = indices[choice.index]
                 answer = Answer(
                     prompt_id=prompt.id,
                     index=index,
-                    text=choice.text,
-                    finish_reason=choice.finish_reason,
-                    model=reply.model or self.server.model,
+                    text=choice.text or "",
+                    finish_reason=choice.finish_reason if choice.text else str(choice.lacks),
+                    model=reply.model or endpoint.server.model,
                     logprobs=choice.logprobs if sampling.top_logprobs else None,
                 )
-                self._cache.put(self._key(prompt, index, sampling), answer)
-            drawn.append((index, answer))
-        return drawn
+                is_last = earlier_draws + 1 >= MAX_DRAWS
+                drawn[index] = answer if answer.text or is_last else None
+        self._store(endpoint, prompt, sampling, drawn)
+        return list(drawn.items())
 
-    async def _request(
+    def _store(
         self,
-        text: str,
-        count: int,
-        seed: int,
+        endpoint: Endpoint,
+        prompt: Prompt,
         sampling: Sampling,
-        client: openai.AsyncOpenAI | None = None,
-    ) -> Reply:
-        """One chat request, with the library's retries; counts it."""
-        client = client or self._openai
-        options: dict[str, Any] = {}
-        if sampling.top_logprobs:
-            options |= {"logprobs": True, "top_logprobs": sampling.top_logprobs}
-        try:
-            async with self._slots:
-                self.requests_made += 1
-                raw = await client.chat.completions.with_raw_response.create(
-                    model=self.server.model,
-                    messages=[{"role": "user", "content": text}],
-                    n=count,
-                    seed=seed % _SEEDS,
-                    temperature=sampling.temperature,
-                    top_p=1,
-                    max_tokens=sampling.max_tokens,
-                    extra_body=dict(self.server.sampler_extras),
-                    extra_headers=self._headers,
-                    **options,
-                )
-            reply = parse_reply(raw.http_response.text)
-        except (openai.BadRequestError, openai.UnprocessableEntityError) as error:
-            several_refused = count > 1 and not self._several_choices_seen
-            failure = _SeveralChoicesRefused() if several_refused else self._failure(error)
-        except (openai.OpenAIError, ReplyError) as error:
-            failure = self._failure(error, client.max_retries + 1)
-        else:
-            self.completion_tokens += max(
-                reply.completion_tokens, _tokens_at_least(reply, sampling)
-            )
-            return reply
-        raise failure  # out here, so that no library exception, which holds the key, hangs on it
-
-    def _give_up_if_fruitless(
-        self, prompt: Prompt, draws: dict[int, int], barren_rounds: int
+        drawn: dict[int, Answer | None],
     ) -> None:
-        where = f"prompt {prompt.id!r} of teacher {self.server.base_url}"
-        for index, empty in draws.items():
-            if empty >= MAX_DRAWS:
-                raise TeacherError(
-                    f"{where}: answer {index} came back without text {empty} times; take the "
-                    "prompt out of the prompts file, or ask another model"
-                )
-        if draws and barren_rounds >= MAX_BARREN_ROUNDS:
-            raise TeacherError(
-                f"{where}: {barren_rounds} replies in a row held no answer at all; see the "
-                "server's log"
-            )
+        """Keep the answers; what another run stored first takes the place of ours."""
+        answers = {index: answer for index, answer in drawn.items() if answer is not None}
+        requests = [_request(endpoint, prompt, index, sampling) for index in answers]
+        if not answers:
+            return
+        standing = self._cache.put(list(zip(requests, answers.values(), strict=True)))
+        for index, answer in zip(answers, standing, strict=True):
+            drawn[index] = replace(answer, prompt_id=prompt.id, index=index)
+        host = endpoint.server.base_url
+        for answer in filter(lambda answer: answer.text, answers.values()):
+            self.account.answers += 1
+            self.account.cut_at_length += answer.finish_reason == "length"
+            self.account.answers_by_teacher[endpoint.server.quoted(f"{answer.model} {host}")] += 1
 
-    def _failure(self, error: openai.OpenAIError | ReplyError, tries: int = 1) -> TeacherError:
-        """What to tell the user: one line, cleaned, with what to do about it."""
-        where = f"teacher {self.server.base_url} (model {self.server.model})"
-        keep = "answers already received are kept: run again to go on from there"
-        if isinstance(error, ReplyError):
-            return TeacherError(
-                f"{where}: {error.fault}: {self._quoted(error.body)}; is it an OpenAI-compatible "
-                "server, and does its address end in /v1?"
-            )
-        if isinstance(error, openai.APITimeoutError):
-            return TeacherUnreachable(f"{where}: no reply in time, {tries} times; {keep}")
-        if not isinstance(error, openai.APIStatusError):
-            reason = self._quoted(str(error.__cause__ or error))
-            return TeacherUnreachable(
-                f"{where}: cannot be reached, {tries} times: {reason}; {keep}"
-            )
-        status = error.status_code
-        said = f"HTTP {status}: {self._quoted(_server_message(error))}"
-        if status in (401, 403):
-            sent = "none was sent" if self.server.api_key is None else "one was sent"
-            return TeacherRefused(
-                f"{where} refused the API key ({sent}): {said}; check the environment variable "
-                f"{KEY_VARIABLE}"
-            )
-        if status in (408, 409, 429) or status >= 500:
-            return TeacherUnreachable(f"{where}: failed {tries} times, last with {said}; {keep}")
-        offers = self._quoted(", ".join(self._models))
-        return TeacherRefused(
-            f"{where} refused the request: {said}" + (f"; it offers: {offers}" if offers else "")
-        )
+    def _count(self, reply: Reply, n_asked: int) -> None:
+        faults = self.account.faults
+        surplus = sum(choice.index >= n_asked for choice in reply.choices)
+        lacking = [choice for choice in reply.choices if choice.index < n_asked and choice.lacks]
+        for choice in lacking:
+            faults[cast(str, choice.lacks)] += 1
+        if surplus + reply.n_repeated:
+            faults["surplus"] += surplus + reply.n_repeated
+        if missing := n_asked - (len(reply.choices) - surplus):
+            faults["missing"] += missing
 
-    def _quoted(self, server_text: str) -> str:
-        """A server's words on one line: no control characters, no key, bounded."""
-        printable = "".join(c if c.isprintable() else " " for c in server_text)
-        line = " ".join(printable.split())
-        if self.server.api_key:
-            line = line.replace(self.server.api_key, "[API key]")
-        return line if len(line) <= _QUOTED_CHARACTERS else line[:_QUOTED_CHARACTERS] + "..."
+    async def _ask(
+        self, text: str, n_answers: int, seed: int, sampling: Sampling
+    ) -> tuple[Endpoint, Reply]:
+        """A reply of the first server that gives one, and which server that is."""
+        first_failure: TeacherError | None = None
+        order = self._by_preference()
+        for place, endpoint in enumerate(order):
+            was_suspect = endpoint.is_suspect
+            n_asked = min(n_answers, endpoint.answers_per_request)
+            # One try is enough to see whether a server that failed is back, if there are others.
+            retries = 0 if was_suspect and len(order) > 1 else None
+            try:
+                reply = await endpoint.chat(text, n_asked, seed, sampling, max_retries=retries)
+                self._count(reply, n_asked)
+                return endpoint, reply
+            except SeveralChoicesRefused:
+                raise
+            except TeacherError as error:
+                first_failure = first_failure or error
+                if place + 1 < len(order) and not was_suspect:
+                    self._tell(f"{error}; asking {order[place + 1].server.base_url}")
+        assert first_failure is not None  # there is always one server
+        raise first_failure
 
+    def _by_preference(self) -> list[Endpoint]:
+        return sorted(self._endpoints, key=lambda endpoint: endpoint.is_suspect)
 
-class _SeveralChoicesRefused(TeacherError):
-    """A server that never gave several choices refused a request for them: ask for one instead."""
-
-
-def _openai_client(server: TeacherServer) -> openai.AsyncOpenAI:
-    """The library's client, with none of what it would read from the environment."""
-    http_client = openai.DefaultAsyncHttpxClient(
-        trust_env=not _is_loopback(server.base_url)  # a proxy cannot reach this machine's loopback
-    )
-    client = openai.AsyncOpenAI(
-        api_key=server.api_key or "none",  # None would send OPENAI_API_KEY
-        base_url=server.base_url,
-        timeout=openai.Timeout(server.timeout_s, connect=min(CONNECT_TIMEOUT_S, server.timeout_s)),
-        max_retries=server.max_retries,
-        http_client=http_client,
-    )
-    client.organization = client.project = None
-    return client
+    def _tell(self, line: str) -> None:
+        if self._announce is not None:
+            self._announce(line)
 
 
-def _is_loopback(base_url: str) -> bool:
-    host = urlsplit(base_url).hostname or ""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
+def _request(endpoint: Endpoint, prompt: Prompt, index: int, sampling: Sampling) -> AnswerRequest:
+    server = endpoint.server
+    return AnswerRequest(server.cache_identity(), server.model, prompt.text, sampling, index)
 
 
 def _contiguous_runs(draws: dict[int, int], longest: int) -> Iterator[list[int]]:
@@ -359,22 +323,3 @@ def _contiguous_runs(draws: dict[int, int], longest: int) -> Iterator[list[int]]
         run.append(index)
     if run:
         yield run
-
-
-def _tokens_at_least(reply: Reply, sampling: Sampling) -> int:
-    """Tokens that must have been written for these choices, whatever the server counted."""
-    total = 0
-    for choice in reply.choices:
-        if choice.logprobs is not None:
-            total += len(choice.logprobs.tokens)
-        elif choice.finish_reason == "length":
-            total += sampling.max_tokens
-        elif choice.text is not None:
-            total += 1
-    return total
-
-
-def _server_message(error: openai.APIStatusError) -> str:
-    """The message in the server's error object, or the whole body if it holds none."""
-    message = error.body.get("message") if isinstance(error.body, dict) else None
-    return message if isinstance(message, str) and message.strip() else error.response.text

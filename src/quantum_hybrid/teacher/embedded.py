@@ -29,7 +29,7 @@ from urllib.parse import urlsplit
 
 from quantum_hybrid.base_model import embedded_gguf
 from quantum_hybrid.errors import TeacherError, TeacherUnreachable, UsageError
-from quantum_hybrid.teacher.client import TeacherServer
+from quantum_hybrid.teacher.server import TeacherServer
 
 READY_WITHIN_S = 60.0
 """Longest wait for the server to load the model; it takes about one second."""
@@ -79,6 +79,7 @@ class EmbeddedTeacher:
                 timeout_s=3600.0,  # a slow machine is no fault of the server's
                 sampler_extras=(("min_p", 0.0), ("top_k", 0)),
                 max_retries=2,
+                grace_s=0.0,  # what it has begun costs nobody anything
                 answers_per_request=self.n_parallel,
             )
             self._wait_until_ready()

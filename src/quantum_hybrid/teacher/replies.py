@@ -12,12 +12,13 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, TypeGuard
 
 from quantum_hybrid.records import AnswerLogprobs
 
 MAX_TEXT_BYTES = 64 * 1024
 """An answer longer than this (in UTF-8) is not one to the question that was asked."""
+_MOST_TOKENS = 2**31
 
 
 class ReplyError(ValueError):
@@ -35,9 +36,13 @@ class Choice:
     """One of the answers in a reply."""
 
     text: str | None
-    """None where the server gave no text, only white space, or withheld it (content_filter)."""
+    """None where there is none that can be used, see `lacks`."""
     finish_reason: str
     logprobs: AnswerLogprobs | None
+    index: int = 0
+    """Which of the answers asked for it is, as the server counts them."""
+    lacks: Literal["empty", "content_filter", "oversized"] | None = None
+    """Why there is no text: there was none but white space, it was withheld, it was too long."""
 
 
 @dataclass(frozen=True)
@@ -45,10 +50,13 @@ class Reply:
     """A whole reply."""
 
     choices: tuple[Choice, ...]
-    """In the server's order; may be fewer, or more, than were asked for."""
+    """By index, no index twice; may be fewer, or more, than were asked for."""
     model: str | None
-    completion_tokens: int
+    prompt_tokens: int | None
+    completion_tokens: int | None
     """Tokens the server says it wrote (llama.cpp counts the first choice only)."""
+    n_repeated: int = 0
+    """Further choices whose index another one has already; they are left out."""
 
 
 def parse_object(body: str) -> dict[str, Any]:
@@ -68,15 +76,22 @@ def parse_reply(body: str) -> Reply:
     choices = parsed.get("choices")
     if not isinstance(choices, list) or not all(isinstance(choice, dict) for choice in choices):
         raise ReplyError("its reply holds no list of choices", body)
-    if all(isinstance(choice.get("index"), int) for choice in choices):
-        choices = sorted(choices, key=lambda choice: choice["index"])
+    indices = [choice.get("index") for choice in choices]
+    if not all(_is_count(index) for index in indices):
+        indices = list(range(len(choices)))
+    by_index: dict[int, Choice] = {}
+    for index, choice in zip(indices, choices, strict=True):
+        if index not in by_index:
+            by_index[index] = _parse_choice(choice, index)
     model = parsed.get("model")
     usage = parsed.get("usage")
-    tokens = usage.get("completion_tokens") if isinstance(usage, dict) else None
+    usage = usage if isinstance(usage, dict) else {}
     return Reply(
-        choices=tuple(_parse_choice(choice) for choice in choices),
-        model=model[:200] if isinstance(model, str) and model.strip() else None,
-        completion_tokens=tokens if isinstance(tokens, int) and tokens > 0 else 0,
+        choices=tuple(by_index[index] for index in sorted(by_index)),
+        model=_well_formed(model[:200]) if isinstance(model, str) and model.strip() else None,
+        prompt_tokens=_token_count(usage.get("prompt_tokens")),
+        completion_tokens=_token_count(usage.get("completion_tokens")),
+        n_repeated=len(choices) - len(by_index),
     )
 
 
@@ -89,18 +104,28 @@ def parse_model_names(body: str) -> tuple[str, ...]:
     return tuple(name for name in ids if isinstance(name, str))
 
 
-def _parse_choice(choice: dict[str, Any]) -> Choice:
+def _parse_choice(choice: dict[str, Any], index: int) -> Choice:
     message = choice.get("message")
     content = message.get("content") if isinstance(message, dict) else None
     reason = choice.get("finish_reason")
-    reason = reason[:50] if isinstance(reason, str) else "unknown"
-    text = _well_formed(content) if isinstance(content, str) else None
-    if text is None or not text.strip() or reason == "content_filter":
-        return Choice(text=None, finish_reason=reason, logprobs=None)
-    size = len(text.encode("utf-8"))
-    if size > MAX_TEXT_BYTES:
-        raise ReplyError(f"one answer has {size} bytes, {MAX_TEXT_BYTES} at most are taken", text)
-    return Choice(text=text, finish_reason=reason, logprobs=_parse_logprobs(choice))
+    reason = _well_formed(reason[:50]) if isinstance(reason, str) else "unknown"
+    text = _well_formed(content) if isinstance(content, str) else ""
+    if reason == "content_filter":
+        return Choice(None, reason, None, index, "content_filter")
+    if not text.strip():
+        return Choice(None, reason, None, index, "empty")
+    if len(text.encode("utf-8")) > MAX_TEXT_BYTES:
+        return Choice(None, reason, None, index, "oversized")
+    return Choice(text, reason, _parse_logprobs(choice), index)
+
+
+def _is_count(value: object) -> TypeGuard[int]:
+    return type(value) is int and value >= 0  # JSON's true is an int to Python
+
+
+def _token_count(value: object) -> int | None:
+    """A number of tokens that can be believed."""
+    return value if _is_count(value) and value < _MOST_TOKENS else None
 
 
 def _well_formed(text: str) -> str:

@@ -6,6 +6,7 @@ import asyncio
 from collections import deque
 from collections.abc import Iterator
 
+from quantum_hybrid.errors import TeacherSilent
 from quantum_hybrid.records import Answer, Prompt, Sampling
 from quantum_hybrid.teacher.client import TeacherClient
 
@@ -35,12 +36,17 @@ class GroupStream:
 
     async def next_group(self, n_wanted: int) -> tuple[Prompt, list[Answer]]:
         """The next group, waiting for it if need be. If the wait is cancelled, nothing is lost.
+        Raises `TeacherSilent` once for a prompt that has no answers; the next group follows it.
 
         `n_wanted` groups are still to be taken, this one included; no more are asked for.
         """
         self._ask_ahead(max(1, min(n_wanted, self._ahead)))
         prompt, task = self._tasks[0]
-        answers = await asyncio.shield(task)
+        try:
+            answers = await asyncio.shield(task)
+        except TeacherSilent:
+            self._tasks.popleft()  # there is nothing to wait for
+            raise
         self._tasks.popleft()
         return prompt, answers
 

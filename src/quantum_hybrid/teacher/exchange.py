@@ -1,0 +1,112 @@
+"""One HTTP exchange with a server: a JSON body sent, the reply's text received, or a `Fault`.
+
+The reply is bounded in time and in size as it arrives, so a server that never ends costs neither
+hours nor memory. Nothing is repeated here and no redirect is followed: the key goes to the address
+that it was given for, and to no other.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+import httpx2
+
+from quantum_hybrid.teacher.faults import Fault, status_fault
+from quantum_hybrid.teacher.replies import ReplyError, parse_object
+from quantum_hybrid.teacher.retry import parse_retry_after
+from quantum_hybrid.teacher.server import TeacherServer
+
+CONNECT_TIMEOUT_S = 10.0
+_ERROR_BYTES = 16 * 1024
+"""As much of an error page is read as could be shown, and somewhat more."""
+
+
+class Exchange:
+    """The connections to one server; they are kept open and used again."""
+
+    def __init__(self, server: TeacherServer) -> None:
+        headers = {"Accept-Encoding": "identity", "User-Agent": "quantum-hybrid-lm"}
+        if server.api_key is not None:
+            headers["Authorization"] = f"Bearer {server.api_key}"
+        self._server = server
+        self._http = httpx2.AsyncClient(
+            headers=headers,
+            timeout=httpx2.Timeout(None, connect=CONNECT_TIMEOUT_S),
+            limits=httpx2.Limits(max_connections=None, max_keepalive_connections=None),
+            follow_redirects=False,
+            trust_env=not server.is_on_loopback,  # a proxy cannot reach this machine's loopback
+        )
+
+    async def get(self, path: str, *, timeout_s: float, max_bytes: int) -> str:
+        """The text of what stands at the path."""
+        return await self._send("GET", path, None, timeout_s, max_bytes)
+
+    async def post(self, path: str, body: Any, *, timeout_s: float, max_bytes: int) -> str:
+        """The text of the reply to a JSON body."""
+        return await self._send("POST", path, body, timeout_s, max_bytes)
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._http.aclose()
+
+    async def _send(
+        self, method: str, path: str, body: Any, timeout_s: float, max_bytes: int
+    ) -> str:
+        url = f"{self._server.base_url}{path}"
+        try:
+            async with (
+                asyncio.timeout(timeout_s),
+                self._http.stream(method, url, json=body) as reply,
+            ):
+                if reply.status_code != 200:
+                    raise await _status_fault(reply)
+                return await _text(reply, max_bytes)
+        except (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.ProxyError) as error:
+            fault = Fault("connection", "", str(error) or type(error).__name__)
+        except (TimeoutError, httpx2.TimeoutException):
+            fault = Fault("timeout", "no reply in time", may_be_charged=True)
+        except (httpx2.HTTPError, httpx2.InvalidURL, httpx2.StreamError) as error:
+            reason = str(error) or type(error).__name__
+            fault = Fault("connection", "", reason, may_be_charged=True)
+        raise fault  # out here: the library's exception holds the request, and that the key
+
+
+async def _text(reply: httpx2.Response, max_bytes: int) -> str:
+    content = bytearray()
+    async for part in reply.aiter_raw():  # raw: a small compressed reply may unpack to gigabytes
+        content += part
+        if len(content) > max_bytes:
+            shown = content[:200].decode("utf-8", "replace")
+            what = f"its reply is longer than {max_bytes} bytes: "
+            raise Fault("oversized", what, shown, may_be_charged=True)
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        shown = content[:200].decode("utf-8", "replace")
+        raise Fault("malformed", "its reply is not UTF-8: ", shown, may_be_charged=True) from error
+
+
+async def _status_fault(reply: httpx2.Response) -> Fault:
+    content = bytearray()
+    async for part in reply.aiter_raw():
+        content += part
+        if len(content) > _ERROR_BYTES:
+            break
+    retry_after = parse_retry_after(reply.headers.get("Retry-After"), datetime.now(UTC))
+    words = _server_message(content[:_ERROR_BYTES].decode("utf-8", "replace"))
+    return status_fault(reply.status_code, words, retry_after, reply.headers.get("Location", ""))
+
+
+def _server_message(body: str) -> str:
+    """The message in the server's error object, or the whole body if it holds none."""
+    try:
+        error = parse_object(body).get("error")
+    except ReplyError:
+        return body
+    message = error.get("message") if isinstance(error, dict) else error
+    if isinstance(message, str) and message.strip():
+        return message
+    return json.dumps(error) if error is not None else body

@@ -1,0 +1,101 @@
+"""One OpenAI-compatible server: where it is, how it wants to be asked, what it costs."""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass, field
+from urllib.parse import urlsplit
+
+from quantum_hybrid.config import KEY_VARIABLE
+from quantum_hybrid.errors import UsageError
+
+_QUOTED_CHARACTERS = 300
+_SHORTEST_SECRET = 12
+"""A key shorter than this, such as `none` or `EMPTY`, is a placeholder and stands in any text."""
+_TEMPLATE_TOKENS = 256
+"""What a server may put around a prompt: its chat template and a system prompt of its own."""
+
+
+@dataclass(frozen=True)
+class Prices:
+    """What a server charges, per million tokens, in whatever currency."""
+
+    input: float
+    output: float
+
+    def cost(self, prompt_tokens: int, completion_tokens: int) -> float:
+        """What these tokens cost."""
+        return (prompt_tokens * self.input + completion_tokens * self.output) / 1e6
+
+    def most(self, prompt_text: str, n_answers: int, max_tokens: int) -> float:
+        """The most that a request can cost: no token of a prompt is shorter than a byte."""
+        prompt_tokens = len(prompt_text.encode("utf-8", "replace")) + _TEMPLATE_TOKENS
+        return self.cost(prompt_tokens, n_answers * max_tokens)
+
+
+@dataclass(frozen=True)
+class TeacherServer:
+    """Where a teacher is and how it wants to be asked."""
+
+    base_url: str
+    """Address up to and including /v1."""
+    model: str
+    """Empty: the only model the server offers, settled by `TeacherClient.check`."""
+    api_key: str | None = field(repr=False)
+    """None: no Authorization header is sent."""
+    identity: str
+    """Names whose answers these are in the cache; the same for the same model at another port."""
+    max_concurrent_requests: int = 8
+    timeout_s: float = 120.0
+    """Longest wait for one reply, from the first byte sent to the last one received."""
+    sampler_extras: tuple[tuple[str, float], ...] = ()
+    """Fields beyond OpenAI's, e.g. llama.cpp's (("top_k", 0), ("min_p", 0.0)). They are part of
+    what an answer is stored under."""
+    max_retries: int = 5
+    first_wait_s: float = 0.5
+    """About how long to wait before the first retry; twice as long before each further one."""
+    grace_s: float = 30.0
+    """Longest wait, when no more is asked, for replies that are under way: they are paid for."""
+    answers_per_request: int = 8
+    """Largest `n` to ask for."""
+    prices: Prices | None = None
+    """None: nothing is known of its prices, and no cost is counted."""
+    key_variable: str = KEY_VARIABLE
+    """Environment variable that its key is read from."""
+
+    def __post_init__(self) -> None:
+        key = self.api_key
+        if key is not None and not (key and key.isascii() and key.isprintable() and " " not in key):
+            raise UsageError(
+                f"{self.key_variable}: the API key must be printable ASCII without spaces or line "
+                "ends"
+            )
+
+    def cache_identity(self) -> str:
+        """What the cache knows the server by: its identity and the extras it is asked with."""
+        return "&".join(
+            [self.identity, *(f"{name}={value!r}" for name, value in self.sampler_extras)]
+        )
+
+    @property
+    def is_on_loopback(self) -> bool:
+        """Whether it runs on this machine, where no proxy is needed."""
+        host = urlsplit(self.base_url).hostname or ""
+        if host == "localhost":
+            return True
+        try:
+            return ipaddress.ip_address(host).is_loopback
+        except ValueError:
+            return False
+
+    def repeats_key(self, text: str) -> bool:
+        """Whether a server's text holds the key that was sent to it."""
+        key = self.api_key
+        return key is not None and len(key) >= _SHORTEST_SECRET and key in text
+
+    def quoted(self, server_text: str) -> str:
+        """A server's words on one line: no control characters, no key, bounded."""
+        line = " ".join("".join(c if c.isprintable() else " " for c in server_text).split())
+        if self.api_key:
+            line = line.replace(self.api_key, "[API key]")
+        return line if len(line) <= _QUOTED_CHARACTERS else line[:_QUOTED_CHARACTERS] + "..."
