@@ -195,7 +195,6 @@ def test_one_answer_has_no_interval(finished, capsys) -> None:
         (["--tokns", "3"], "unknown argument --tokns"),
     ],
 )
-@pytest.mark.filterwarnings("ignore:Operator .* does not define a decomposition")
 def test_bad_input_is_one_line_and_exit_2(arguments, message, finished, capsys) -> None:
     before = {entry.name for entry in finished.path.iterdir()}
     assert device(finished, "--device", "default.qubit", *arguments) == 2

@@ -6,7 +6,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from quantum_hybrid.circuit import Ansatz, QuantumLayer
-from quantum_hybrid.circuit.ansatz import MAX_QUBITS, entangler_sources, entangler_targets
+from quantum_hybrid.circuit.ansatz import (
+    MAX_LAYERS,
+    MAX_QUBITS,
+    entangler_sources,
+    entangler_targets,
+)
 
 
 @st.composite
@@ -93,9 +98,10 @@ def test_is_data():
         (
             {"n_layers": 0},
             ValueError,
-            "n_layers=0 is out of range; allowed: an integer of at least 1",
+            f"n_layers=0 is out of range; allowed: an integer from 1 to {MAX_LAYERS}",
         ),
-        ({"n_layers": "3"}, TypeError, "n_layers='3' must be an integer of at least 1"),
+        ({"n_layers": 10**18}, ValueError, f"n_layers={10**18} is out of range"),
+        ({"n_layers": "3"}, TypeError, "n_layers='3' must be an integer from 1 to"),
         (
             {"entangler": "star"},
             ValueError,

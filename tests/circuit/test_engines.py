@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from circuits import TOLERANCE, values_and_gradients
-from quantum_hybrid.circuit import Ansatz, dense, native, pennylane, statevector
+from quantum_hybrid.circuit import Ansatz, dense, native, pennylane, statevector, tensor_network
 
 TORCH_ENGINES = [dense, statevector]
 FAST_ENGINES = [native, *TORCH_ENGINES]
@@ -67,7 +67,15 @@ def test_dense_agrees_with_statevector_up_to_its_limit(n_qubits, entangler, dtyp
 
 @pytest.mark.parametrize(
     ("engine", "reupload"),
-    [(native, False), (dense, False), (statevector, False), (statevector, True), (pennylane, True)],
+    [
+        (native, False),
+        (dense, False),
+        (statevector, False),
+        (statevector, True),
+        (tensor_network, False),
+        (tensor_network, True),
+        (pennylane, True),
+    ],
 )
 def test_gradient_is_the_parameter_shift(engine, reupload):
     """d/dt <Z> = (<Z>(t + pi/2) - <Z>(t - pi/2)) / 2 for a rotation that occurs once
@@ -183,6 +191,17 @@ def test_sixteen_qubits():
     assert_same([outputs[:1]], [reference])
     single = statevector.expectations(ansatz, inputs.float(), weights.float())
     torch.testing.assert_close(single.double(), outputs, rtol=0, atol=TOLERANCE[torch.float32])
+
+
+def test_a_batch_that_pennylane_cannot_hold_is_refused():
+    """Before anything is allocated; without gradients less is kept, and more may be asked for."""
+    ansatz = Ansatz(20, 3)
+    inputs, weights = torch.zeros(100, 20), torch.zeros(3, 20, requires_grad=True)
+    message = r"inputs of 100 samples .* keeps 219 GiB of states, allowed: 8; use engine='statev"
+    with pytest.raises(ValueError, match=message):
+        pennylane.expectations(ansatz, inputs, weights)
+    with torch.no_grad(), pytest.raises(ValueError, match=r"1000 samples .* keeps 62.5 GiB"):
+        pennylane.expectations(ansatz, inputs.repeat(10, 1), weights)
 
 
 def test_index_made_in_inference_mode_serves_training():

@@ -117,6 +117,16 @@ def test_state_dict_is_the_weights_alone():
     assert torch.equal(layer(inputs), other(inputs))
 
 
+@pytest.mark.parametrize("shape", [(2, 4), (3, 5), (12,)])
+def test_weights_of_another_shape_are_refused(shape):
+    layer = make_layer(4, 3)
+    model, before = torch.nn.Sequential(layer), layer.weights.detach().clone()
+    message = f"0.weights has shape {shape}; allowed: (3, 4), (n_layers, n_qubits)"
+    with pytest.raises(ValueError, match=re.escape(message)):
+        model.load_state_dict({"0.weights": torch.zeros(shape)})
+    assert torch.equal(layer.weights, before)
+
+
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda one: pickle.loads(pickle.dumps(one))])
 def test_copies_are_equal_and_separate(engine, duplicate):
@@ -135,7 +145,7 @@ def test_weights_come_from_the_generator():
     assert torch.equal(make_layer(seed=4).weights, make_layer(seed=4).weights)
     assert not torch.equal(make_layer(seed=4).weights, make_layer(seed=5).weights)
     assert torch.equal(torch.get_rng_state(), state)
-    assert abs(make_layer(20, 200, init_std=0.3).weights.std() - 0.3) < 0.02
+    assert abs(make_layer(20, 100, init_std=0.3).weights.std() - 0.3) < 0.02
 
 
 @pytest.mark.parametrize("n_qubits", [2, 3, 8])
@@ -273,6 +283,17 @@ CONSTRUCTION_ERRORS = [
         "each gate keeps a state of 32 MiB per sample; allowed: 1 to 20; use engine='statevector'",
     ),
     ({"engine": "statevector", "n_qubits": 30}, ValueError, "one float32 state takes 4 GiB"),
+    (
+        {"engine": "statevector", "n_qubits": 22, "n_layers": 100},
+        ValueError,
+        "n_layers=100 is too many for engine='statevector' at n_qubits=22: training keeps 10.9 GiB "
+        "of states a sample, allowed: 4; use fewer layers",
+    ),
+    (
+        {"n_qubits": 24, "n_layers": 100},
+        ValueError,
+        "is 4^99, allowed: 1024; use fewer layers: no other engine holds this circuit",
+    ),
     (
         {"n_qubits": 100, "n_layers": 7},
         ValueError,

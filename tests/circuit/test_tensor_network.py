@@ -164,11 +164,24 @@ def test_the_torch_version_has_second_derivatives(entangler):
 
 
 def test_a_batch_in_parts_is_the_batch(monkeypatch):
+    """In parts also where no gradient is asked for."""
     ansatz = Ansatz(20, 3)
     angles = draw_angles(ansatz, 7, torch.float64, largest=0.5)
     whole = values_and_gradients(transfer_torch, ansatz, *angles)
-    monkeypatch.setattr(transfer_torch, "GRAPH_BYTES", 2**18)
+    contract, parts = transfer_torch._contract, []
+
+    def counted(ansatz, inputs, weights):
+        parts.append(len(inputs))
+        return contract(ansatz, inputs, weights)
+
+    monkeypatch.setattr(transfer_torch, "_contract", counted)
+    monkeypatch.setattr(transfer_torch, "GRAPH_BYTES", 2 * 5 * 16**2 * 20 * 8)
     assert_same(values_and_gradients(transfer_torch, ansatz, *angles), whole, 1e-12)
+    assert sorted(parts) == sorted(2 * [2, 2, 2, 1])  # each once forward, once backward
+    parts.clear()
+    with torch.no_grad():
+        assert_same([transfer_torch.expectations(ansatz, *angles)], whole[:1], 1e-12)
+    assert parts == [2, 2, 2, 1]
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import sys
 import pytest
 
 CASES = """
+import io
 import torch
 from quantum_hybrid.circuit import QuantumLayer
 
@@ -61,8 +62,12 @@ for case in cases:
     program = torch.export.export(
         layer, (inputs,), dynamic_shapes=({0: torch.export.Dim("batch")},)
     )
-    for batch in (inputs[:3], inputs.repeat(50, 1)):
-        torch.testing.assert_close(program.module()(batch), layer(batch))
+    file = io.BytesIO()
+    torch.export.save(program, file)
+    file.seek(0)
+    for module in (program.module(), torch.export.load(file).module()):
+        for batch in (inputs[:3], inputs.repeat(50, 1)):
+            torch.testing.assert_close(module(batch), layer(batch))
     gradients(layer, layer)
 """)
 
@@ -88,6 +93,56 @@ for case in cases[1:4]:
 """,
         str(tmp_path / "layer.onnx"),
     )
+
+
+@pytest.mark.slow
+def test_the_tensor_network_in_torch_does_all_three(tmp_path):
+    """As it runs on a GPU. Exported first: what tracing keeps would break the calls that follow."""
+    run(
+        """
+import sys
+import onnxruntime
+from quantum_hybrid.circuit import Ansatz, transfer_torch
+
+class Layer(torch.nn.Module):
+    def __init__(self, ansatz):
+        super().__init__()
+        self.ansatz = ansatz
+        weights = torch.linspace(-1, 1, ansatz.n_layers * ansatz.n_qubits)
+        self.weights = torch.nn.Parameter(weights.view(ansatz.n_layers, ansatz.n_qubits))
+
+    def forward(self, inputs):
+        return transfer_torch.expectations(self.ansatz, inputs, self.weights)
+
+batches = ({0: torch.export.Dim("batch")},)
+for ansatz in (Ansatz(5, 2), Ansatz(5, 3, "chain", reupload=True), Ansatz(5, 1)):
+    layer = Layer(ansatz)
+    program = torch.export.export(layer, (inputs,), dynamic_shapes=batches)
+    onnx = torch.onnx.export(
+        layer, (inputs,), dynamo=True, verbose=False, dynamic_shapes=batches
+    )
+    onnx.save(sys.argv[1])
+    session = onnxruntime.InferenceSession(sys.argv[1])
+    for batch in (inputs[:3], inputs.repeat(50, 1)):
+        expected = layer(batch)
+        torch.testing.assert_close(program.module()(batch), expected)
+        (outputs,) = session.run(None, {session.get_inputs()[0].name: batch.numpy()})
+        torch.testing.assert_close(torch.from_numpy(outputs), expected, rtol=1e-5, atol=1e-5)
+    torch.compiler.reset()
+    compiled = torch.compile(layer, fullgraph=True, backend="aot_eager")
+    for one, other in zip(gradients(compiled, layer), gradients(layer, layer)):
+        torch.testing.assert_close(one, other)
+""",
+        str(tmp_path / "layer.onnx"),
+    )
+
+
+@pytest.mark.slow
+def test_pennylane_is_left_out_of_the_graph():
+    run("""
+layer = make("pennylane", False)
+torch.testing.assert_close(torch.compile(layer, backend="aot_eager")(inputs), layer(inputs))
+""")
 
 
 @pytest.mark.slow

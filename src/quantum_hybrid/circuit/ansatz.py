@@ -22,6 +22,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 MAX_QUBITS = 512
+MAX_LAYERS = 10_000
 ENTANGLERS = ("ring", "chain", "none")
 
 
@@ -39,7 +40,7 @@ class Ansatz:
     to say."""
 
     n_layers: int
-    """Number of rotation-plus-entangler layers, at least 1."""
+    """Number of rotation-plus-entangler layers: 1 to ``MAX_LAYERS``, and what fits."""
 
     entangler: str = "ring"
     """``chain``: CNOT(0,1), CNOT(1,2), ..., CNOT(n-2,n-1). ``ring``: the chain, then CNOT(n-1,0).
@@ -51,7 +52,7 @@ class Ansatz:
 
     def __post_init__(self) -> None:
         _check_count("n_qubits", self.n_qubits, MAX_QUBITS)
-        _check_count("n_layers", self.n_layers, None)
+        _check_count("n_layers", self.n_layers, MAX_LAYERS)
         if self.entangler not in ENTANGLERS:
             allowed = ", ".join(ENTANGLERS)
             raise ValueError(f"entangler={self.entangler!r} is unknown; allowed: {allowed}")
@@ -111,9 +112,9 @@ def _apply_cnots(n_qubits: int, cnots: tuple[tuple[int, int], ...]) -> Tensor:
     return index
 
 
-def _check_count(name: str, value: object, largest: int | None) -> None:
-    allowed = "an integer of at least 1" if largest is None else f"an integer from 1 to {largest}"
+def _check_count(name: str, value: object, largest: int) -> None:
+    allowed = f"an integer from 1 to {largest}"
     if not isinstance(value, int) or isinstance(value, bool):
         raise TypeError(f"{name}={value!r} must be {allowed}")
-    if value < 1 or (largest is not None and value > largest):
+    if not 1 <= value <= largest:
         raise ValueError(f"{name}={value!r} is out of range; allowed: {allowed}")

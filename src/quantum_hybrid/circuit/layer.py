@@ -5,8 +5,8 @@ flattens the leading dimensions and hands over to an engine; all engines give th
 gradients. A new engine is a module with ``check`` and ``expectations``, and a row in ``_ENGINES``.
 """
 
-from collections.abc import Callable
-from typing import Protocol, runtime_checkable
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -185,6 +185,17 @@ class QuantumLayer(nn.Module):
             return self.engine
         threshold = _dense_batch(self.ansatz)
         return "statevector" if threshold is None or batch < threshold else "dense"
+
+    def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *rest: Any) -> None:
+        """torch would refuse another shape with a RuntimeError."""
+        weights = state_dict.get(prefix + "weights")
+        allowed = self.ansatz.n_layers, self.ansatz.n_qubits
+        if isinstance(weights, Tensor) and weights.shape != allowed:
+            raise ValueError(
+                f"{prefix}weights has shape {tuple(weights.shape)}; allowed: {allowed}, "
+                "(n_layers, n_qubits)"
+            )
+        super()._load_from_state_dict(state_dict, prefix, *rest)
 
     def extra_repr(self) -> str:
         ansatz = self.ansatz

@@ -28,6 +28,10 @@ from torch import Tensor
 from quantum_hybrid.circuit.ansatz import Ansatz
 
 MAX_QUBITS = 20
+MAX_BATCH_BYTES = 8 * 2**30
+"""Of a batch's states."""
+STATES_WITHOUT_GRADIENT = 4
+"""That exist at a time."""
 
 LARGEST_STATES = {
     "default.mixed": 12,
@@ -64,11 +68,38 @@ def check(ansatz: Ansatz) -> None:
 def expectations(
     ansatz: Ansatz, inputs: Float[Tensor, "batch qubits"], weights: Float[Tensor, "layers qubits"]
 ) -> Float[Tensor, "batch qubits"]:
-    """Pauli-Z expectation of every qubit after the circuit, in [-1, 1]."""
+    """Pauli-Z expectation of every qubit after the circuit, in [-1, 1].
+
+    Raises:
+        ValueError: the states of the batch would not fit.
+    """
     if len(inputs) == 0:  # PennyLane cannot broadcast over nothing; keep the graph whole.
         return inputs + weights[0]
-    outputs = _qnode(ansatz)(inputs.double(), weights.double())
-    return torch.stack(outputs, dim=-1).to(inputs.dtype)
+    _check_batch(ansatz, len(inputs), inputs.requires_grad or weights.requires_grad)
+    return _untraced(ansatz, inputs.double(), weights.double()).to(inputs.dtype)
+
+
+def _check_batch(ansatz: Ansatz, batch: int, differentiable: bool) -> None:
+    n_states = STATES_WITHOUT_GRADIENT
+    if differentiable and torch.is_grad_enabled():
+        n_encodings = ansatz.n_layers if ansatz.reupload else 1
+        n_states = ansatz.n_qubits * (n_encodings + ansatz.n_layers)
+        n_states += len(ansatz.cnots) * ansatz.n_layers
+    size = batch * n_states * 2 ** (ansatz.n_qubits + 4)
+    if size > MAX_BATCH_BYTES:
+        raise ValueError(
+            f"inputs of {batch} samples are too many for engine='pennylane' at n_qubits="
+            f"{ansatz.n_qubits}: it keeps {size / 2**30:.3g} GiB of states, allowed: "
+            f"{MAX_BATCH_BYTES / 2**30:.0f}; use engine='statevector'"
+        )
+
+
+def _evaluate(ansatz: Ansatz, inputs: Tensor, weights: Tensor) -> Tensor:
+    return torch.stack(_qnode(ansatz)(inputs, weights), dim=-1)
+
+
+_untraced: Any = torch.compiler.disable(_evaluate)
+"""torch.compile cannot follow PennyLane, and leaves this out of its graph."""
 
 
 @lru_cache(maxsize=8)
@@ -195,6 +226,8 @@ def _one_line(name: str) -> Iterator[None]:
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("error", "The analytic calculation", UserWarning)
+            # It comes before the error that says which gate a device does not know.
+            warnings.filterwarnings("ignore", "Operator .* does not define a decomp", UserWarning)
             yield
     except UserWarning as warning:
         if not str(warning).startswith("The analytic calculation"):

@@ -35,6 +35,10 @@ longer with 5, and larger blocks keep fewer states for the backward pass."""
 GRAPH_BYTES = 256 * 2**20
 """Above this, the states are computed again in the backward pass instead of being kept."""
 
+MAX_SAMPLE_BYTES = 4 * 2**30
+"""Of the states that one sample's backward pass needs, in float32. At n = 22 with 40 layers they
+are 4.3 GiB, and the process grew by 8.3."""
+
 CHUNK_BYTES = 2 * 2**20
 """States of one chunk. Between 1 and 8 MiB the time hardly differs, but the peak grows."""
 
@@ -46,6 +50,14 @@ def check(ansatz: Ansatz) -> None:
         raise ValueError(
             f"n_qubits={ansatz.n_qubits} is too large for engine='statevector': one float32 state "
             f"takes {size_gib:.4g} GiB; allowed: 1 to {MAX_QUBITS}; with few layers use "
+            "engine='tensor_network'"
+        )
+    size = _states_kept(ansatz) * 2**ansatz.n_qubits * 4
+    if size > MAX_SAMPLE_BYTES:
+        raise ValueError(
+            f"n_layers={ansatz.n_layers} is too many for engine='statevector' at n_qubits="
+            f"{ansatz.n_qubits}: training keeps {size / 2**30:.3g} GiB of states a sample, "
+            f"allowed: {MAX_SAMPLE_BYTES / 2**30:.0f}; use fewer layers, and with few "
             "engine='tensor_network'"
         )
 
@@ -122,6 +134,8 @@ def rotation_blocks(angles: Float[Tensor, "*batch qubits"]) -> list[Tensor]:
 def blocks_by_layer(angles: Float[Tensor, "layers *batch qubits"]) -> list[list[Tensor]]:
     """The :func:`rotation_blocks` of each layer, made together because small operations are
     dear."""
+    if len(angles) == 0:
+        return []
     blocks = rotation_blocks(angles)
     return [list(layer) for layer in zip(*(block.unbind() for block in blocks), strict=True)]
 
@@ -179,8 +193,7 @@ def _evolve_in_chunks(
     if torch.compiler.is_compiling():  # a graph that depends on the batch would be one a batch
         return run(inputs)
     state_bytes = 2**ansatz.n_qubits * inputs.element_size()
-    n_blocks = -(-ansatz.n_qubits // BLOCK_QUBITS)
-    graph_bytes = len(inputs) * state_bytes * (2 + (ansatz.n_layers - 1) * (n_blocks + 1))
+    graph_bytes = len(inputs) * state_bytes * _states_kept(ansatz)
     if graph_bytes <= GRAPH_BYTES:
         return run(inputs)
     chunks = inputs.split(max(1, CHUNK_BYTES // state_bytes))
@@ -189,6 +202,12 @@ def _evolve_in_chunks(
         recomputed = partial(checkpoint, run, use_reentrant=False, preserve_rng_state=False)
         return torch.cat([recomputed(chunk) for chunk in chunks])
     return torch.cat([run(chunk) for chunk in chunks])
+
+
+def _states_kept(ansatz: Ansatz) -> int:
+    """States in the graph of one sample."""
+    n_blocks = -(-ansatz.n_qubits // BLOCK_QUBITS)
+    return 2 + (ansatz.n_layers - 1) * (n_blocks + 1)
 
 
 def _kept(make: Callable[..., tuple[Tensor, Tensor]], *of: Any) -> tuple[Tensor, Tensor]:

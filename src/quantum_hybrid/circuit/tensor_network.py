@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from quantum_hybrid.circuit import first_order, transfer_kernel, transfer_torch
+from quantum_hybrid.circuit import first_order, statevector, transfer_kernel, transfer_torch
 from quantum_hybrid.circuit.ansatz import Ansatz
 from quantum_hybrid.circuit.threads import share
 from quantum_hybrid.circuit.transfer_plan import ROW_BYTES, Plan, plan_of
@@ -38,11 +38,7 @@ def check(ansatz: Ansatz) -> None:
     if not ansatz.cnots:
         return
     base, largest = (4 if ansatz.entangler == "ring" else 2), MAX_BOND[ansatz.entangler]
-    instead = (
-        "use engine='statevector'"
-        if ansatz.n_qubits <= 24
-        else "use fewer layers: no other engine holds as many qubits"
-    )
+    instead = _instead(ansatz)
     if base ** (ansatz.n_layers - 1) > largest:
         raise ValueError(
             f"n_layers={ansatz.n_layers} is too many for engine='tensor_network': the bond "
@@ -57,6 +53,14 @@ def check(ansatz: Ansatz) -> None:
             f"{ansatz.n_qubits}: it keeps about {size / 2**30:.1f} GiB a thread, allowed: "
             f"{MAX_WORK_BYTES / 2**30:.0f}; {instead}"
         )
+
+
+def _instead(ansatz: Ansatz) -> str:
+    try:
+        statevector.check(ansatz)
+    except ValueError:
+        return "use fewer layers: no other engine holds this circuit"
+    return "use engine='statevector'"
 
 
 def expectations(

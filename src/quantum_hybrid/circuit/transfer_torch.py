@@ -8,8 +8,10 @@ right.
 from functools import lru_cache, partial
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
@@ -34,13 +36,17 @@ def expectations(
 
 
 def _in_parts(ansatz: Ansatz, inputs: Tensor, weights: Tensor) -> Tensor:
-    transfer = transfer_of(ansatz.n_layers, ansatz.entangler)
-    n_numbers = (2 * transfer.n_states + 3 * transfer.n_sectors) * transfer.n_states
-    sample_bytes = n_numbers * ansatz.n_qubits * inputs.element_size()
     run = partial(_contract, ansatz)
-    if len(inputs) * sample_bytes <= GRAPH_BYTES or not torch.is_grad_enabled():
+    if torch.compiler.is_compiling():  # a graph that depends on the batch would be one a batch
+        return run(inputs, weights)
+    n_states, n_sectors = _counts(ansatz.n_layers, ansatz.entangler)
+    n_numbers = (2 * n_states + 3 * n_sectors) * n_states
+    sample_bytes = n_numbers * ansatz.n_qubits * inputs.element_size()
+    if len(inputs) * sample_bytes <= GRAPH_BYTES:
         return run(inputs, weights)
     parts = inputs.split(max(1, GRAPH_BYTES // sample_bytes))
+    if not torch.is_grad_enabled():
+        return torch.cat([run(part, weights) for part in parts])
     return torch.cat([checkpoint(run, part, weights, use_reentrant=False) for part in parts])
 
 
@@ -49,7 +55,7 @@ def _contract(ansatz: Ansatz, inputs: Tensor, weights: Tensor) -> Tensor:
     index = _index(ansatz.n_layers, ansatz.entangler, inputs.device)
     later = range(1, ansatz.n_qubits)
     z = {qubit: signed[:, qubit, index.later_z] for qubit in later}
-    last = index.last.to(inputs.dtype).expand(len(inputs), -1, -1)
+    last = index.last.to(inputs.dtype).expand(inputs.shape[0], -1, -1)
 
     # What a state after each qubit is worth, the identity being measured on all that follow.
     right = [last]
@@ -88,25 +94,61 @@ class _Index(NamedTuple):
     first_identity: Int[Tensor, "sectors states"]
     later_z: Int[Tensor, "states states"]
     later_identity: Int[Tensor, "states states"]
-    last: Tensor
+    last: Int[Tensor, "sectors states"]
+
+
+def _index(n_layers: int, entangler: str, device: torch.device) -> _Index:
+    if torch.compiler.is_dynamo_compiling():  # which cannot follow how the tables are made
+        flat = _traced_tables(n_layers, entangler).to(device)
+    elif torch.compiler.is_compiling():  # a tensor of a graph must not be kept
+        flat = torch.from_numpy(_tables(n_layers, entangler)).to(device)
+    else:
+        flat = _kept_tables(n_layers, entangler, device)
+    n_states, n_sectors = _counts(n_layers, entangler)
+    n_rows = [n_sectors, n_sectors, n_states, n_states, n_sectors]
+    return _Index(*flat.view(-1, n_states).split(n_rows))
+
+
+def _counts(n_layers: int, entangler: str) -> tuple[int, int]:
+    """States and sectors."""
+    n_states = 4 ** (n_layers - 1)
+    return n_states, n_states if entangler == "ring" else 1
 
 
 @lru_cache(maxsize=16)
-def _index(n_layers: int, entangler: str, device: torch.device) -> _Index:
+def _kept_tables(n_layers: int, entangler: str, device: torch.device) -> Tensor:
+    # A tensor made in inference mode could not serve a later training step from this cache.
+    with torch.inference_mode(False):
+        return torch.from_numpy(_tables(n_layers, entangler)).to(device)
+
+
+@torch.library.custom_op("quantum_hybrid::transfer_tables", mutates_args=())
+def _traced_tables(n_layers: int, entangler: str) -> Tensor:
+    return torch.tensor(_tables(n_layers, entangler))
+
+
+@_traced_tables.register_fake
+def _(n_layers: int, entangler: str) -> Tensor:
+    n_states, n_sectors = _counts(n_layers, entangler)
+    return torch.empty((3 * n_sectors + 2 * n_states) * n_states, dtype=torch.int64)
+
+
+@lru_cache(maxsize=16)
+def _tables(n_layers: int, entangler: str) -> NDArray[np.int64]:
+    """The fields of `_Index`, one after the other."""
     transfer = transfer_of(n_layers, entangler)
+    n_coefficients = 3**n_layers
 
-    def matrix(n_sources: int, these: Transitions) -> Tensor:
-        n_coefficients = 3**n_layers
-        entries = torch.full((n_sources, transfer.n_states), 2 * n_coefficients)
-        number = these.coefficient + these.negative * n_coefficients
-        source, target = torch.from_numpy(these.source), torch.from_numpy(these.target)
-        entries[source, target] = torch.from_numpy(number)
-        return entries.to(device)
+    def matrix(n_sources: int, these: Transitions) -> NDArray[np.int64]:
+        entries = np.full((n_sources, transfer.n_states), 2 * n_coefficients)
+        entries[these.source, these.target] = these.coefficient + these.negative * n_coefficients
+        return entries
 
-    return _Index(
-        first_z=matrix(transfer.n_sectors, transfer.first.z),
-        first_identity=matrix(transfer.n_sectors, transfer.first.identity),
-        later_z=matrix(transfer.n_states, transfer.later.z),
-        later_identity=matrix(transfer.n_states, transfer.later.identity),
-        last=torch.from_numpy(transfer.last).to(device),
-    )
+    tables = [
+        matrix(transfer.n_sectors, transfer.first.z),
+        matrix(transfer.n_sectors, transfer.first.identity),
+        matrix(transfer.n_states, transfer.later.z),
+        matrix(transfer.n_states, transfer.later.identity),
+        transfer.last,
+    ]
+    return np.concatenate(tables, dtype=np.int64).ravel()
