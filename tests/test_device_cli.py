@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import shutil
 from types import SimpleNamespace
 
 import pytest
@@ -221,7 +222,17 @@ def test_a_damaged_run_is_named(finished, tmp_path, capsys) -> None:
     assert "student: cannot be read as a student" in capsys.readouterr().err
     (tmp_path / "student").symlink_to(finished.path / "student")
     assert main(command) == 1
-    assert "held_out.jsonl: cannot be read as a run's held-out answers" in capsys.readouterr().err
+    message = "held_out.jsonl: cannot be read as a run's held-out answers"
+    assert message in capsys.readouterr().err
+    (tmp_path / "held_out.jsonl").touch()
+    assert main(command) == 1
+    assert message in capsys.readouterr().err
+    (tmp_path / "student").unlink()
+    shutil.copytree(finished.path / "student", tmp_path / "student")
+    weights = tmp_path / "student" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    assert main(command) == 1
+    assert "student: cannot be read as a student" in capsys.readouterr().err
 
 
 def test_held_out_answers_come_back_as_they_were_written(finished) -> None:

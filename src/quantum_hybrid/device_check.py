@@ -21,6 +21,7 @@ from typing import Any
 
 import torch
 from jaxtyping import Float
+from safetensors import SafetensorError
 from scipy.stats import t as student_t
 from torch import Tensor
 from transformers import AutoTokenizer
@@ -117,7 +118,7 @@ def _student_config(path: Path) -> HybridConfig:
 def _load_student(path: Path, config: HybridConfig) -> HybridForCausalLM:
     try:
         return HybridForCausalLM.from_pretrained(path / "student", config=config).eval()
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, SafetensorError) as error:
         raise CheckpointError(f"{path / 'student'}: cannot be read as a student") from error
 
 

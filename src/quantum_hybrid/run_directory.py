@@ -231,6 +231,8 @@ def read_held_out(path: Path) -> list[tuple[Prompt, Answer]]:
     file = path / "held_out.jsonl"
     try:
         rows = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+        if not rows:
+            raise ValueError("it is empty")
         return [(Prompt(**row["prompt"]), Answer.from_fields(row["answer"])) for row in rows]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"{file}: cannot be read as a run's held-out answers") from error

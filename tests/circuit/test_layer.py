@@ -128,6 +128,17 @@ def test_weights_of_another_shape_are_refused(shape):
 
 
 @pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("shape", [(1, 3), (3, 3), (2, 4), (6,), (2, 3, 1)])
+def test_weights_of_another_shape_never_reach_an_engine(engine, shape):
+    layer = make_layer(engine=engine)
+    layer.weights = torch.nn.Parameter(torch.zeros(shape))
+    message = f"weights has shape {shape}; allowed: (2, 3), (n_layers, n_qubits)"
+    for run in (layer, layer.final_state):
+        with pytest.raises(ValueError, match=re.escape(message)):
+            run(torch.zeros(4, 3))
+
+
+@pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda one: pickle.loads(pickle.dumps(one))])
 def test_copies_are_equal_and_separate(engine, duplicate):
     layer = make_layer(engine=engine)

@@ -125,6 +125,7 @@ class QuantumLayer(nn.Module):
         if not 0 <= init_std < float("inf"):
             raise ValueError(f"init_std={init_std} is out of range; allowed: 0 or more, finite")
         self.init_std, self.init = init_std, init
+        self._weights_shape = (n_layers, n_qubits)
         self.weights = nn.Parameter(torch.empty(n_layers, n_qubits, dtype=dtype, device=device))
         self.reset_parameters(generator)
 
@@ -189,13 +190,15 @@ class QuantumLayer(nn.Module):
     def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *rest: Any) -> None:
         """torch would refuse another shape with a RuntimeError."""
         weights = state_dict.get(prefix + "weights")
-        allowed = self.ansatz.n_layers, self.ansatz.n_qubits
-        if isinstance(weights, Tensor) and weights.shape != allowed:
-            raise ValueError(
-                f"{prefix}weights has shape {tuple(weights.shape)}; allowed: {allowed}, "
-                "(n_layers, n_qubits)"
-            )
+        if isinstance(weights, Tensor) and weights.shape != self._weights_shape:
+            self._refuse_weights(prefix + "weights", weights)
         super()._load_from_state_dict(state_dict, prefix, *rest)
+
+    def _refuse_weights(self, name: str, weights: Tensor) -> None:
+        raise ValueError(
+            f"{name} has shape {tuple(weights.shape)}; allowed: {self._weights_shape}, "
+            "(n_layers, n_qubits)"
+        )
 
     def extra_repr(self) -> str:
         ansatz = self.ansatz
@@ -221,6 +224,8 @@ class QuantumLayer(nn.Module):
                 f"inputs has shape {tuple(inputs.shape)}; allowed: (..., {n_qubits}), "
                 "one angle for each of n_qubits"
             )
+        if weights.shape != self._weights_shape:  # a kernel would read past its end
+            self._refuse_weights("weights", weights)
         dtype = weights.dtype
         _check_dtype("weights", dtype)
         if inputs.dtype != dtype:
