@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 
 from quantum_hybrid.corpus import IGNORED
@@ -36,7 +36,7 @@ def wait_for(process: subprocess.Popen[bytes], what: Callable[[], Any]) -> Any:
     while time.monotonic() < deadline:
         try:
             result = what()
-        except httpx.TransportError:
+        except httpx2.TransportError:
             result = None
         if result is not None:
             return result
@@ -46,7 +46,7 @@ def wait_for(process: subprocess.Popen[bytes], what: Callable[[], Any]) -> Any:
 
 
 @pytest.fixture
-def api(tmp_path) -> Iterator[httpx.Client]:
+def api(tmp_path) -> Iterator[httpx2.Client]:
     """Atropos's API server, with a trainer registered."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -55,7 +55,7 @@ def api(tmp_path) -> Iterator[httpx.Client]:
     with (
         (tmp_path / "api.log").open("wb") as log,
         subprocess.Popen(command, cwd=tmp_path, stdout=log, stderr=log) as server,
-        httpx.Client(base_url=f"http://127.0.0.1:{port}") as client,
+        httpx2.Client(base_url=f"http://127.0.0.1:{port}") as client,
     ):
         try:
             wait_for(server, lambda: client.get("/").raise_for_status())

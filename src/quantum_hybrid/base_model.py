@@ -73,15 +73,15 @@ def _checked_folder(name: str, folder: Path) -> str:
 
 
 def _checked_hub_name(name: str) -> str:
-    import httpx
+    import httpx2
     from huggingface_hub import constants, try_to_load_from_cache
 
     if isinstance(try_to_load_from_cache(name, "config.json"), str):
         return name
     try:
         url = f"{constants.ENDPOINT}/{name}/resolve/main/config.json"
-        status = httpx.head(url, timeout=HUB_TIMEOUT_S, follow_redirects=True).status_code
-    except httpx.HTTPError as error:
+        status = httpx2.head(url, timeout=HUB_TIMEOUT_S, follow_redirects=True).status_code
+    except httpx2.HTTPError as error:
         raise UsageError(
             f"--env.base_model_name {name!r}: neither a local folder nor in the local hub cache, "
             f"and the hub cannot be reached ({type(error).__name__})"

@@ -8,11 +8,11 @@ import pytest
 
 KERNEL = """
 import parts
-from quantum_hybrid.circuit.machine_code import compiled_with
+from quantum_hybrid.circuit.machine_code import compiled
 
 FACTOR = parts.FACTOR
 
-@compiled_with("parts")
+@compiled
 def scaled(x):
     return FACTOR * x
 

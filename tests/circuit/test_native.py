@@ -94,11 +94,10 @@ def test_right_for_angles_of_any_size(n_qubits, angle, dtype):
     """Beyond some size the cosines of a whole row of samples are a library's."""
     ansatz = Ansatz(n_qubits, 2)
     inputs, weights = (x.detach() for x in draw_angles(ansatz, 5, dtype))
-    inputs[1, 1] = angle
-    near = inputs.double()
-    near = torch.atan2(near.sin(), near.cos())
+    inputs[1, 1] = weights[0, 2] = weights[1, 0] = angle
+    near = [torch.atan2(x.double().sin(), x.double().cos()) for x in (inputs, weights)]
     outputs = native.expectations(ansatz, inputs, weights)
-    expected = statevector.expectations(ansatz, near, weights.double())
+    expected = statevector.expectations(ansatz, *near)
     tolerance = TOLERANCE[dtype]
     torch.testing.assert_close(outputs.double(), expected, rtol=tolerance, atol=tolerance)
 
@@ -157,7 +156,10 @@ torch.testing.assert_close(one, other)
     [
         (Ansatz(4, 2, reupload=True), "reupload=True is not for engine='native'"),
         (Ansatz(25, 1), "n_qubits=25 is too large for engine='native'"),
-        (Ansatz(24, 20), "n_layers=20 is too many for engine='native' at n_qubits=24"),
+        (Ansatz(24, 5), "n_layers=5 is too many for engine='native' at n_qubits=24: it keeps"),
+        (Ansatz(24, 5), "allowed: 2; use engine='statevector'"),
+        (Ansatz(24, 20), "allowed: 2; use fewer layers: no other engine holds this circuit"),
+        (Ansatz(24, 20, "none"), "allowed: 2; use engine='tensor_network'"),
     ],
 )
 def test_what_would_not_fit_is_refused(ansatz, message):

@@ -16,6 +16,15 @@ SMALLEST_SCALE = 2.0**-60
 
 
 @njit(cache=True)
+def _nearest(angle):
+    """The angle in [-pi, pi] with the same sine and cosine: 2 pi has no exact multiple to go by."""
+    value = float(angle)
+    if abs(value) <= math.pi:
+        return value
+    return math.atan2(math.sin(value), math.cos(value))
+
+
+@njit(cache=True)
 def reduce_angles(weights, cnots):
     """Angles in [-pi/2, pi/2] of a circuit with the same outputs, up to the signs returned.
 
@@ -29,7 +38,7 @@ def reduce_angles(weights, cnots):
     for layer in range(n_layers - 1):
         for i in range(n):
             sign = -1.0 if x[i] ^ z[i] else 1.0  # X and Z turn an RY around, Y does not
-            angle = (sign * weights[layer + 1, i] + math.pi) % (2 * math.pi) - math.pi
+            angle = sign * _nearest(weights[layer + 1, i])
             if abs(angle) > math.pi / 2:
                 angle -= math.copysign(math.pi, angle)
                 x[i], z[i] = not x[i], not z[i]

@@ -79,7 +79,8 @@ class _Gradients(torch.autograd.Function):
 
 def _refuse(ctx: Any, *gradients: Tensor) -> None:
     raise RuntimeError(
-        f"a second derivative is not for engine={ctx.engine!r} on the CPU; use engine='statevector'"
+        f"a second derivative is not for engine={ctx.engine!r} on the CPU; use "
+        "engine='statevector', which takes up to 24 qubits"
     )
 
 

@@ -27,20 +27,15 @@ from numba import njit
 from quantum_hybrid.circuit.angles import sum_chunks
 from quantum_hybrid.circuit.columns import load_column, store_column
 from quantum_hybrid.circuit.lanes import MAX_GROUP
-from quantum_hybrid.circuit.machine_code import compiled_with
+from quantum_hybrid.circuit.machine_code import compiled
 from quantum_hybrid.circuit.parities import add_parities, fold, spread_parities, unfold
 from quantum_hybrid.circuit.products import contract, expand
 from quantum_hybrid.circuit.rotations import rotate, unrotate
 from quantum_hybrid.circuit.threads import next_number
 from quantum_hybrid.circuit.trigonometry import LARGEST_ANGLE, turn
 
-_MADE_OF = (
-    "angles", "columns", "lanes", "parities", "plan", "products", "rotations", "threads",
-    "trigonometry",
-)  # fmt: skip
 
-
-@compiled_with(*_MADE_OF)
+@compiled
 def forward(outputs, inputs, rotations, plan, chunk_tiles, counters, work):
     """Outputs ``(samples, n)`` of inputs ``(samples, n)``, in radians.
 
@@ -70,7 +65,7 @@ def forward(outputs, inputs, rotations, plan, chunk_tiles, counters, work):
         chunk = next_number(counters, 0)
 
 
-@compiled_with(*_MADE_OF)
+@compiled
 def backward(
     grad_inputs, grad_weights, by_chunk, grad_outputs, inputs, rotations, plan, chunk_tiles,
     counters, work,

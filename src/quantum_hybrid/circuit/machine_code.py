@@ -1,13 +1,14 @@
-"""Compiled once on a machine, and anew when a source that it is made of changes.
+"""Compiled once on a machine, and anew when any source beside it changes.
 
 Numba keeps machine code on disk beside the file of the function, and goes by the contents of that
 file alone; it outlives an upgrade, since pip removes only what it has installed. A kernel's vector
 instructions and the layout of its plan are in modules of their own. Run with an old kernel, new
-ones would mean wrong numbers, or reading past the end of an array.
+ones would mean wrong numbers, or reading past the end of an array. So a kernel's code goes by all
+modules of its folder: a list of those that it is made of would have to be kept right by hand.
 """
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,23 +17,19 @@ from numba import njit
 _OPTIONS: dict[str, Any] = {"nogil": True, "cache": True, "_nrt": False}
 
 
-def compiled_with(*names: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """`njit` without the GIL, cached on disk by the contents of these neighbouring modules too.
+def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    """`njit` without the GIL, cached on disk by the contents of all modules in the folder.
 
     Also without reference counts: a kernel allocates nothing, and counting those of every slice it
     takes of its arguments can be a fifth of its time.
     """
-
-    def compile_later(function: Callable[..., Any]) -> Callable[..., Any]:
-        dispatcher: Any = njit(**_OPTIONS)(function)
-        here = Path(function.__code__.co_filename)
-        digest = _digest([here.with_name(f"{name}.py") for name in names])
-        file = dispatcher._cache._cache_file  # Numba has no public way to say it
-        file._source_stamp = file._source_stamp, digest
-        return dispatcher
-
-    return compile_later
+    dispatcher: Any = njit(**_OPTIONS)(function)
+    file = dispatcher._cache._cache_file  # Numba has no public way to say it
+    folder = Path(function.__code__.co_filename).parent
+    file._source_stamp = file._source_stamp, _digest(folder)
+    return dispatcher
 
 
-def _digest(paths: Sequence[Path]) -> str:
-    return hashlib.sha256(b"\0".join(path.read_bytes() for path in paths)).hexdigest()
+def _digest(folder: Path) -> str:
+    sources = (path.read_bytes() for path in sorted(folder.glob("*.py")))
+    return hashlib.sha256(b"\0".join(sources)).hexdigest()

@@ -13,7 +13,7 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
-from quantum_hybrid.circuit import first_order, kernel
+from quantum_hybrid.circuit import first_order, kernel, statevector
 from quantum_hybrid.circuit.angles import rotations_of
 from quantum_hybrid.circuit.ansatz import Ansatz
 from quantum_hybrid.circuit.lanes import MAX_GROUP
@@ -50,7 +50,7 @@ def check(ansatz: Ansatz) -> None:
         raise ValueError(
             f"n_layers={ansatz.n_layers} is too many for engine='native' at n_qubits="
             f"{ansatz.n_qubits}: it keeps about {size / 2**30:.1f} GiB a thread, allowed: "
-            f"{MAX_WORK_BYTES / 2**30:.0f}; use engine='statevector', which keeps less"
+            f"{MAX_WORK_BYTES / 2**30:.0f}; {statevector.or_fewer_layers(ansatz)}"
         )
 
 

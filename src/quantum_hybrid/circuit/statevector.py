@@ -62,6 +62,17 @@ def check(ansatz: Ansatz) -> None:
         )
 
 
+def or_fewer_layers(ansatz: Ansatz) -> str:
+    """What to do where another engine cannot hold a circuit: use one that can, if there is one."""
+    if not ansatz.cnots:
+        return "use engine='tensor_network'"
+    try:
+        check(ansatz)
+    except ValueError:
+        return "use fewer layers: no other engine holds this circuit"
+    return "use engine='statevector'"
+
+
 def expectations(
     ansatz: Ansatz, inputs: Float[Tensor, "batch qubits"], weights: Float[Tensor, "layers qubits"]
 ) -> Float[Tensor, "batch qubits"]:

@@ -38,7 +38,7 @@ def check(ansatz: Ansatz) -> None:
     if not ansatz.cnots:
         return
     base, largest = (4 if ansatz.entangler == "ring" else 2), MAX_BOND[ansatz.entangler]
-    instead = _instead(ansatz)
+    instead = statevector.or_fewer_layers(ansatz)
     if base ** (ansatz.n_layers - 1) > largest:
         raise ValueError(
             f"n_layers={ansatz.n_layers} is too many for engine='tensor_network': the bond "
@@ -53,14 +53,6 @@ def check(ansatz: Ansatz) -> None:
             f"{ansatz.n_qubits}: it keeps about {size / 2**30:.1f} GiB a thread, allowed: "
             f"{MAX_WORK_BYTES / 2**30:.0f}; {instead}"
         )
-
-
-def _instead(ansatz: Ansatz) -> str:
-    try:
-        statevector.check(ansatz)
-    except ValueError:
-        return "use fewer layers: no other engine holds this circuit"
-    return "use engine='statevector'"
 
 
 def expectations(

@@ -34,17 +34,13 @@ def share(work: Callable[[NDArray], None], n_pieces: int, n_scalars: int, dtype:
 
     The memory is aligned, and its contents are of no value. ``work`` should release the GIL.
     """
+
+    def take_part() -> None:
+        work(_memory(n_scalars, dtype))
+
     helpers = min(torch.get_num_threads(), n_pieces) - 1
-    if helpers < 1:
-        work(_memory(n_scalars, dtype))
-        return
-
-    def help_out() -> None:
-        work(_memory(n_scalars, dtype))
-
-    pool = _pool(os.getpid())
-    futures = [pool.submit(help_out) for _ in range(helpers)]
-    help_out()
+    futures = [_pool(os.getpid()).submit(take_part) for _ in range(helpers)]
+    take_part()
     for future in futures:
         if not future.cancel():
             future.result()

@@ -18,7 +18,7 @@ Numba compiles this at the first call for a dtype, once on a machine: the result
 
 from numba import njit
 
-from quantum_hybrid.circuit.machine_code import compiled_with
+from quantum_hybrid.circuit.machine_code import compiled
 from quantum_hybrid.circuit.threads import next_number
 from quantum_hybrid.circuit.transfer_plan import Plan
 from quantum_hybrid.circuit.transfer_rows import add_product, sum_products
@@ -32,7 +32,7 @@ def n_scalars(plan: Plan) -> int:
     return (plan.n_qubits * at_qubit + elsewhere) * plan.n_lanes
 
 
-@compiled_with("threads", "transfer_plan", "transfer_rows")
+@compiled
 def forward(
     outputs, first_cos, first_sin, later_cos, later_sin, plan, chunk_tiles, counters, work
 ):  # fmt: skip
@@ -65,7 +65,7 @@ def forward(
         chunk = next_number(counters, 0)
 
 
-@compiled_with("threads", "transfer_plan", "transfer_rows")
+@compiled
 def backward(
     grad_first, grad_later, grad_outputs, first_cos, first_sin, later_cos, later_sin, plan,
     chunk_tiles, counters, work,

@@ -13,8 +13,16 @@
     key_refused     HTTP 401, 402, 403: no key, no credit, no access     no
     refused         any other HTTP status                                no
 
-These are counted for each request. The kinds of `ANSWER_FAULTS` are counted for each answer: the
-reply is taken, and what it lacks is asked for anew.
+These are counted for each request. Of a reply that is taken, but lacks something, each answer is
+counted; what it lacks is asked for anew:
+
+    empty           without text, or of white space only
+    content_filter  withheld by the server
+    oversized       an answer longer than any real one
+    missing         fewer choices than asked for
+    surplus         more choices than asked for, or two with the same index
+    no_usage        a reply that does not say how many tokens it took
+    corrupt_row     a kept answer that does not fit its checksum any more
 """
 
 from __future__ import annotations
@@ -37,29 +45,8 @@ RequestFault = Literal[
     "key_refused",
     "refused",
 ]
-ANSWER_FAULTS = (
-    "empty",  # without text, or of white space only
-    "content_filter",  # withheld by the server
-    "oversized",  # an answer longer than any real one
-    "missing",  # fewer choices than asked for
-    "surplus",  # more choices than asked for, or two with the same index
-    "no_usage",  # a reply that does not say how many tokens it took
-    "corrupt_row",  # a kept answer that does not fit its checksum any more
-)
-PASSING: frozenset[RequestFault] = frozenset(
-    {
-        "connection",
-        "timeout",
-        "rate_limited",
-        "server_error",
-        "malformed",
-        "no_choice",
-        "oversized",
-        "wrong_model",
-        "key_repeated",
-    }
-)
-"""Kinds that another try may not meet again."""
+FINAL: tuple[RequestFault, ...] = ("key_refused", "refused")
+"""Kinds that another try would meet again."""
 
 KEEP = "answers already received are kept: run again to go on from there"
 
@@ -92,7 +79,7 @@ class Fault(Exception):
     @property
     def is_passing(self) -> bool:
         """Whether the same request may be answered the next time."""
-        return self.kind in PASSING
+        return self.kind not in FINAL
 
     @property
     def is_about_the_request(self) -> bool:
