@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +33,20 @@ CHECKED = (*(f"circuit.{name}" for name in CIRCUIT), "student", "evaluation", "t
 install_import_hook([f"quantum_hybrid.{name}" for name in CHECKED], "beartype.beartype")
 
 sys.path.insert(0, str(Path(__file__).parent))  # for tiny.py and circuits.py, which are no tests
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A store of answers of the tests' own; the converted model, which takes long, is the user's."""
+    from quantum_hybrid.config import cache_directory
+
+    models = cache_directory() / "models"
+    models.mkdir(parents=True, exist_ok=True)
+    folder = tmp_path_factory.mktemp("cache")
+    (folder / "models").symlink_to(models)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("QUANTUM_HYBRID_CACHE", str(folder))
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -55,7 +55,7 @@ def test_the_next_server_is_asked_when_one_fails(scripted, spare, pair, open_cac
         return client.account.answers_by_teacher
 
     by_teacher = use_pair(pair, open_cache(), work, said)
-    assert by_teacher == {f"reported {spare.base_url}": 8}
+    assert by_teacher == {f"reported {pair[1].identity}": 8}
     assert len(spare.requests) == 2
     assert len(scripted.requests) <= 2, "a server that failed is left alone for a while"
     assert len(said) == 1

@@ -1,7 +1,7 @@
 """What a run asked of its teacher, what went wrong with it, and what it paid.
 
 Everything is counted once, where it happens: a request when it is sent, a fault when it is met, an
-answer when it is stored. `as_fields` is what `summary.json` and `teacher.json` hold.
+answer when it comes. `as_fields` is what `summary.json` and `teacher.json` hold.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ class Account:
     """Chat requests sent, each retry as one more. Asking for the list of models is not one."""
     retries: int = 0
     answers: int = 0
-    """Answers that came and were stored."""
+    """Answers that came. Where another run's was stored first, that one is used."""
     answers_from_cache: int = 0
     cut_at_length: int = 0
-    """Stored answers that the server cut at the longest length (`finish_reason` length)."""
+    """Of these, those that the server cut at the longest length (`finish_reason` length)."""
     prompt_tokens: int = 0
     completion_tokens: int = 0
     """Tokens the teacher wrote; a lower bound where it counts only the first of n answers and
@@ -38,7 +38,7 @@ class Account:
     faults: Counter[str] = field(default_factory=Counter)
     """By kind, see `faults`."""
     answers_by_teacher: Counter[str] = field(default_factory=Counter)
-    """Stored answers by the server and model that wrote them."""
+    """Of these, by the model and the server that wrote them."""
 
     def charge(
         self, server: TeacherServer, prompt_text: str, n_asked: int, max_tokens: int, reply: Reply

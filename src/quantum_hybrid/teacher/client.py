@@ -257,11 +257,11 @@ class TeacherClient:
         standing = self._cache.put(list(zip(requests, answers.values(), strict=True)))
         for index, answer in zip(answers, standing, strict=True):
             drawn[index] = replace(answer, prompt_id=prompt.id, index=index)
-        host = endpoint.server.base_url
+        name = endpoint.server.identity  # its address would be another each time it is the embedded
         for answer in filter(lambda answer: answer.text, answers.values()):
             self.account.answers += 1
             self.account.cut_at_length += answer.finish_reason == "length"
-            self.account.answers_by_teacher[endpoint.server.quoted(f"{answer.model} {host}")] += 1
+            self.account.answers_by_teacher[endpoint.server.quoted(f"{answer.model} {name}")] += 1
 
     def _count(self, reply: Reply, n_asked: int) -> None:
         faults = self.account.faults
