@@ -37,7 +37,7 @@ sys.path.insert(0, str(Path(__file__).parent))  # for tiny.py and circuits.py, w
 
 @pytest.fixture(scope="session", autouse=True)
 def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """A store of answers of the tests' own; the converted model, which takes long, is the user's."""
+    """A store of answers of the tests' own; the converted model, slow to make, is the user's."""
     from quantum_hybrid.config import cache_directory
 
     models = cache_directory() / "models"
