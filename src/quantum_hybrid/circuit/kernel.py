@@ -43,8 +43,9 @@ def forward(outputs, inputs, rotations, plan, chunk_tiles, counters, work):
     on.
     """
     n, width = plan.n_qubits, plan.n_lanes
-    size = (1 << (n - plan.n_lane_qubits)) * width
-    state, other, at = work[:size], work[size : 2 * size], 2 * size
+    size, block = (1 << (n - plan.n_lane_qubits)) * width, plan.block_rows * width
+    state, at = work[:size], size + 2 * plan.skew
+    other, at = work[at : at + size], at + size
     trig, at = work[at : at + 2 * n * width], at + 2 * n * width
     sums, at = work[at : at + (n + 3) * width], at + (n + 3) * width
     signed = work[at : at + (2 << MAX_GROUP) * width]
@@ -56,9 +57,12 @@ def forward(outputs, inputs, rotations, plan, chunk_tiles, counters, work):
             _load_trig(trig, inputs, first_cos, first_sin, plan, tile)
             _encode(state, other, trig, scales[0], plan)
             for layer in range(plan.n_layers - 1):
-                for group in range(len(plan.group_size)):
-                    _rotate_pass(other, state, tangents, plan, layer, group)
+                for group in range(plan.first_local):
+                    _rotate_pass(other, 0, state, 0, tangents, plan, layer, group)
                     state, other = other, state
+                for at in range(0, size, block):
+                    for group in range(plan.first_local, len(plan.group_size)):
+                        _rotate_pass(state, at, state, at, tangents, plan, layer, group)
                 _scale(state, scales[layer + 1])
             _read(sums, other, signed, state, plan)
             _store_outputs(outputs, sums, signs, plan, tile)
@@ -75,11 +79,12 @@ def backward(
     by_chunk: (chunks, L n), in double precision, for each chunk's part of the weights' gradient.
     """
     n, width = plan.n_qubits, plan.n_lanes
-    size = (1 << (n - plan.n_lane_qubits)) * width
+    size, block = (1 << (n - plan.n_lane_qubits)) * width, plan.block_rows * width
     n_groups = len(plan.group_size)
     n_passes = (plan.n_layers - 1) * n_groups
-    states, at = work[: (n_passes + 1) * size], (n_passes + 1) * size
-    adjoint, at = work[at : at + size], at + size
+    step = size + 2 * plan.skew  # from each kept state to the next
+    states, at = work[: n_passes * step + size], (n_passes + 1) * step + plan.skew
+    adjoint, at = work[at : at + size], at + size + 2 * plan.skew
     other, at = work[at : at + size], at + size
     prefixes, at = work[at : at + size], at + size
     trig, at = work[at : at + 2 * n * width], at + 2 * n * width
@@ -97,24 +102,34 @@ def backward(
             _load_trig(trig, inputs, first_cos, first_sin, plan, tile)
             _encode(states, prefixes, trig, scales[0], plan)
             for layer in range(plan.n_layers - 1):
-                for group in range(n_groups):
-                    at = (layer * n_groups + group) * size
-                    here, there = states[at : at + size], states[at + size : at + 2 * size]
-                    _rotate_pass(there, here, tangents, plan, layer, group)
-                    if group == n_groups - 1:
-                        _scale(there, scales[layer + 1])
+                start = layer * n_groups * step
+                for group in range(plan.first_local):
+                    at = start + group * step
+                    _rotate_pass(states, at + step, states, at, tangents, plan, layer, group)
+                for within in range(0, size, block):
+                    for group in range(plan.first_local, n_groups):
+                        at = start + group * step + within
+                        _rotate_pass(states, at + step, states, at, tangents, plan, layer, group)
+                start += n_groups * step
+                _scale(states[start : start + size], scales[layer + 1])
             _load_cotangent(cotangent, grad_outputs, signs, plan, tile)
-            _seed(adjoint, other, factors, cotangent, states[n_passes * size :], plan)
+            _seed(adjoint, other, factors, cotangent, states[n_passes * step :], plan)
             for layer in range(plan.n_layers - 2, -1, -1):
-                for group in range(n_groups - 1, -1, -1):
-                    at = (layer * n_groups + group + 1) * size
-                    state = states[at : at + size]
+                start = (layer * n_groups + 1) * step
+                for within in range(0, size, block):
+                    for group in range(n_groups - 1, plan.first_local - 1, -1):
+                        _unrotate_pass(
+                            adjoint, within, adjoint, within, states, start + group * step + within,
+                            tangents, by_later_angle, plan, layer, group,
+                        )  # fmt: skip
+                        if group == n_groups - 1:
+                            _scale(adjoint[within : within + block], scales[layer + 1])
+                for group in range(plan.first_local - 1, -1, -1):
                     _unrotate_pass(
-                        other, adjoint, state, tangents, by_later_angle, plan, layer, group
-                    )
+                        other, 0, adjoint, 0, states, start + group * step, tangents,
+                        by_later_angle, plan, layer, group,
+                    )  # fmt: skip
                     adjoint, other = other, adjoint
-                    if group == n_groups - 1:
-                        _scale(adjoint, scales[layer + 1])
             by_input[:] = 0
             _contract(adjoint, prefixes, trig, by_input, plan)
             _store_by_input(grad_inputs, by_angle, by_input, adjoint, trig, scales[0], plan, tile)
@@ -187,44 +202,25 @@ def _row_of(plan, bit, one):
 
 
 @njit(inline="always")
-def _rotate_pass(dst, src, tangents, plan, layer, group):
-    kind, stride = plan.group_kind[group], plan.group_stride[group]
-    at, n_outer = plan.group_offset[group], _count_outer(plan, group)
-    bases = plan.bases[at : at + n_outer]
-    sources = plan.sources[at : at + n_outer] if group == 0 else bases
+def _rotate_pass(dst, d, src, s, tangents, plan, layer, group):
     t = layer * plan.n_qubits + plan.group_start[group]
     lanes_t = (layer + 1) * plan.n_qubits - plan.n_lane_qubits
-    crossing = plan.crossing if group == 0 else 0
-    for o in range(n_outer):
-        if crossing > 0:
-            kind = crossing + (o & 1)
-        rotate(
-            kind, dst, bases[o], stride, src, sources[o], plan.images, group * MAX_GROUP, tangents,
-            t, lanes_t,
-        )  # fmt: skip
+    rotate(
+        plan.group_kind[group], dst, d, src, s, plan.bases, plan.sources, plan.group_offset[group],
+        plan.group_count[group], plan.group_stride[group], plan.images, group * MAX_GROUP, tangents,
+        t, lanes_t,
+    )  # fmt: skip
 
 
 @njit(inline="always")
-def _unrotate_pass(dst, adjoint, state, tangents, gradients, plan, layer, group):
-    kind, stride = plan.group_kind[group], plan.group_stride[group]
-    at, n_outer = plan.group_offset[group], _count_outer(plan, group)
-    bases = plan.bases[at : at + n_outer]
-    sources = plan.sources[at : at + n_outer] if group == 0 else bases
+def _unrotate_pass(dst, d, adjoint, a, states, s, tangents, gradients, plan, layer, group):
     t = layer * plan.n_qubits + plan.group_start[group]
     lanes_t = (layer + 1) * plan.n_qubits - plan.n_lane_qubits
-    crossing = plan.crossing if group == 0 else 0
-    for o in range(n_outer):
-        if crossing > 0:
-            kind = crossing + (o & 1)
-        unrotate(
-            kind, dst, sources[o], plan.images, group * MAX_GROUP, adjoint, state, bases[o], stride,
-            tangents, t, lanes_t, gradients,
-        )  # fmt: skip
-
-
-@njit(inline="always")
-def _count_outer(plan, group):
-    return 1 << (plan.n_qubits - plan.n_lane_qubits - plan.group_size[group])
+    unrotate(
+        plan.group_kind[group], dst, d, adjoint, a, states, s, plan.bases, plan.sources,
+        plan.group_offset[group], plan.group_count[group], plan.group_stride[group], plan.images,
+        group * MAX_GROUP, tangents, t, lanes_t, gradients,
+    )  # fmt: skip
 
 
 @njit(inline="always")

@@ -40,14 +40,17 @@ takes longer than its share of one over four (docs/log.md)."""
 
 
 class Rows:
-    """An array as rows."""
+    """An array as rows, from a scalar of this number on."""
 
-    def __init__(self, context: Any, builder: Any, array_type: Any, array: Any) -> None:
+    def __init__(
+        self, context: Any, builder: Any, array_type: Any, array: Any, start: Any = None
+    ) -> None:
         self.builder = builder
         self.scalar = context.get_value_type(array_type.dtype)
         lanes = ROW_BYTES * 8 // array_type.dtype.bitwidth
         self.vector = ir.VectorType(self.scalar, lanes)
-        self.scalars = context.make_array(array_type)(context, builder, array).data
+        data = context.make_array(array_type)(context, builder, array).data
+        self.scalars = data if start is None else builder.gep(data, [start])
         self._bytes = builder.bitcast(self.scalars, ir.IntType(8).as_pointer())
         self._rows = builder.bitcast(self.scalars, self.vector.as_pointer())
 

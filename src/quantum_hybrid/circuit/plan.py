@@ -15,11 +15,17 @@ from numpy.typing import NDArray
 from quantum_hybrid.circuit.ansatz import Ansatz
 from quantum_hybrid.circuit.lanes import MAX_GROUP, ROW_BYTES
 from quantum_hybrid.circuit.parities import PREFIXES, SINGLES
-from quantum_hybrid.circuit.rotations import WITH_LANES, crossing_kind
+from quantum_hybrid.circuit.rotations import WITH_LANES, first_kind
 
 Ints = NDArray[np.int64]
 
 LANES_HOLD_QUBITS_FROM = 12
+BLOCK_BYTES = 2**16
+"""Of a part of a state that is worked on by itself: what a cache of the second level has room for
+several times over. 32 and 128 KiB took as long at 16 qubits, and longer at 20 and 22
+(docs/log.md)."""
+SKEW_BYTES = 1024
+"""A quarter of the bytes after which a first-level cache of 64 sets begins again."""
 
 
 class Plan(NamedTuple):
@@ -30,9 +36,14 @@ class Plan(NamedTuple):
     n_lanes: int
     n_lane_qubits: int
     """Qubits that are bits of the lane number; 0 if the lanes are samples."""
-    crossing: int
-    """Kind of the first group's passes, where the entangler moves amplitudes between lanes, for
-    even rows; one more is that for odd rows. 0: it moves none."""
+    skew: int
+    """Scalars: states that are worked on together begin 1, 2 or 3 times as many further apart than
+    they are long. That is a power of two, and all rows of one number would share one set of a
+    first-level cache."""
+    block_rows: int
+    """Rows of a *block*, a part of a state of `BLOCK_BYTES` or the whole of a smaller one."""
+    first_local: int
+    """The first of the groups whose passes stay within blocks: they are done block by block."""
     group_start: Ints
     """First qubit of each group."""
     group_size: Ints
@@ -42,6 +53,8 @@ class Plan(NamedTuple):
     """Bytes between rows that differ in the group's last qubit."""
     group_offset: Ints
     """Where the group's part of ``bases`` begins."""
+    group_count: Ints
+    """How many of them are of one pass."""
     bases: Ints
     """Rows of a group with all of its own bits 0, one for each outer index, in bytes."""
     sources: Ints
@@ -66,14 +79,14 @@ class Plan(NamedTuple):
     def scalars_forward(self) -> int:
         """Length of ``work`` for `kernel.forward`."""
         rows = (2 << self.n_row_qubits) + 3 * self.n_qubits + 3 + (2 << MAX_GROUP)
-        return rows * self.n_lanes
+        return 2 * self.skew + rows * self.n_lanes
 
     def scalars_backward(self) -> int:
         """Length of ``work`` for `kernel.backward`."""
         n_passes = (self.n_layers - 1) * len(self.group_size)
         rows = (n_passes + 4) << self.n_row_qubits
         rows += (4 + self.n_layers) * self.n_qubits + 3 + (2 << MAX_GROUP)
-        return rows * self.n_lanes
+        return (2 * n_passes + 5) * self.skew + rows * self.n_lanes
 
 
 @lru_cache(maxsize=32)
@@ -99,18 +112,26 @@ def plan_of(ansatz: Ansatz, dtype: np.dtype) -> Plan:
     for bit in range(n_rows):
         row = _source(ansatz, 1 << bit + in_lanes) >> in_lanes
         sources ^= np.where(all_bases >> bit & 1, row, 0)
+    block = min(n_rows, (BLOCK_BYTES // ROW_BYTES).bit_length() - 1)
+    first_local = _first_local(ansatz, starts, n_rows - block)
+    counts = [
+        2 ** ((n_rows if group < first_local else block) - size) for group, size in enumerate(sizes)
+    ]
     signed_by = SINGLES if ansatz.entangler == "none" else PREFIXES
     return Plan(
         n_qubits=n,
         n_layers=ansatz.n_layers,
         n_lanes=n_lanes,
         n_lane_qubits=in_lanes,
-        crossing=crossing_kind(ansatz.entangler) if in_lanes else 0,
+        skew=SKEW_BYTES // dtype.itemsize,
+        block_rows=2**block,
+        first_local=first_local,
         group_start=np.array(starts),
         group_size=np.array(sizes),
-        group_kind=np.array([*sizes[:-1], WITH_LANES if in_lanes else sizes[-1]]),
+        group_kind=np.array(_kinds(ansatz, sizes, in_lanes > 0)),
         group_stride=ROW_BYTES << np.array(shifts),
         group_offset=np.array(offsets),
+        group_count=np.array(counts),
         bases=all_bases * ROW_BYTES,
         sources=sources * ROW_BYTES,
         images=images.reshape(-1) * ROW_BYTES,
@@ -119,6 +140,17 @@ def plan_of(ansatz: Ansatz, dtype: np.dtype) -> Plan:
         lane_signs=_lane_signs(ansatz, 2**in_lanes, n_lanes).astype(dtype),
         cnots=np.array(ansatz.cnots, dtype=np.int64).reshape(-1, 2),
     )
+
+
+def _kinds(ansatz: Ansatz, sizes: list[int], lanes_hold_qubits: bool) -> list[int]:
+    kinds = [*sizes[:-1], WITH_LANES if lanes_hold_qubits else sizes[-1]]
+    return [first_kind(ansatz.entangler, sizes[0], lanes_hold_qubits), *kinds[1:]]
+
+
+def _first_local(ansatz: Ansatz, starts: list[int], n_outside: int) -> int:
+    """The entangler, which comes before the first group, moves rows from any block to any other."""
+    within = [start >= n_outside for start in starts]
+    return max(within.index(True), 1 if ansatz.cnots else 0)
 
 
 def _parity_rows(ansatz: Ansatz, n_rows: int) -> Ints:
