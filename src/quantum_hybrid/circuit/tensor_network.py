@@ -7,7 +7,8 @@ arXiv:quant-ph/0511069; Vidal 2003, arXiv:quant-ph/0301063): ``transfer`` says h
 derives it. The cost is 16 times higher with each layer of a ring, 4 times with each of a chain.
 
 CPU tensors run in a kernel that Numba compiles (``transfer_kernel``), with gradients by the adjoint
-method and no second derivative; others run in plain torch (``transfer_torch``).
+method and no second derivative; others run in plain torch (``transfer_torch``), and so does what is
+exported: a file that only those who have this package can run would be of little use.
 """
 
 from typing import Any
@@ -59,7 +60,8 @@ def expectations(
     ansatz: Ansatz, inputs: Float[Tensor, "batch qubits"], weights: Float[Tensor, "layers qubits"]
 ) -> Float[Tensor, "batch qubits"]:
     """Pauli-Z expectation of every qubit after the circuit, in [-1, 1]."""
-    if inputs.device.type != "cpu" or weights.device.type != "cpu" or not ansatz.cnots:
+    on_cpu = inputs.device.type == "cpu" and weights.device.type == "cpu"
+    if not on_cpu or not ansatz.cnots or torch.compiler.is_exporting():
         return transfer_torch.expectations(ansatz, inputs, weights)
     return first_order.expectations("tensor_network", ansatz, inputs, weights)
 
