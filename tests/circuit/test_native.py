@@ -39,17 +39,19 @@ def assert_right(ansatz, inputs, weights):
         (12, 3, 3),
         (13, 1, 2),
         (14, 2, 2),
-        (17, 2, 1),
+        (17, 3, 1),
+        (18, 2, 1),
     ],
 )
 def test_agrees_with_statevector(n_qubits, n_layers, batch, entangler, dtype):
-    """From 12 qubits on the lanes are amplitudes of one sample; below they are samples."""
+    """From 12 qubits on the lanes are amplitudes of one sample; below they are samples. A state of
+    17 is several blocks, and one of 18 has two groups whose passes go across them."""
     ansatz = Ansatz(n_qubits, n_layers, entangler)
     assert_right(ansatz, *draw_angles(ansatz, batch, dtype))
 
 
 @pytest.mark.parametrize("dtype", TOLERANCE)
-@pytest.mark.parametrize(("n_qubits", "n_layers"), [(3, 100), (8, 60), (12, 30)])
+@pytest.mark.parametrize(("n_qubits", "n_layers"), [(3, 100), (8, 60), (12, 30), (16, 20)])
 def test_many_layers_leave_the_range_of_floats_alone(n_qubits, n_layers, dtype):
     """All angles near pi/2 make a state in tangent form as long as it can get."""
     ansatz = Ansatz(n_qubits, n_layers)

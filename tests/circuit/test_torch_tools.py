@@ -128,6 +128,31 @@ for ansatz in (Ansatz(5, 2), Ansatz(5, 3, "chain", reupload=True), Ansatz(5, 1))
 """)
 
 
+def test_the_engines_that_hold_a_state_take_part_in_function_transforms():
+    """The compiled ones know ``torch.autograd`` alone."""
+    run("""
+x = inputs.double()
+for case in cases[1:4]:
+    layer = make(*case).double()
+    expected = torch.autograd.functional.jacobian(layer, x)
+    for transform in (torch.func.jacrev, torch.func.jacfwd):
+        torch.testing.assert_close(transform(layer)(x), expected)
+    torch.testing.assert_close(torch.func.vmap(layer)(x), layer(x))
+""")
+
+
+def test_what_is_no_tensor_is_refused():
+    run("""
+for bad in ([[0.0] * 5], None, inputs.numpy()):
+    try:
+        make("native", False)(bad)
+    except TypeError as error:
+        assert str(error) == f"inputs is a {type(bad).__name__}; allowed: a torch.Tensor"
+    else:
+        raise AssertionError
+""")
+
+
 @pytest.mark.slow
 def test_pennylane_is_left_out_of_the_graph():
     run("""

@@ -145,7 +145,7 @@ class QuantumLayer(nn.Module):
 
         Raises:
             ValueError: the last dimension is not ``n_qubits``.
-            TypeError: the dtype of the inputs is not that of the weights.
+            TypeError: the inputs are no tensor, or not of the dtype of the weights.
         """
         weights = self.weights
         rows = self._rows(inputs, weights)
@@ -219,6 +219,8 @@ class QuantumLayer(nn.Module):
     def _rows(self, inputs: Tensor, weights: Tensor) -> Tensor:
         """Inputs as ``(batch, n)``, checked."""
         n_qubits = self.ansatz.n_qubits
+        if not isinstance(inputs, Tensor):
+            raise TypeError(f"inputs is a {type(inputs).__name__}; allowed: a torch.Tensor")
         if inputs.ndim == 0 or inputs.shape[-1] != n_qubits:
             raise ValueError(
                 f"inputs has shape {tuple(inputs.shape)}; allowed: (..., {n_qubits}), "

@@ -260,6 +260,8 @@ class _Permutation(torch.autograd.Function):
     """Permute the columns. The gradient is the inverse gather: torch's own would be a scatter-add,
     several times slower."""
 
+    generate_vmap_rule = True
+
     @staticmethod
     def forward(state: Tensor, sources: Tensor, targets: Tensor) -> Tensor:
         return state.gather(1, sources.expand(state.shape[0], -1))
@@ -272,3 +274,7 @@ class _Permutation(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
         sources, targets = ctx.indices
         return _Permutation.apply(grad, targets, sources), None, None
+
+    @staticmethod
+    def jvp(ctx: Any, tangent: Tensor, *_: None) -> Tensor:
+        return _Permutation.apply(tangent, *ctx.indices)
