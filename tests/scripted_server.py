@@ -86,7 +86,7 @@ class ScriptedServer:
         if request["body"] is None:
             return 200, {}, {"data": [{"id": "m"}, {"id": "other"}]}
         seed = request["body"]["seed"]
-        return 200, {}, completion(*(f"text {seed + i}" for i in range(request["body"]["n"])))
+        return 200, {}, self.completion(*(f"text {seed + i}" for i in range(request["body"]["n"])))
 
     def _handler(self) -> type[BaseHTTPRequestHandler]:
         owner = self

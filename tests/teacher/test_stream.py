@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from itertools import count
+from typing import Any
 
 import pytest
 
@@ -11,6 +13,7 @@ from quantum_hybrid.corpus import training_schedule
 from quantum_hybrid.errors import TeacherUnreachable
 from quantum_hybrid.records import Answer, Prompt, Sampling
 from quantum_hybrid.teacher import AnswerCache, GroupStream, TeacherClient
+from scripted_server import SAMPLING, completion, use
 
 
 class SlowFirst(TeacherClient):
@@ -104,3 +107,29 @@ def test_a_cancelled_wait_loses_no_group(embedded, tmp_path) -> None:
 
     taken, first = asyncio.run(take())
     assert taken == first
+
+
+def test_as_many_requests_are_under_way_as_may_be_and_no_more(scripted, open_cache) -> None:
+    """Nobody is answered before four have asked, so fewer at once would never come to an end."""
+    barrier, lock = threading.Barrier(4), threading.Lock()
+    under_way: list[int] = [0]
+
+    def together(*texts: str) -> dict[str, Any]:
+        with lock:
+            under_way.append(under_way[-1] + 1)
+        barrier.wait(timeout=60)
+        with lock:
+            under_way.append(under_way[-1] - 1)
+        return completion(*texts)
+
+    scripted.completion = together
+
+    async def take(client: TeacherClient) -> int:
+        stream = GroupStream(client, training_schedule(0, 2), 2, SAMPLING, ahead=8)
+        groups = [await stream.next_group(wanted) for wanted in range(12, 0, -1)]
+        await stream.close()
+        return len(groups)
+
+    server = scripted.server(max_concurrent_requests=4, max_retries=0)
+    assert use(server, open_cache(), take) == 12
+    assert max(under_way) == 4
