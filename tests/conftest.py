@@ -25,11 +25,21 @@ os.environ["WANDB_MODE"] = "offline"
 
 from jaxtyping import install_import_hook
 
-COMPILED = ("angles", "kernel", "lanes", "state_kernel", "transfer_kernel", "transfer_rows")
+COMPILED = {
+    "circuit": (
+        "angles", "kernel", "lanes", "state_kernel", "transfer_kernel", "transfer_rows",
+    ),
+    "training": ("vectors", "vocabulary_kernel"),
+}  # fmt: skip
 """Modules whose functions Numba compiles: they cannot be wrapped."""
-SOURCES = Path(__file__).parents[1] / "src/quantum_hybrid/circuit"
-CIRCUIT = sorted({path.stem for path in SOURCES.glob("[!_]*.py")} - {*COMPILED})
-CHECKED = (*(f"circuit.{name}" for name in CIRCUIT), "student", "evaluation", "training")
+SOURCES = Path(__file__).parents[1] / "src/quantum_hybrid"
+CHECKED = [
+    f"{package}.{path.stem}"
+    for package, compiled in COMPILED.items()
+    for path in sorted((SOURCES / package).glob("[!_]*.py"))
+    if path.stem not in compiled
+]
+CHECKED += ["student", "evaluation"]
 install_import_hook([f"quantum_hybrid.{name}" for name in CHECKED], "beartype.beartype")
 
 sys.path.insert(0, str(Path(__file__).parent))  # for tiny.py and circuits.py, which are no tests

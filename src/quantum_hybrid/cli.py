@@ -64,10 +64,12 @@ def _dispatch(arguments: list[str]) -> int:
         from quantum_hybrid.backbone import prepare_embedded
 
         prepare_embedded(announce=print)
-        print("compiling the circuit kernel: a quarter of a minute, once")
-        from quantum_hybrid.circuit.native import compile_kernel
+        print("compiling the kernels: half a minute, once")
+        from quantum_hybrid.circuit import native
+        from quantum_hybrid.training import sweeps
 
-        compile_kernel()
+        native.compile_kernel()
+        sweeps.compile_kernel()
         return 0
     if namespace.verb == "device":
         return _device(namespace)

@@ -15,11 +15,13 @@ from quantum_hybrid.corpus import IGNORED
 from quantum_hybrid.errors import TrainingError
 from quantum_hybrid.training import (
     Learner,
+    Losses,
     build_optimizer,
     check_gradients,
     trainable_parts,
     training_step,
 )
+from quantum_hybrid.training import step as step_module
 
 
 @pytest.fixture(scope="module")
@@ -71,6 +73,35 @@ def test_the_gradient_is_that_of_the_plain_objective(student, step, groups, c, q
     for name in expected:
         scale = expected[name].abs().max().item() + 1e-6
         torch.testing.assert_close(got[name], expected[name], rtol=1e-3, atol=1e-4 * scale)
+
+
+def plain_losses(head, hidden, targets, *, classical_weight, quantum_weight) -> Losses:
+    """`three_part_loss` of logits that all exist at once."""
+    logits = head(hidden)
+    with torch.no_grad():
+        mean_quantum = head.quantum.up(logits.z.mean(0)).expand_as(logits.classical)
+        ablated = head.mix(logits.classical, mean_quantum)
+    predictions = (logits.hybrid, logits.classical, logits.quantum, ablated)
+    rows = [F.cross_entropy(p, targets, reduction="none") for p in predictions]
+    pathways = classical_weight * rows[1].mean() + quantum_weight * rows[2].mean()
+    return Losses(rows[0].mean() + pathways, *(row.detach() for row in rows))
+
+
+@pytest.mark.parametrize("mixing", ["logits", "probability"])
+@pytest.mark.parametrize("train_backbone", ["lora", "full"])
+def test_a_training_goes_where_the_plain_formula_takes_it(
+    new_learner, groups, monkeypatch, mixing, train_backbone
+) -> None:
+    values = {"mixing": mixing, "train_backbone": train_backbone}
+    learner, plain = new_learner(**values), new_learner(**values)
+    results = [learner.train_on(group, i) for i, group in enumerate(groups)]
+    monkeypatch.setattr(step_module, "three_part_loss", plain_losses)
+    expected = [plain.train_on(group, i) for i, group in enumerate(groups)]
+    for got, other in zip(results, expected, strict=True):
+        assert got.metrics == pytest.approx(other.metrics, rel=1e-3, abs=1e-4)
+        assert got.answer_losses == pytest.approx(other.answer_losses, rel=1e-4)
+        assert got.answer_gains == pytest.approx(other.answer_gains, abs=1e-4)
+    assert results[-1].metrics["train/alpha_value"] != results[0].metrics["train/alpha_value"]
 
 
 def test_a_group_of_two_is_the_token_weighted_mean_of_two_groups_of_one(

@@ -67,12 +67,17 @@ class ClassicalHead(nn.Module):
         self.decoder = nn.Linear(d_model, vocabulary, bias=decoder_bias)
         self.log_scale = nn.Parameter(torch.zeros(()))
 
+    def features(self, h: Float[Tensor, "*positions d_model"]) -> Tensor:
+        """What the decoder is given; to scale this is cheaper than to scale what it puts out."""
+        return self.log_scale.exp() * self.norm(self.transform(h))
+
+    def bias(self) -> Float[Tensor, " vocabulary"] | None:
+        """The decoder's bias on the same scale."""
+        bias = self.decoder.bias
+        return None if bias is None else self.log_scale.exp() * bias
+
     def forward(self, h: Float[Tensor, "*positions d_model"]) -> Tensor:
-        # Scaling the decoder's input instead of its output is the same but for a bias, and cheaper.
-        logits = self.decoder(self.log_scale.exp() * self.norm(self.transform(h)))
-        if self.decoder.bias is None:
-            return logits
-        return logits + (self.log_scale.exp() - 1) * self.decoder.bias
+        return F.linear(self.features(h), self.decoder.weight, self.bias())
 
 
 class QuantumHead(nn.Module):

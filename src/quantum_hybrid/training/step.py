@@ -12,8 +12,8 @@ from torch.optim import AdamW
 from quantum_hybrid.config import RunConfig
 from quantum_hybrid.corpus import Example
 from quantum_hybrid.errors import TrainingError
-from quantum_hybrid.evaluation import ablated_logits, quantum_state_metrics, row_losses
-from quantum_hybrid.student import AnswerRows, HybridForCausalLM, HybridLogits, answer_rows
+from quantum_hybrid.evaluation import quantum_state_metrics
+from quantum_hybrid.student import AnswerRows, HybridForCausalLM, HybridHead, answer_rows
 from quantum_hybrid.training.losses import Losses, three_part_loss
 from quantum_hybrid.training.optimizer import update
 
@@ -39,8 +39,8 @@ def training_step(
     step: int,
 ) -> StepResult:
     """Train on one group. Raises `TrainingError` for a loss or gradient that means nothing."""
-    rows, logits, losses = _forward(student, examples, config)
-    result = _figures(student, rows, logits, losses)
+    rows, losses = _forward(student, examples, config)
+    result = _figures(student.head, rows, losses)
     student.zero_grad(set_to_none=True)
     losses.objective.backward()
     result.metrics["train/quantum_gradient_norm"] = circuit_gradient_norm(student)
@@ -52,7 +52,7 @@ def check_gradients(
     student: HybridForCausalLM, examples: Sequence[Example], config: RunConfig
 ) -> None:
     """One backward pass without an update: the objective's gradient must reach the circuits."""
-    _, _, losses = _forward(student, examples, config)
+    _, losses = _forward(student, examples, config)
     losses.objective.backward()
     circuit_gradient_norm(student)
     student.zero_grad(set_to_none=True)
@@ -76,11 +76,11 @@ def circuit_gradient_norm(student: HybridForCausalLM) -> float:
 
 def _forward(
     student: HybridForCausalLM, examples: Sequence[Example], config: RunConfig
-) -> tuple[AnswerRows, HybridLogits, Losses]:
+) -> tuple[AnswerRows, Losses]:
     rows = answer_rows(student, examples)
-    logits = student.head(rows.hidden)
     losses = three_part_loss(
-        logits,
+        student.head,
+        rows.hidden,
         rows.targets,
         classical_weight=config.classical_loss_weight,
         quantum_weight=config.quantum_loss_weight,
@@ -90,21 +90,17 @@ def _forward(
             f"the loss is {losses.objective.item()}: training has diverged; "
             "lower --env.learning_rate"
         )
-    return rows, logits, losses
+    return rows, losses
 
 
 @torch.no_grad()
-def _figures(
-    student: HybridForCausalLM, rows: AnswerRows, logits: HybridLogits, losses: Losses
-) -> StepResult:
-    head = student.head
-    answer_losses = rows.per_example(row_losses(logits.hybrid, rows.targets))
-    ablated = ablated_logits(head, logits.classical, logits.z.mean(0))
-    gains = rows.per_example(row_losses(ablated, rows.targets)) - answer_losses
+def _figures(head: HybridHead, rows: AnswerRows, losses: Losses) -> StepResult:
+    answer_losses = rows.per_example(losses.hybrid)
+    gains = rows.per_example(losses.ablated) - answer_losses
     metrics = {
-        "train/hybrid_loss": losses.hybrid.item(),
-        "train/classical_loss": losses.classical.item(),
-        "train/quantum_loss": losses.quantum.item(),
+        "train/hybrid_loss": losses.hybrid.mean().item(),
+        "train/classical_loss": losses.classical.mean().item(),
+        "train/quantum_loss": losses.quantum.mean().item(),
         "train/alpha_value": head.alpha.item(),
         **quantum_state_metrics(head, rows),
     }
