@@ -37,6 +37,8 @@ check: setup
 	$(BIN)/lint-imports
 
 bench: setup
+	$(BIN)/python -m benchmarks.head
+	$(BIN)/python -m benchmarks.process
 	$(BIN)/python -m benchmarks.circuit
 
 clean:
