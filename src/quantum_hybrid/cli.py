@@ -66,10 +66,10 @@ def _dispatch(arguments: list[str]) -> int:
         prepare_embedded(announce=print)
         print("compiling the kernels: half a minute, once")
         from quantum_hybrid.circuit import native
-        from quantum_hybrid.training import sweeps
+        from quantum_hybrid.training import compiled_sweeps
 
         native.compile_kernel()
-        sweeps.compile_kernel()
+        compiled_sweeps.compile_kernel()
         return 0
     if namespace.verb == "device":
         return _device(namespace)

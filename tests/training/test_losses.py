@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from typing import Any
 
@@ -10,11 +11,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from quantum_hybrid.corpus import IGNORED
 from quantum_hybrid.evaluation import ablated_logits, kl_to_teacher
 from quantum_hybrid.student import ClassicalHead, HybridHead, QuantumHead
 from quantum_hybrid.student.head import Mixing
 from quantum_hybrid.training import Losses, sweeps, three_part_loss
 from quantum_hybrid.training import one_pass as passes
+from quantum_hybrid.training.compiled_sweeps import CompiledSweeps
 from quantum_hybrid.training.one_pass import LogProbabilities, one_pass
 
 MIXINGS: tuple[Mixing, ...] = ("logits", "probability")
@@ -108,20 +111,143 @@ def test_each_row_has_its_four_losses(mixing) -> None:
     assert not torch.allclose(losses.ablated, losses.hybrid, atol=1e-3)
 
 
+def in_float64(hybrid: HybridHead, hidden: Tensor) -> tuple[HybridHead, Tensor]:
+    """The same head and rows, exactly."""
+    return copy.deepcopy(hybrid).double(), hidden.detach().double().requires_grad_()
+
+
 @pytest.mark.parametrize("mixing", MIXINGS)
-@pytest.mark.parametrize("alpha_logit", [-10.0, 10.0])
+@pytest.mark.parametrize("alpha_logit", [-200.0, -10.0, 10.0, 200.0])
 def test_it_is_exact_at_the_ends_of_the_mixture(mixing, alpha_logit) -> None:
-    """And with logits so large that their exponentials are no float32."""
+    """At 200 one of the weights is no float32."""
     hybrid, (hidden, targets) = head(mixing), batch()
     nn.init.constant_(hybrid.alpha_logit, alpha_logit)
-    nn.init.constant_(hybrid.classical.log_scale, 4.0)
-    reference = head(mixing).double()
-    reference.load_state_dict(hybrid.state_dict())
-    exact = plain(reference, hidden.double(), targets)
+    objective = losses_of(hybrid, hidden, targets).objective
+    reference, exact_hidden = in_float64(hybrid, hidden)
+    exact = plain(reference, exact_hidden, targets)
+    torch.testing.assert_close(objective.double(), exact, rtol=0, atol=1e-5)
+    got = gradients(objective, hybrid, hidden)
+    expected = gradients(exact, reference, exact_hidden)
+    # By alpha it is next to nothing here, a difference of numbers of the size of a loss.
+    by_alpha, exactly = got.pop("alpha_logit"), expected.pop("alpha_logit")
+    torch.testing.assert_close(by_alpha.double(), exactly, rtol=1e-5, atol=1e-6)
+    assert_equal(got, expected, 1e-5)
+
+
+@pytest.mark.parametrize("mixing", MIXINGS)
+@pytest.mark.parametrize("log_scale", [4.0, 9.0])
+def test_exponentials_that_are_no_float32_are_not_taken(mixing, log_scale) -> None:
+    hybrid, (hidden, targets) = head(mixing), batch()
+    nn.init.constant_(hybrid.classical.log_scale, log_scale)
     objective = losses_of(hybrid, hidden, targets).objective
     assert objective.item() > 88
+    exact = plain(*in_float64(hybrid, hidden), targets)
     torch.testing.assert_close(objective.double(), exact, rtol=1e-5, atol=0)
     assert all(g.isfinite().all() for g in gradients(objective, hybrid, hidden).values())
+
+
+@pytest.mark.parametrize("mixing", MIXINGS)
+@pytest.mark.parametrize("dtype", TOLERANCE, ids=["compiled", "torch"])
+def test_the_gradient_is_the_slope_of_the_value(mixing, dtype) -> None:
+    """Along a direction in all parameters, in float64; nothing of the plain formula is used."""
+    hybrid, (hidden, targets) = head(mixing, dtype, bias=True), batch(dtype)
+    found = gradients(losses_of(hybrid, hidden, targets).objective, hybrid, hidden)
+    exact, rows = in_float64(hybrid, hidden)
+    named = dict(exact.named_parameters()) | {"hidden": rows}
+    generator = torch.Generator().manual_seed(3)
+    ways = {
+        name: torch.randn(p.shape, generator=generator, dtype=p.dtype) for name, p in named.items()
+    }
+    slope = sum(float((found[name] * ways[name]).sum()) for name in named)
+    values, step = [], 1e-5
+    with torch.no_grad():
+        for sign in (1, -2):  # there, and back past where it was
+            for name, parameter in named.items():
+                parameter.add_(ways[name], alpha=sign * step)
+            values.append(losses_of(exact, rows, targets).objective.item())
+    assert (values[0] - values[1]) / (2 * step) == pytest.approx(slope, rel=1e-5)
+
+
+@pytest.mark.parametrize("mixing", MIXINGS)
+def test_a_decoder_that_is_the_embedding_too_gets_both_gradients(mixing) -> None:
+    hybrid, (_, targets) = head(mixing), batch()
+    embedding, found = hybrid.classical.decoder.weight, []
+    for objective in (plain, lambda *given: losses_of(*given).objective):
+        hidden = F.embedding(targets.flip(0), embedding)
+        found.append(torch.autograd.grad(objective(hybrid, hidden, targets), embedding)[0])
+    assert_equal({"weight": found[1]}, {"weight": found[0]}, 1e-5)
+
+
+@pytest.mark.parametrize("mixing", MIXINGS)
+def test_the_same_again_is_the_same_to_the_last_digit(mixing) -> None:
+    hybrid, (hidden, targets) = head(mixing, bias=True), batch()
+    found = []
+    for _ in range(2):
+        losses = losses_of(hybrid, hidden, targets)
+        values = {"objective": losses.objective, "hybrid": losses.hybrid}
+        found.append(values | gradients(losses.objective, hybrid, hidden))
+    assert all(torch.equal(found[0][name], found[1][name]) for name in found[0])
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE, ids=["compiled", "torch"])
+def test_memory_may_lie_in_any_order(dtype) -> None:
+    hybrid, (hidden, targets) = head("logits", dtype), batch(dtype)
+    expected = losses_of(hybrid, hidden, targets)
+    by_expected = gradients(expected.objective, hybrid, hidden)
+    decoder = hybrid.classical.decoder
+    decoder.weight = nn.Parameter(decoder.weight.detach().T.contiguous().T)
+    turned = hidden.detach().T.contiguous().T.requires_grad_()
+    every_second = torch.stack([targets, targets], 1)[:, 1]
+    losses = losses_of(hybrid, turned, every_second)
+    torch.testing.assert_close(losses.objective, expected.objective)
+    assert_equal(gradients(losses.objective, hybrid, turned), by_expected, TOLERANCE[dtype])
+
+
+def test_rows_without_a_target_are_refused() -> None:
+    hybrid, (hidden, targets) = head("logits"), batch()
+    for unknown in (IGNORED, VOCABULARY):
+        targets[5] = unknown
+        with pytest.raises(
+            ValueError, match=rf"tokens .*{unknown}.* allowed: 0 to 2499; leave out"
+        ):
+            losses_of(hybrid, hidden, targets)
+    with pytest.raises(ValueError, match="hidden has 37 rows, listed 36"):
+        passes._check(hidden, targets[1:, None], VOCABULARY)  # Annotations say so only in tests.
+    with pytest.raises(ValueError, match="hidden has 0 rows, listed 0"):
+        losses_of(hybrid, hidden[:0], targets[:0])
+
+
+@pytest.mark.parametrize("mixing", MIXINGS)
+def test_a_single_row_is_a_batch(mixing) -> None:
+    hybrid, (hidden, targets) = head(mixing), batch(rows=1)
+    expected, got = plain(hybrid, hidden, targets), losses_of(hybrid, hidden, targets).objective
+    torch.testing.assert_close(got, expected, rtol=0, atol=1e-5)
+    assert_equal(gradients(got, hybrid, hidden), gradients(expected, hybrid, hidden), 1e-5)
+
+
+def test_under_autocast_nothing_is_done_in_half_precision() -> None:
+    hybrid, (hidden, targets) = head("logits"), batch()
+    half = hidden.detach().bfloat16().requires_grad_()
+    same = half.detach().float().requires_grad_()
+    expected = losses_of(hybrid, same, targets).objective
+    with torch.autocast("cpu", torch.bfloat16):
+        objective = losses_of(hybrid, half, targets).objective
+    assert objective.dtype == torch.float32
+    assert torch.equal(objective, expected)
+    got, exact = gradients(objective, hybrid, half), gradients(expected, hybrid, same)
+    assert got.pop("hidden").dtype == torch.bfloat16
+    assert all(torch.equal(got[name], exact[name]) for name in got)
+    with pytest.raises(TypeError, match=r"weights is torch\.bfloat16"):
+        losses_of(hybrid.bfloat16(), half, targets)
+
+
+def test_in_inference_mode_there_are_values() -> None:
+    hybrid, (hidden, targets) = head("logits"), batch()
+    expected = losses_of(hybrid, hidden, targets)
+    with torch.inference_mode():
+        losses = losses_of(hybrid, hidden, targets)
+    assert torch.equal(losses.objective, expected.objective)
+    assert torch.equal(losses.ablated, expected.ablated)
 
 
 def test_what_is_frozen_gets_no_gradient_and_the_rest_the_same() -> None:
@@ -148,7 +274,7 @@ def test_no_digit_depends_on_the_threads() -> None:
         for n in (1, 3):
             torch.set_num_threads(n)
             by_chunk, by_readout = chunk.clone(), torch.zeros_like(readout)
-            sweep = sweeps.CompiledSweeps(by_chunk, readout, points, mixture)
+            sweep = CompiledSweeps(by_chunk, readout, points, mixture)
             normalisers = sweep.normalisers(readout[:, 0].contiguous())
             rest = sweep.differentiate(normalisers, shares, by_readout)
             found.append((normalisers, by_chunk, by_readout, *rest))

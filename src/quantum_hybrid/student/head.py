@@ -141,14 +141,18 @@ class HybridHead(nn.Module):
         r = torch.hypot(alpha, rest) if self.mixing == "logits" else 1
         return alpha / r, rest / r
 
+    def log_weights(self) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
+        """Logarithms of alpha and 1 - alpha: finite also where one of these is no float."""
+        return F.logsigmoid(self.alpha_logit), F.logsigmoid(-self.alpha_logit)
+
     def mix(self, classical: Tensor, quantum: Tensor) -> Tensor:
         """H from C and Q, both (..., vocabulary)."""
         if self.mixing == "logits":
             of_classical, of_quantum = self.weights()
             return of_classical * classical + of_quantum * quantum
+        log_alpha, log_rest = self.log_weights()
         return torch.logaddexp(
-            F.logsigmoid(self.alpha_logit) + F.log_softmax(classical, -1),
-            F.logsigmoid(-self.alpha_logit) + F.log_softmax(quantum, -1),
+            log_alpha + F.log_softmax(classical, -1), log_rest + F.log_softmax(quantum, -1)
         )
 
     def expectations(

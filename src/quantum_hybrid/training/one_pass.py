@@ -16,7 +16,7 @@ of the mixture follow from those of C and Q.
 
 The gradient is computed going forward and scaled going backward, since the objective is one number
 (as in Liger Kernel, Hsu et al. 2024, arXiv:2410.10989). So what weighs the losses of a row must be
-known beforehand, and a second derivative is refused.
+known beforehand, a second derivative is refused, and a first one is to be had once.
 """
 
 from __future__ import annotations
@@ -49,7 +49,8 @@ class LogProbabilities:
 
 
 Objective = Callable[[LogProbabilities, slice], Float[Tensor, ""]]
-"""What some rows, numbered by the slice, add to the objective."""
+"""What some rows, numbered by the slice, add to the objective: a function of nothing else that is
+to have a gradient."""
 
 
 def one_pass(
@@ -61,22 +62,49 @@ def one_pass(
     """The objective over all rows, differentiable once, and the log-probabilities it is made of.
 
     `objective` is called for one chunk of rows after the other; a token may be listed twice. The
-    log-probabilities returned have no gradient.
+    log-probabilities returned have no gradient. Under ``torch.autocast`` all is done in the dtype
+    of the head.
+
+    Raises:
+        ValueError: there is no row, `listed` has another number of them, or what it lists is no
+            token, such as the mark of a row that has no target.
     """
-    z = head.expectations(hidden)
+    _check(hidden, listed, head.classical.decoder.out_features)
+    of_logits, kind = head.mixing == "logits", hidden.device.type
+    if torch.is_autocast_enabled(kind):
+        hidden = hidden.to(head.classical.decoder.weight.dtype)
+    with torch.autocast(kind, enabled=False):
+        tensors = _given(head, hidden, of_logits)
+        if not torch.is_grad_enabled():
+            tensors = tensors.detached()
+        value, *log_p = _OnePass.apply(listed, objective, of_logits, *tensors)
+    return value, LogProbabilities(*log_p)
+
+
+def _check(hidden: Tensor, listed: Tensor, n_words: int) -> None:
+    if not 0 < len(hidden) == len(listed):
+        raise ValueError(
+            f"hidden has {len(hidden)} rows, listed {len(listed)}; allowed: as many, at least one"
+        )
+    least, most = (int(end) for end in listed.aminmax())
+    if least < 0 or most >= n_words:
+        raise ValueError(
+            f"tokens {least} to {most} are listed; allowed: 0 to {n_words - 1}; "
+            "leave out rows that have no target"
+        )
+
+
+def _given(head: HybridHead, hidden: Tensor, of_logits: bool) -> _Tensors:
     classical, up = head.classical, head.quantum.up
-    tensors = _Tensors(
+    z = head.expectations(hidden)
+    return _Tensors(
         classical.features(hidden),
         classical.decoder.weight,
         classical.bias(),
         torch.cat([z, z.new_ones(len(z), 1)], 1),
         torch.cat([up.weight, up.bias[:, None]], 1),
-        torch.stack(head.weights()),
+        torch.stack(head.weights() if of_logits else head.log_weights()),
     )
-    if not torch.is_grad_enabled():
-        tensors = tensors.detached()
-    value, *log_p = _OnePass.apply(listed, objective, head.mixing == "logits", *tensors)
-    return value, LogProbabilities(*log_p)
 
 
 class _OnePass(torch.autograd.Function):
@@ -87,8 +115,9 @@ class _OnePass(torch.autograd.Function):
         wanted = ctx.needs_input_grad[3:]
         run = _Run(_Tensors(*tensors).detached(), listed, objective, of_logits, wanted)
         value, log_p = run.all_rows()
-        pairs = zip(run.gradients or wanted, wanted, strict=True)
-        ctx.gradients = [gradient if want else None for gradient, want in pairs]
+        if run.gradients is not None:
+            pairs = zip(run.gradients, wanted, strict=True)
+            ctx.gradients = [gradient if want else None for gradient, want in pairs]
         ctx.mark_non_differentiable(*log_p)
         return value, *log_p
 
@@ -106,7 +135,10 @@ class _OnePass(torch.autograd.Function):
 
 
 class _Tensors(NamedTuple):
-    """What the pass differentiates by; C = features decoder^T + bias, Q = points readout^T."""
+    """What the pass differentiates by; C = features decoder^T + bias, Q = points readout^T.
+
+    H = weights[0] C + weights[1] Q; where probabilities are mixed, the weights are logarithms.
+    """
 
     features: Tensor
     decoder: Tensor
@@ -216,19 +248,20 @@ class _Run:
         self, at: _Listed, normalisers: Float[Tensor, "4 rows 1"]
     ) -> tuple[LogProbabilities, list[Tensor]]:
         """They, and what the objective is to be differentiated by."""
-        classical = (at.classical - normalisers[0]).requires_grad_()
-        quantum = (at.quantum - normalisers[1]).requires_grad_()
-        w, weights = self._given.weights, self._given.weights.clone().requires_grad_()
+        w, wanted = self._given.weights, self.gradients is not None
+        classical = (at.classical - normalisers[0]).requires_grad_(wanted)
+        quantum = (at.quantum - normalisers[1]).requires_grad_(wanted)
+        weights = w.clone().requires_grad_(wanted)
+        leaves = [classical, quantum, weights]
         if self._mixture.of_logits:
             mixed = w[0] * at.classical + w[1] * at.quantum
-            hybrid = (mixed - normalisers[2]).requires_grad_()
+            hybrid = (mixed - normalisers[2]).requires_grad_(wanted)
             ablated = w[0] * at.classical + w[1] * at.mean_quantum - normalisers[3]
-            leaves = [classical, quantum, weights, hybrid]
+            leaves.append(hybrid)
         else:
             mean_quantum = at.mean_quantum - self._mean_quantum.logsumexp(0)
-            hybrid = torch.logaddexp(weights[0].log() + classical, weights[1].log() + quantum)
-            ablated = torch.logaddexp(w[0].log() + classical, w[1].log() + mean_quantum).detach()
-            leaves = [classical, quantum, weights]
+            hybrid = torch.logaddexp(weights[0] + classical, weights[1] + quantum)
+            ablated = torch.logaddexp(w[0] + classical, w[1] + mean_quantum).detach()
         return LogProbabilities(hybrid, classical, quantum, ablated), leaves
 
     def _add(
@@ -249,7 +282,6 @@ class _Run:
         shares = F.pad(-torch.stack([total.sum(1) for total in totals]), (0, len(chunk.points) - n))
         by_points, moments = sweeps.differentiate(normalisers, shares, gradients.readout)
         logits = chunk.logits  # By now their gradient, but for that of being listed.
-
         logits.scatter_add_(0, listed.T, (by_classical + w[0] * by_hybrid).T)
         by_quantum = by_quantum + w[1] * by_hybrid
         by_points[:n] += (by_quantum[:, None] @ given.readout[listed]).squeeze(1)

@@ -1,4 +1,4 @@
-"""Sixteen float32 numbers as one value in a function that Numba compiles.
+"""``LANES`` float32 numbers as one value in a function that Numba compiles.
 
 Numba's own loops over rows this short are many times slower than LLVM's vector types, which these
 intrinsics are written in; LLVM cuts a vector into what registers the processor has. ``array`` is
@@ -20,7 +20,7 @@ from numba.core.datamodel import models
 from numba.extending import intrinsic, register_model
 from numpy.polynomial import Chebyshev, Polynomial
 
-LANES = 16
+from quantum_hybrid.training.sweeps import LANES
 
 _FLOATS = ir.VectorType(ir.FloatType(), LANES)
 _INTS = ir.VectorType(ir.IntType(32), LANES)

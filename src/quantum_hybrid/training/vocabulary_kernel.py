@@ -16,8 +16,8 @@ Numba compiles this at the first call, once on a machine: the result is cached o
 import numpy as np
 
 from quantum_hybrid.circuit.machine_code import compiled
+from quantum_hybrid.training.sweeps import LANES
 from quantum_hybrid.training.vectors import (
-    LANES,
     add,
     exp,
     fma,
