@@ -6,7 +6,7 @@ and against the hybrid's plain formula, all in processes of their own (``head_st
 pass must agree before anything is timed. Rounds in turns, the median of ratios within a turn, peak
 memory over the idle level. Prints a table, the goals, and as its last line one line of JSON.
 
-While developing: ``python -m benchmarks.head --cases logits,frozen``.
+While developing: ``python -m benchmarks.head --cases logits,frozen --size 64,5000,200``.
 """
 
 from __future__ import annotations
@@ -30,6 +30,8 @@ from benchmarks.job import Size, write_job
 from benchmarks.machine import machine
 from benchmarks.program import Program, ProgramFailed, Worker, confine, interruptions_held
 
+SIZE = "768,50257,1024"
+"""Width, vocabulary and tokens of the goals."""
 ROUNDS = 9
 LIMIT_SECONDS = 300.0
 TOLERANCE = 1e-5
@@ -61,10 +63,11 @@ def main() -> None:
     """Print the table, the goals and the line of JSON."""
     parser = argparse.ArgumentParser(prog="benchmarks.head", description=__doc__)
     parser.add_argument("--cases", type=_case, nargs="+", default=list(CASES))
+    parser.add_argument("--size", default=SIZE, help="width,vocabulary,tokens; default %(default)s")
     chosen = parser.parse_args()
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        _run(chosen.cases)
+        _run(chosen.cases, chosen.size)
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         raise SystemExit(130) from None
@@ -80,15 +83,16 @@ def _case(text: str) -> Case:
     return cases[text]
 
 
-def _run(cases: Sequence[Case]) -> None:
+def _run(cases: Sequence[Case], size: str) -> None:
     confine()
     load = round(os.getloadavg()[0], 2)
-    print("Forward and backward of a head; x classical: median of ratios within turns;")
+    print(f"Forward and backward of a head; width, vocabulary and tokens: {size};")
+    print("x classical: median of ratios within turns;")
     print("peak: growth of the process over its idle level.")
     print(HEADER, flush=True)
     rows = []
     for case in cases:
-        found = measure(case)
+        found = measure(case, size)
         rows += [_row(case, way, found) for way in WAYS]
         print("\n".join(_line(row) for row in rows[-len(WAYS) :]), flush=True)
     goals = [goal for row in rows if row["way"] == "one pass" for goal in _goals(row)]
@@ -100,6 +104,7 @@ def _run(cases: Sequence[Case]) -> None:
         "benchmark": "head",
         "machine": machine(),
         "load_before": load,
+        "size": size,
         "rounds": ROUNDS,
         "tolerance": TOLERANCE,
         "rows": rows,
@@ -108,7 +113,7 @@ def _run(cases: Sequence[Case]) -> None:
     print(json.dumps(record))
 
 
-def measure(case: Case) -> dict[str, Measured]:
+def measure(case: Case, size: str) -> dict[str, Measured]:
     """Each way's times and peak.
 
     Raises:
@@ -117,7 +122,7 @@ def measure(case: Case) -> dict[str, Measured]:
     found = {way: Measured() for way in WAYS}
     with ExitStack() as stack:
         with interruptions_held():
-            programs = {way: Program(way, SCRIPT, (way, *case), ("torch",)) for way in WAYS}
+            programs = {way: Program(way, SCRIPT, (way, *case, size), ("torch",)) for way in WAYS}
             workers = {
                 way: stack.enter_context(Worker(program, sys.executable))
                 for way, program in programs.items()

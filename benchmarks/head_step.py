@@ -21,7 +21,7 @@ from quantum_hybrid.evaluation import ablated_logits, quantum_state_metrics, row
 from quantum_hybrid.student import AnswerRows, ClassicalHead, HybridHead, QuantumHead
 from quantum_hybrid.training import three_part_loss
 
-D_MODEL, VOCABULARY, TOKENS, ANSWERS = 768, 50_257, 1024, 4
+ANSWERS = 4
 N_QUBITS, N_LAYERS = 8, 3
 WEIGHT = 0.5
 """Of the classical and of the quantum loss."""
@@ -30,17 +30,18 @@ _SHOWN = 16
 Run = Callable[[], tuple[Tensor, Tensor, Tensor]]
 
 
-def build(job: SimpleNamespace, way: str, mixing: str, decoder: str) -> Run:
-    """One step; ``decoder`` is frozen or trained."""
+def build(job: SimpleNamespace, way: str, mixing: str, decoder: str, size: str) -> Run:
+    """One step; ``decoder`` is frozen or trained; ``size``: width, vocabulary, tokens."""
     torch.manual_seed(0)
-    classical = ClassicalHead(nn.LayerNorm(D_MODEL), D_MODEL, VOCABULARY, decoder_bias=False)
-    quantum = QuantumHead(D_MODEL, VOCABULARY, N_QUBITS, N_LAYERS)
+    d_model, vocabulary, n_tokens = map(int, size.split(","))
+    classical = ClassicalHead(nn.LayerNorm(d_model), d_model, vocabulary, decoder_bias=False)
+    quantum = QuantumHead(d_model, vocabulary, N_QUBITS, N_LAYERS)
     head = HybridHead(classical, quantum, "probability" if mixing == "probability" else "logits")
     classical.decoder.requires_grad_(decoder == "trained")
     rows = AnswerRows(
-        torch.randn(TOKENS, D_MODEL, requires_grad=True),
-        torch.randint(0, VOCABULARY, (TOKENS,)),
-        torch.arange(TOKENS) * ANSWERS // TOKENS,
+        torch.randn(n_tokens, d_model, requires_grad=True),
+        torch.randint(0, vocabulary, (n_tokens,)),
+        torch.arange(n_tokens) * ANSWERS // n_tokens,
     )
     step = {"classical": _classical, "plain": _plain, "one pass": _one_pass}[way]
 

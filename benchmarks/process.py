@@ -11,11 +11,13 @@ cache being warm, is measured. Each step, from a group's texts to its logged fig
 - other: token rows, figures, rewards, passing between threads.
 
 Marks are set where one part hands over to another, by wrapping functions from outside; a run of a
-user has none. Prints a table and, as its last line, one line of JSON.
+user has none. Prints a table and, as its last line, one line of JSON. Flags of `process` that are
+given are added to both runs.
 """
 
 from __future__ import annotations
 
+import argparse
 import functools
 import json
 import os
@@ -33,7 +35,8 @@ from benchmarks.machine import machine
 from benchmarks.program import confine
 
 STEPS, WARM_UP = 14, 2
-"""Of the measured run, and those of them that do not count: what is compiled or loaded late."""
+"""Of the measured run, if not told otherwise, and those of them that do not count: what is compiled
+or loaded late."""
 LARGEST_REST = 0.05
 """The goal: share of a step that is neither backbone nor head."""
 PARTS = ("backbone", "head", "circuit", "optimiser", "logging", "other")
@@ -89,26 +92,34 @@ class Clock:
 
 def main() -> None:
     """Print the table and the line of JSON."""
+    parser = argparse.ArgumentParser(prog="benchmarks.process", allow_abbrev=False)
+    parser.add_argument("--steps", type=int, default=STEPS)
+    chosen, flags = parser.parse_known_args()
+    if chosen.steps <= WARM_UP:
+        parser.error(f"--steps {chosen.steps}; allowed: more than {WARM_UP}, which do not count")
     confine()
     load = round(os.getloadavg()[0], 2)
     clock, n_tokens = Clock(), []
     environment = {"WANDB_MODE": "offline", "WANDB_SILENT": "true"}
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, str(ROOT / "atropos.py"), *_arguments(Path(folder) / "cold")]
-        cold = {**os.environ, **environment}
-        subprocess.run(command, env=cold, check=True, stdout=subprocess.DEVNULL)
+        cold, warm = (_arguments(Path(folder) / name, chosen.steps) for name in ("cold", "warm"))
+        command = [sys.executable, str(ROOT / "atropos.py"), *cold, *flags]
+        variables = {**os.environ, **environment}
+        filled = subprocess.run(command, env=variables, stdout=subprocess.DEVNULL)
+        if filled.returncode:
+            raise SystemExit(filled.returncode)
         os.environ.update(environment)
         install(clock, n_tokens)
         from quantum_hybrid.cli import main as run
 
-        if status := run(_arguments(Path(folder) / "warm")):
+        if status := run([*warm, *flags]):
             raise SystemExit(status)
     _report(clock.steps[WARM_UP:], n_tokens[WARM_UP:], load)
 
 
-def _arguments(run_dir: Path) -> list[str]:
-    run = ["--env.run_dir", str(run_dir), "--env.total_steps", str(STEPS)]
-    return ["process", *run, "--env.eval_prompts", "2", "--env.steps_per_eval", str(STEPS)]
+def _arguments(run_dir: Path, steps: int) -> list[str]:
+    run = ["--env.run_dir", str(run_dir), "--env.total_steps", str(steps)]
+    return ["process", *run, "--env.eval_prompts", "2", "--env.steps_per_eval", str(steps)]
 
 
 def _report(steps: list[dict[str, float]], n_tokens: list[int], load: float) -> None:

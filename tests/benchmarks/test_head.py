@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -26,6 +28,38 @@ def test_a_difference_is_named() -> None:
     assert str(disagreement(plain, gradient)).startswith("the gradient by the hidden states")
     nan = [plain[0], plain[1], [[float("nan")]]]
     assert str(disagreement(plain, nan)).startswith("the gradient by `up`: by nan")
+
+
+def last_line(*arguments: str) -> dict[str, Any]:
+    """Of a benchmark's output."""
+    command = [sys.executable, "-m", *arguments]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def test_all_ways_are_measured_and_agree() -> None:
+    found = last_line("benchmarks.head", "--cases", "probability,trained", "--size", "24,3000,64")
+    assert found["size"] == "24,3000,64"
+    assert [row["way"] for row in found["rows"]] == ["classical", "plain", "one pass"]
+    assert found["rows"][0]["times_classical"] == 1
+    assert found["rows"][1]["peak_by_plain"] == 1
+    assert all(row["median_ms"] >= row["least_ms"] > 0 for row in found["rows"])
+    expected = [found["rows"][2]["times_classical"], found["rows"][2]["peak_by_plain"]]
+    assert [goal["figure"] for goal in found["goals"]] == expected
+
+
+def test_every_part_of_a_step_has_its_time(tiny_llama: Path) -> None:
+    """The marks are set on functions by name; a part whose function has another name has none."""
+    flags = {"base_model_name": tiny_llama, "n_qubits": 3, "max_token_length": 8, "warmup_steps": 1}
+    given = [part for name, value in flags.items() for part in (f"--env.{name}", str(value))]
+    found = last_line("benchmarks.process", "--steps", "4", *given)
+    assert (found["steps"], found["tokens"] > 0) == (2, True)
+    assert found["shares"].keys() == set(process.PARTS)
+    assert all(share > 0 for share in found["shares"].values())
+    assert sum(found["shares"].values()) == pytest.approx(1, abs=1e-3)
+    rest = 1 - found["shares"]["backbone"] - found["shares"]["head"]
+    assert found["goal"]["figure"] == pytest.approx(rest, abs=1e-3)
 
 
 def test_an_unknown_case_is_refused() -> None:
