@@ -283,6 +283,17 @@ def test_no_digit_depends_on_the_threads() -> None:
     assert all(torch.equal(one, three) for one, three in zip(*found, strict=True))
 
 
+def test_exponentials_are_right_to_the_last_digits() -> None:
+    """A softmax whose logarithm of the sum is called 0: what is left are exponentials."""
+    x = torch.linspace(-100, 20, 32 * 5000).view(5000, 32)
+    chunk, readout, points = x.clone(), torch.zeros(5000, 2), torch.zeros(32, 2)
+    shares = torch.zeros(4, 32).index_fill_(0, torch.tensor(0), 1)
+    sweep = CompiledSweeps(chunk, readout, points, sweeps.Mixture(torch.ones(2), False))
+    sweep.differentiate(torch.zeros(4, 32), shares, torch.zeros(5000, 2))
+    expected = x.double().clamp_min(-87).exp()
+    torch.testing.assert_close(chunk.double(), expected, rtol=3e-7, atol=0)
+
+
 def test_the_gradient_scales_with_what_comes_from_above_and_is_taken_once() -> None:
     hybrid, (hidden, targets) = head("logits"), batch()
     (once,) = torch.autograd.grad(losses_of(hybrid, hidden, targets).objective, hidden)

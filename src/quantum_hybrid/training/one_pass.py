@@ -248,14 +248,13 @@ class _Run:
         self, at: _Listed, normalisers: Float[Tensor, "4 rows 1"]
     ) -> tuple[LogProbabilities, list[Tensor]]:
         """They, and what the objective is to be differentiated by."""
-        w, wanted = self._given.weights, self.gradients is not None
-        classical = (at.classical - normalisers[0]).requires_grad_(wanted)
-        quantum = (at.quantum - normalisers[1]).requires_grad_(wanted)
-        weights = w.clone().requires_grad_(wanted)
+        w, weights = self._given.weights, self._given.weights.clone().requires_grad_()
+        classical = (at.classical - normalisers[0]).requires_grad_()
+        quantum = (at.quantum - normalisers[1]).requires_grad_()
         leaves = [classical, quantum, weights]
         if self._mixture.of_logits:
             mixed = w[0] * at.classical + w[1] * at.quantum
-            hybrid = (mixed - normalisers[2]).requires_grad_(wanted)
+            hybrid = (mixed - normalisers[2]).requires_grad_()
             ablated = w[0] * at.classical + w[1] * at.mean_quantum - normalisers[3]
             leaves.append(hybrid)
         else:
