@@ -39,6 +39,7 @@ check: setup
 bench: setup
 	$(BIN)/python -m benchmarks.head
 	$(BIN)/python -m benchmarks.process
+	$(BIN)/python -m benchmarks.overlap
 	$(BIN)/python -m benchmarks.circuit
 
 clean:
