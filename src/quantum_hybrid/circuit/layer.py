@@ -258,9 +258,10 @@ def _cpu_engine(ansatz: Ansatz) -> str:
     Measured: forward and backward in float32 on one thread, least of 8 to 25 runs taken in turns,
     batches of 1, 32 and 512. A bond of 2**b costs `tensor_network` 4**b a qubit, and so it is level
     with `native` at about 2 b + 2 qubits. Its time as a share of that of `native`, batches 32 and
-    512: for a ring of 3 layers (b = 4) 1.26 and 1.35 at n = 9, 0.93 and 0.71 at 10, 0.48 and 0.19
-    at 12; of 4 layers (b = 6) 1.12 and 0.78 at 13, 0.60 and 0.38 at 14; for a chain of 3 layers
-    (b = 2) 1.22 and 0.83 at 8, 1.02 and 0.43 at 9. For a single sample what surrounds the kernels
+    512, with AVX2: for a ring of 3 layers (b = 4) 1.44 and 1.42 at n = 9, 1.13 and 0.68 at 10, 0.52
+    and 0.19 at 12; of 4 layers (b = 6) 0.83 and 0.76 at 13, 0.44 and 0.40 at 14; for a chain of 3
+    layers (b = 2) 1.35 and 0.97 at 8, 1.23 and 0.60 at 9. With AVX-512 a ring of 4 layers was level
+    at 13. For a single sample what surrounds the kernels
     is most of the time, and the rule costs up to a tenth of a millisecond. As a share of that of
     `statevector`: up to b = 6 at most 0.5 from n = 4 on, at b = 8 1.2 at n = 10, 0.75 at 12.
     """
