@@ -47,6 +47,9 @@ class MisbehavingServer:
 
     def __init__(self, seed: int, fault_share: float) -> None:
         self.requests = 0
+        """Chat requests so far."""
+        self.connections = 0
+        self.models = [MODEL, "other"]
         self.injected: Counter[str] = Counter()
         self.expected: Counter[str] = Counter()
         """What the client should have counted, by its own names."""
@@ -54,10 +57,29 @@ class MisbehavingServer:
         """Text -> (prompt, seed), for every answer in a whole and valid reply."""
         self._script = random.Random(seed)
         self._fault_share = fault_share
+        self._forced: list[str] = []
+        self._held = threading.Event()
+        self._hold_after: float = float("inf")
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run)
         self._ready = threading.Event()
         self.base_url = ""
+
+    def force(self, faults: list[str]) -> None:
+        """Answer the next requests with these faults."""
+        self._forced += faults
+
+    def hold_after(self, n_requests: int) -> None:
+        """Receive the requests after so many, and answer none of them before `release`."""
+        self._hold_after = n_requests
+
+    def wait_until_held(self) -> None:
+        """Return when a request is being held."""
+        self._held.wait()
+
+    def release(self) -> None:
+        """Answer what is held, and what comes."""
+        self._loop.call_soon_threadsafe(self._released.set)
 
     def __enter__(self) -> MisbehavingServer:
         self._thread.start()
@@ -74,6 +96,7 @@ class MisbehavingServer:
 
     async def _serve(self) -> None:
         self._stop = asyncio.Event()
+        self._released = asyncio.Event()
         self._open: set[asyncio.StreamWriter] = set()
         server = await asyncio.start_server(self._connection, "127.0.0.1", 0)
         self.base_url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
@@ -85,6 +108,7 @@ class MisbehavingServer:
 
     async def _connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._open.add(writer)
+        self.connections += 1
         try:
             while await self._one_request(reader, writer):
                 pass
@@ -100,20 +124,23 @@ class MisbehavingServer:
         """Answer one request; whether the connection stays open."""
         head = (await reader.readuntil(b"\r\n\r\n")).decode("ascii").lower()
         if not head.startswith("post"):
-            writer.write(Reply({"data": [{"id": MODEL}, {"id": "other"}]}).bytes())
+            writer.write(Reply({"data": [{"id": name} for name in self.models]}).bytes())
             return True
         length = int(head.partition("content-length:")[2].split()[0])
         request = json.loads(await reader.readexactly(length))
         self.requests += 1
-        if self._script.random() >= self._fault_share:
-            return await self._send(writer, self._good(request))
-        return await self._send(writer, self._next_fault(request))
+        if self.requests > self._hold_after:
+            self._held.set()
+            await self._released.wait()
+        if self._forced or self._script.random() < self._fault_share:
+            return await self._send(writer, self._next_fault(request))
+        return await self._send(writer, self._good(request))
 
     def _next_fault(self, request: dict[str, Any]) -> Any:
         possible = [name for name in FAULTS if self.injected[name] < AT_MOST.get(name, 10**9)]
         if request["n"] == 1:
             possible.remove("one answer fewer")
-        name = self._script.choice(possible)
+        name = self._forced.pop(0) if self._forced else self._script.choice(possible)
         self.injected[name] += 1
         fault, counted = FAULTS[name]
         self.expected.update(counted)
