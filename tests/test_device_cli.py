@@ -218,20 +218,20 @@ def test_a_damaged_run_is_named(finished, tmp_path, capsys) -> None:
     for name in ("config.json", "summary.json"):
         (tmp_path / name).write_text("{}")
     command = ["device", "--run", str(tmp_path), "--device", "default.qubit"]
-    assert main(command) == 1
+    assert main(command) == 2
     assert "student: cannot be read as a student" in capsys.readouterr().err
     (tmp_path / "student").symlink_to(finished.path / "student")
-    assert main(command) == 1
+    assert main(command) == 2
     message = "held_out.jsonl: cannot be read as a run's held-out answers"
     assert message in capsys.readouterr().err
     (tmp_path / "held_out.jsonl").touch()
-    assert main(command) == 1
+    assert main(command) == 2
     assert message in capsys.readouterr().err
     (tmp_path / "student").unlink()
     shutil.copytree(finished.path / "student", tmp_path / "student")
     weights = tmp_path / "student" / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-100])
-    assert main(command) == 1
+    assert main(command) == 2
     assert "student: cannot be read as a student" in capsys.readouterr().err
 
 

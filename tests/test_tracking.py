@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import math
 import os
-import struct
 import subprocess
 import sys
 import threading
@@ -25,8 +23,10 @@ from quantum_hybrid.tracking import (
     Trackers,
     WandbTracker,
     read_metrics,
+    replay,
     truncate_metrics,
 )
+from wandb_files import history
 
 LOSS = "train/hybrid_loss"
 
@@ -142,7 +142,7 @@ def test_resuming_a_run_that_logged_nothing_writes_nothing(tmp_path):
 
 
 class FailsToClose:
-    def log(self, step, metrics):
+    def log(self, step, metrics, time_s=None):
         pass
 
     def close(self):
@@ -170,11 +170,14 @@ def test_importing_loads_no_sink():
 # --- TensorBoard -----------------------------------------------------------------------------
 
 
-def scalars(directory: Path) -> list[tuple[int, float]]:
+def events(directory: Path) -> list[Any]:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    events = EventAccumulator(str(directory)).Reload()
-    return [(event.step, event.value) for event in events.Scalars(LOSS)]
+    return EventAccumulator(str(directory)).Reload().Scalars(LOSS)
+
+
+def scalars(directory: Path) -> list[tuple[int, float]]:
+    return [(event.step, event.value) for event in events(directory)]
 
 
 def test_tensorboard_reads_the_scalars_back(tmp_path):
@@ -186,20 +189,19 @@ def test_tensorboard_reads_the_scalars_back(tmp_path):
     assert scalars(tmp_path) == [(1, 4.5), (2, 4.25)]
 
 
-def test_tensorboard_hides_what_was_logged_after_the_checkpoint(tmp_path):
+def test_tensorboard_shows_a_resumed_run_as_its_record_has_it(metrics_file, tmp_path_factory):
+    tmp_path = tmp_path_factory.mktemp("events")
     interrupted = TensorBoardTracker(tmp_path)
-    for step in range(1, 6):
-        interrupted.log(step, {LOSS: float(step)})
+    for step in (0, 1, 5, 6):
+        interrupted.log(step, {LOSS: -1.0})
     interrupted.close()
-    # TensorBoard reads files in the order of their names, which begin with the second they were
-    # made in; a run is never resumed within the second of its start.
-    (file,) = tmp_path.glob("events.out.tfevents.*")
-    second = file.name.split(".")[3]
-    file.rename(file.with_name(file.name.replace(second, str(int(second) - 60), 1)))
-    resumed = TensorBoardTracker(tmp_path, first_new_step=4)
-    resumed.log(4, {LOSS: 40.0})
+    rows = read_metrics(metrics_file)
+    resumed = TensorBoardTracker(tmp_path)
+    replay(rows, resumed)
+    resumed.log(6, {LOSS: 40.0})
     resumed.close()
-    assert scalars(tmp_path) == [(1, 1.0), (2, 2.0), (3, 3.0), (4, 40.0)]
+    assert scalars(tmp_path) == [*((step, 6.0 - step) for step in range(1, 6)), (6, 40.0)]
+    assert events(tmp_path)[2].wall_time == pytest.approx(rows[2]["time_s"], abs=1e-3)
 
 
 # --- Weights & Biases ------------------------------------------------------------------------
@@ -237,27 +239,6 @@ def start(run_dir: Path, announce: Announcements, run_id: str = "run-a") -> Wand
 def wandb_processes() -> list[str]:
     """Names of this process's children that are wandb's, zombies included."""
     return [name for child in psutil.Process().children() if "wandb" in (name := child.name())]
-
-
-def history(directory: Path) -> list[dict[str, float]]:
-    """The metrics in a run's own file: a LevelDB log of protocol-buffer records.
-
-    After 7 bytes of header, each record has a checksum (4 bytes), a length (2) and a type (1);
-    type 1 is a record in one piece, as these small ones are.
-    """
-    messages: Any = importlib.import_module("wandb.proto.wandb_internal_pb2")
-    (path,) = directory.glob("*.wandb")
-    content = path.read_bytes()
-    rows, start = [], 7
-    while start < len(content):
-        length, kind = struct.unpack_from("<HB", content, start + 4)
-        assert kind == 1
-        record = messages.Record.FromString(content[start + 7 : start + 7 + length])
-        if record.HasField("history"):
-            items = [("/".join(item.nested_key), item.value_json) for item in record.history.item]
-            rows.append({name: json.loads(value) for name, value in items if name[0] != "_"})
-        start += 7 + length
-    return rows
 
 
 @pytest.mark.usefixtures("no_login")
@@ -310,13 +291,18 @@ def test_wandb_refuses_a_number_that_is_not_finite(tmp_path):
 
 
 @pytest.mark.usefixtures("no_login")
-def test_a_resumed_wandb_run_continues_under_its_id(tmp_path):
-    for step in (1, 2):
+def test_a_resumed_wandb_run_continues_under_its_id(tmp_path, metrics_file):
+    for step in (6, 7):
         tracker = start(tmp_path, Announcements())
+        replay(read_metrics(metrics_file), tracker)
         tracker.log(step, {LOSS: 4.5})
         tracker.close()
         assert tracker.directory is not None
         assert [path.name for path in tracker.directory.glob("*.wandb")] == ["run-run-a.wandb"]
+        assert history(tracker.directory) == [
+            *({LOSS: 6.0 - step} for step in range(1, 6)),
+            {LOSS: 4.5},
+        ]
 
 
 @pytest.mark.usefixtures("no_login")

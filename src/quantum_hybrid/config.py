@@ -205,13 +205,18 @@ class RunConfig:
     """Weight of the quantum pathway's contribution to an answer in its reward."""
 
     steps_per_eval: int = 10
-    """Held-out evaluation (and a checkpoint) every so many steps, besides the first and last."""
+    """Held-out evaluation every so many steps, besides the first and last."""
     eval_prompts: int = 24
     """Held-out prompts, one answer each."""
     eval_split: Literal["validation", "test"] = "test"
     """Held-out part that is evaluated; tune on validation only."""
     teacher_top_logprobs: int = 20
     """Teacher's most likely tokens to ask for on held-out answers, for eval/kl_to_teacher."""
+
+    steps_per_checkpoint: int = 10
+    """Checkpoint every so many steps, besides the last: what a run that is killed repeats."""
+    checkpoints_kept: int = 2
+    """Checkpoints that stay, the last ones; should one be damaged, the one before it is used."""
 
     use_wandb: bool = True
     """Log to Weights & Biases as well; offline where no key is found."""
@@ -281,6 +286,8 @@ _INTEGER_RANGES = (
     ("warmup_steps", 0, 1_000_000),
     ("steps_per_eval", 1, 1_000_000),
     ("eval_prompts", 1, 1000),
+    ("steps_per_checkpoint", 1, 1_000_000),
+    ("checkpoints_kept", 1, 1000),
     ("teacher_top_logprobs", 0, 1000),
 )
 _WEIGHTS = (

@@ -29,9 +29,10 @@ from transformers.utils import logging as transformers_logging
 
 from quantum_hybrid.circuit import Ansatz, DeviceCircuit
 from quantum_hybrid.corpus import Encoder
+from quantum_hybrid.durable import write_json
 from quantum_hybrid.errors import CheckpointError, UsageError
 from quantum_hybrid.evaluation import all_answer_rows, clustered_standard_error, row_losses
-from quantum_hybrid.run_directory import read_held_out, write_json
+from quantum_hybrid.run_directory import read_held_out
 from quantum_hybrid.student import AnswerRows, HybridConfig, HybridForCausalLM, HybridHead
 from quantum_hybrid.student.head import ANGLE_SCALE
 

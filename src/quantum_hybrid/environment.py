@@ -28,12 +28,13 @@ from quantum_hybrid.backbone import prepare_embedded
 from quantum_hybrid.base_model import find_base_model
 from quantum_hybrid.config import EMBEDDED, RunConfig
 from quantum_hybrid.console import Console
+from quantum_hybrid.durable import write_json
 from quantum_hybrid.errors import QuantumHybridError, UsageError
 from quantum_hybrid.groups_page import write_groups_page
 from quantum_hybrid.process import Distillation, ScoredGroup, distil
 from quantum_hybrid.records import Answer, Prompt
 from quantum_hybrid.report import draw_curves, summarise, summary_lines, teacher_lines
-from quantum_hybrid.run_directory import RunDirectory, resolve, write_json
+from quantum_hybrid.run_directory import RunDirectory, resolve
 from quantum_hybrid.stop_request import StopRequest
 from quantum_hybrid.teacher import choose_teacher
 from quantum_hybrid.tracking import (
@@ -43,6 +44,7 @@ from quantum_hybrid.tracking import (
     Trackers,
     WandbTracker,
     read_metrics,
+    replay,
 )
 
 _HINTS = typing.get_type_hints(RunConfig)
@@ -115,14 +117,14 @@ class QuantumHybridEnv(BaseEnv):
     async def process_manager(self) -> None:
         """The whole main job: train to the last step, then leave a run that explains itself."""
         started = time.monotonic()
+        stop = StopRequest(self.console.line)
         try:
-            await self.setup()
-            self.console.start_progress(self.run.config.total_steps, self.job.progress.step)
-            stop = StopRequest(self.console.line)
             with stop.listening():
+                await stop.unless(self.setup())
+                self.console.start_progress(self.run.config.total_steps, self.job.progress.step)
                 await distil(self.job, self._write_group, stop)
-            self.console.stop_progress()
-            await self._finish(time.monotonic() - started)
+                self.console.stop_progress()
+                await stop.unless(self._finish(time.monotonic() - started))
         except QuantumHybridError as error:
             self.console.stop_progress()
             if hasattr(self, "job"):
@@ -161,14 +163,12 @@ class QuantumHybridEnv(BaseEnv):
     def _write_group(self, group: ScoredGroup) -> None:
         self._groups.write(json.dumps(atropos_group(group)) + "\n")
 
-    def _open_tracker(self, first_new_step: int) -> Tracker:
+    def _open_tracker(self) -> Tracker:
         path, config = self.run.path, self.run.config
-        trackers: list[Tracker] = [
-            JsonlTracker(path / "metrics.jsonl"),
-            TensorBoardTracker(path / "tensorboard", first_new_step),
-        ]
+        record = JsonlTracker(self.run.metrics_path)
+        views: list[Tracker] = [TensorBoardTracker(path / "tensorboard")]
         if config.use_wandb:
-            trackers.append(
+            views.append(
                 WandbTracker(
                     project=config.wandb_project,
                     name=config.wandb_name or path.name,
@@ -178,12 +178,13 @@ class QuantumHybridEnv(BaseEnv):
                     announce=self.console.line,
                 )
             )
-        return Trackers(trackers)
+        replay(read_metrics(self.run.metrics_path), Trackers(views))
+        return Trackers([record, *views])
 
     async def _finish(self, seconds: float) -> None:
         path = self.run.path
         await self.job.in_worker(lambda: self.job.learner.save_student(path / "student"))
-        metrics = read_metrics(path / "metrics.jsonl")
+        metrics = read_metrics(self.run.metrics_path)
         draw_curves(metrics, path / "curves.png", title=str(path))
         write_groups_page(self.run.groups_path)
         summary = summarise(metrics) | {

@@ -7,7 +7,8 @@ QuantumHybridError            exit 1: something failed; the message says what, w
 │   ├── TeacherRefused        it said no (400, 401, 403, 404, ...): retrying would not help
 │   └── TeacherSilent         it has no text for one prompt, however often it is asked
 ├── TrainingError             exit 1: a number that must not be (NaN loss, no circuit gradient)
-├── CheckpointError           exit 1: a run directory or checkpoint cannot be read as written
+├── CheckpointError           exit 2: a run directory or checkpoint cannot be read as written
+├── WriteError                exit 1: no room on the disk; what was kept before is whole
 ├── BudgetSpent               exit 3: a limit that the user set is reached; resumable
 └── Interrupted               exit 130 (Ctrl-C) or 143 (SIGTERM): stopped on request, resumable
 """
@@ -55,6 +56,12 @@ class TrainingError(QuantumHybridError):
 
 class CheckpointError(QuantumHybridError):
     """Something a run wrote cannot be read back."""
+
+    exit_status = 2
+
+
+class WriteError(QuantumHybridError):
+    """Something a run leaves cannot be written; it can be resumed once there is room."""
 
 
 class Interrupted(QuantumHybridError):

@@ -21,7 +21,7 @@ import torch
 
 from quantum_hybrid.console import Console
 from quantum_hybrid.corpus import Example, LeakageCheck, held_out_prompts, training_schedule
-from quantum_hybrid.errors import QuantumHybridError, TeacherError, TeacherSilent, TrainingError
+from quantum_hybrid.errors import QuantumHybridError, TeacherError, TeacherSilent
 from quantum_hybrid.evaluation import reward
 from quantum_hybrid.records import Answer, Prompt, Sampling
 from quantum_hybrid.run_directory import RunDirectory
@@ -73,7 +73,7 @@ class Distillation:
         run: RunDirectory,
         teacher: ChosenTeacher,
         console: Console,
-        open_tracker: Callable[[int], Tracker],
+        open_tracker: Callable[[], Tracker],
     ) -> None:
         self.run = run
         self.config = run.config
@@ -126,7 +126,7 @@ class Distillation:
         try:
             self.learner = await self.in_worker(lambda: Learner(self.config))
             self.progress = await self.in_worker(self._load_progress)
-            self.tracker = self._open_tracker(self.progress.step + 1)
+            self.tracker = self._open_tracker()
             self._stack.callback(self.tracker.close)
             answers = await held_out
         finally:
@@ -210,14 +210,16 @@ class Distillation:
         return metrics
 
     async def save_checkpoint(self) -> None:
-        """Keep the present state."""
+        """Keep the present state, and before it all that was written on the way there."""
+        self.run.sync()
         folder = self.run.path / "checkpoints"
         await self.in_worker(lambda: self.learner.save_checkpoint(folder, self.progress))
         self._write_account()
 
     def _load_progress(self) -> Progress:
         progress = self.learner.load_checkpoint(self.run.path / "checkpoints", self.console.line)
-        self.run.truncate(progress.step)
+        if not self.run.is_complete:
+            self.run.truncate(progress.step)
         return progress
 
     def _rewards(self, result: StepResult) -> list[float]:
@@ -278,24 +280,24 @@ async def distil(
 ) -> None:
     """Train to the last step, evaluating and keeping checkpoints on the way.
 
-    However it ends before that, by a signal or an error, the last whole step is kept first.
+    A signal, or a teacher that fails, ends it between two steps; the last one is kept first. What
+    fails within a step is not kept, as not all of that step has been written.
     """
     config = job.config
     saved = job.progress
-    try:
-        if job.progress == Progress():
-            await job.evaluate()
-        while job.progress.step < config.total_steps:
+    if job.progress == Progress():
+        await job.evaluate()
+    while job.progress.step < config.total_steps:
+        try:
             prompt, answers = await stop.unless(job.next_group())
-            write_group(await job.train_on(prompt, answers))
-            step = job.progress.step
-            if step % config.steps_per_eval == 0 or step == config.total_steps:
-                await job.evaluate()
+        except QuantumHybridError:
+            if job.progress != saved:
                 await job.save_checkpoint()
-                saved = job.progress
-            # Not before the evaluation that this step is due: a resumed run would not repeat it.
-            stop.raise_if_requested()
-    except QuantumHybridError as error:
-        if job.progress.step > saved.step and not isinstance(error, TrainingError):
+            raise
+        write_group(await job.train_on(prompt, answers))
+        step, is_last = job.progress.step, job.progress.step == config.total_steps
+        if is_last or step % config.steps_per_eval == 0:
+            await job.evaluate()
+        if is_last or step % config.steps_per_checkpoint == 0:
             await job.save_checkpoint()
-        raise
+            saved = job.progress

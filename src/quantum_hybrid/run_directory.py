@@ -6,7 +6,7 @@ metrics.jsonl    every metric, one line a step; also in tensorboard/ and wandb/
 groups.jsonl     the teacher's answers as scored Atropos groups, with groups.html to read them
 teacher.json     what was asked of the teacher, what went wrong, what it cost
 held_out.jsonl   the held-out answers that the evaluations use
-checkpoints/     the last two, each written atomically
+checkpoints/     the last ones, each written atomically
 student/         the trained student, for HybridForCausalLM.from_pretrained
 summary.json     first and last figures; its presence means that the run is complete
 curves.png       the picture of metrics.jsonl
@@ -32,7 +32,8 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from quantum_hybrid.config import RunConfig, ServerConfig, config_hash
-from quantum_hybrid.errors import CheckpointError, UsageError
+from quantum_hybrid.durable import NO_ROOM, sync, write_bytes, write_json
+from quantum_hybrid.errors import CheckpointError, UsageError, WriteError
 from quantum_hybrid.records import Answer, Prompt
 from quantum_hybrid.tracking import truncate_metrics
 
@@ -92,11 +93,12 @@ def resolve(env: Mapping[str, Any], openai: Mapping[str, Any]) -> Plan:
         stored = json.loads((path / "config.json").read_text(encoding="utf-8"))
         stored_env, stored_openai = dict(stored["env"]), dict(stored["openai"])
         stored_env["run_dir"] = env["run_dir"]
-        _refuse_changes(flag, "env", env, stored_env)
-        limits = {name: value for name, value in openai.items() if name in FREE_TO_CHANGE}
-        _refuse_changes(flag, "openai", openai, stored_openai | limits)
-        stored_openai |= limits
-        return Plan(path, RunConfig(**stored_env), ServerConfig(**stored_openai), resumes=True)
+        stored_openai |= {name: value for name, value in openai.items() if name in FREE_TO_CHANGE}
+        # A run of before a flag was there has its default.
+        plan = Plan(path, RunConfig(**stored_env), ServerConfig(**stored_openai), resumes=True)
+        _refuse_changes(flag, "env", env, plan.config)
+        _refuse_changes(flag, "openai", openai, plan.server)
+        return plan
     except OSError as error:
         raise UsageError(f"{flag}: cannot be read: {error.strerror}") from error
     except (ValueError, KeyError, TypeError) as error:
@@ -111,16 +113,18 @@ def _new_plan(path: Path, config: RunConfig, server: ServerConfig) -> Plan:
 
 
 def _entries(path: Path) -> list[str]:
-    return [entry for entry in os.listdir(path) if entry != ".lock"]
+    """What is in the directory, but for what a run leaves that is killed at its very start."""
+    return [entry for entry in os.listdir(path) if entry not in (".lock", ".config.json.tmp")]
 
 
 def _refuse_changes(
-    flag: str, section: str, given: Mapping[str, Any], stored: Mapping[str, Any]
+    flag: str, section: str, given: Mapping[str, Any], stored: RunConfig | ServerConfig
 ) -> None:
     for name, value in given.items():
-        if stored.get(name) != value:
+        if getattr(stored, name) != value:
             raise UsageError(
-                f"--{section}.{name} {value}: {flag} resumes a run made with {stored.get(name)}; "
+                f"--{section}.{name} {value}: {flag} resumes a run made with "
+                f"{getattr(stored, name)}; "
                 "leave the flag out, or name a new directory"
             )
 
@@ -147,6 +151,8 @@ class RunDirectory:
             with FileLock(plan.path / ".lock", timeout=0):
                 run = cls(plan.path, plan.config, plan.server, plan.resumes)
                 if not plan.resumes:
+                    if (plan.path / "config.json").exists():
+                        raise UsageError(f"{flag}: another process made a run here meanwhile")
                     write_json(plan.path / "config.json", run._description())
                 yield run
         except Timeout as error:
@@ -155,6 +161,18 @@ class RunDirectory:
             if error.filename is None or not str(error.filename).startswith(str(plan.path)):
                 raise
             raise UsageError(f"{flag}: cannot be written: {error.strerror}") from error
+        except OSError as error:
+            if error.errno not in NO_ROOM:
+                raise
+            raise WriteError(
+                f"{plan.path}: cannot be written: {error.strerror}; what was kept before is "
+                f"whole: make room, and go on with --env.run_dir {plan.path}"
+            ) from error
+
+    @property
+    def metrics_path(self) -> Path:
+        """Where every metric goes."""
+        return self.path / "metrics.jsonl"
 
     @property
     def groups_path(self) -> Path:
@@ -173,16 +191,34 @@ class RunDirectory:
         return (self.path / "summary.json").is_file()
 
     def truncate(self, step: int) -> None:
-        """Forget what was written after this step by a run that was cut off later."""
-        truncate_metrics(self.path / "metrics.jsonl", step)
+        """Forget what was written after this step by a run that was cut off later.
+
+        Step 0 stands for no checkpoint: the run begins anew, with the evaluation before step 1.
+        Raises `CheckpointError` where something is missing that was written up to the step.
+        """
+        n_metrics = truncate_metrics(self.metrics_path, step if step else -1)
+        n_groups = 0
         if self.groups_path.exists():
-            lines = self.groups_path.read_text(encoding="utf-8").splitlines(keepends=True)
-            write_text(self.groups_path, "".join(lines[:step]))
+            lines = self.groups_path.read_bytes().splitlines(keepends=True)[:step]
+            write_bytes(self.groups_path, b"".join(lines))
+            n_groups = len(lines)
+        for path, n_found in ((self.metrics_path, n_metrics), (self.groups_path, n_groups)):
+            if n_found < step:
+                raise CheckpointError(
+                    f"{path}: holds {n_found} of the {step} steps of the last checkpoint; delete "
+                    f"{self.path / 'checkpoints'} to train from the beginning"
+                )
+
+    def sync(self) -> None:
+        """Wait until the metrics and the groups that were written are on the disk."""
+        for path in (self.metrics_path, self.groups_path):
+            if path.exists():
+                sync(path)
 
     def write_held_out(self, pairs: Sequence[tuple[Prompt, Answer]]) -> None:
         """Keep the held-out answers beside the figures that were computed from them."""
         rows = [json.dumps({"prompt": asdict(p), "answer": asdict(a)}) + "\n" for p, a in pairs]
-        write_text(self.path / "held_out.jsonl", "".join(rows))
+        write_bytes(self.path / "held_out.jsonl", "".join(rows).encode("utf-8"))
 
     def read_teacher_account(self) -> dict[str, Any] | None:
         """What earlier starts of the run asked of the teacher; None if there was none."""
@@ -259,18 +295,3 @@ def _installed_version(package: str) -> str | None:
         return version(package)
     except PackageNotFoundError:
         return None
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Write a JSON file; see `write_text`."""
-    write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
-
-
-def write_text(path: Path, content: str) -> None:
-    """Write a file so that a reader finds the old one or the new one, never half of it."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    with temporary.open("w", encoding="utf-8") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)

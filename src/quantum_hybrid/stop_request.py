@@ -43,6 +43,9 @@ class StopRequest:
 
     async def unless(self, waiting: Coroutine[Any, Any, T]) -> T:
         """The result of `waiting`; if a signal comes first, cancel it and raise `Interrupted`."""
+        if self.signal is not None:
+            waiting.close()
+            self.raise_if_requested()
         task = asyncio.create_task(waiting)
         request = asyncio.create_task(self._requested.wait())
         try:
@@ -59,5 +62,7 @@ class StopRequest:
         loop.remove_signal_handler(number)
         signal.signal(number, signal.SIG_DFL)
         self.signal = signal.Signals(number)
-        self._announce(f"{self.signal.name}: stopping after this step; again to stop at once")
+        self._announce(
+            f"{self.signal.name}: stopping as soon as nothing is lost; again to stop at once"
+        )
         self._requested.set()

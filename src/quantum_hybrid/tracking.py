@@ -6,7 +6,8 @@ A tracker takes a step and a mapping from metric names (`train/hybrid_loss`) to 
     trackers.log(3, {"train/hybrid_loss": 4.2})
     trackers.close()
 
-`metrics.jsonl` is the record that the report reads; the other two are views of the same numbers.
+`metrics.jsonl` is the record that the report reads; the other two are views of the same numbers,
+which a resumed run fills anew from it, as a killed one took along what they had not yet written.
 It holds one object a line, `{"step": 3, "time_s": 1767225600.0, "train/hybrid_loss": 4.2}`, with
 `time_s` in seconds since 1970. A line is complete once its newline is written, so a run that is
 killed can tear the last line at most; when it resumes from a checkpoint, `truncate_metrics` drops
@@ -26,6 +27,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
+from quantum_hybrid.durable import write_bytes
 from quantum_hybrid.errors import CheckpointError, TrainingError, UsageError
 
 if TYPE_CHECKING:
@@ -46,17 +48,15 @@ _MODES = {
 class Tracker(Protocol):
     """Takes the numbers of a run as they are measured."""
 
-    def log(self, step: int, metrics: Mapping[str, float]) -> None:
+    def log(self, step: int, metrics: Mapping[str, float], time_s: float | None = None) -> None:
         """Record the metrics of a training step; several calls may share a step.
 
-        Raises:
-            TrainingError: a metric is NaN or infinite. Nothing of this call is recorded.
+        `time_s` is when they were measured, in seconds since 1970; None stands for now. Raises
+        `TrainingError`, and records nothing of the call, if a metric is NaN or infinite.
         """
-        ...
 
     def close(self) -> None:
         """Finish writing. Closing twice does no harm."""
-        ...
 
 
 class Trackers:
@@ -65,10 +65,10 @@ class Trackers:
     def __init__(self, trackers: Sequence[Tracker]) -> None:
         self._trackers = tuple(trackers)
 
-    def log(self, step: int, metrics: Mapping[str, float]) -> None:
+    def log(self, step: int, metrics: Mapping[str, float], time_s: float | None = None) -> None:
         finite = _finite(step, metrics)
         for tracker in self._trackers:
-            tracker.log(step, finite)
+            tracker.log(step, finite, time_s)
 
     def close(self) -> None:
         """Close all, in order, even when one fails; then raise what failed."""
@@ -77,12 +77,19 @@ class Trackers:
                 stack.callback(tracker.close)
 
 
+def replay(rows: Sequence[Mapping[str, Any]], tracker: Tracker) -> None:
+    """Log the rows of a metrics.jsonl again, with the times that stand in them."""
+    for row in rows:
+        metrics = {name: value for name, value in row.items() if name not in ("step", "time_s")}
+        tracker.log(row["step"], metrics, row["time_s"])
+
+
 def _finite(step: int, metrics: Mapping[str, float]) -> dict[str, float]:
     for name, value in metrics.items():
         if not math.isfinite(value):
             raise TrainingError(
-                f"{name} is {float(value)} at step {step}: training has diverged. Resume from the "
-                "last checkpoint with a lower learning rate."
+                f"{name} is {float(value)} at step {step}: training has diverged; start a new run "
+                "with a lower --env.learning_rate"
             )
     return {name: float(value) for name, value in metrics.items()}
 
@@ -99,8 +106,9 @@ class JsonlTracker:
             truncate_metrics(path, sys.maxsize)
         self._file = path.open("a", buffering=1, encoding="utf-8")
 
-    def log(self, step: int, metrics: Mapping[str, float]) -> None:
-        row = {"step": step, "time_s": round(time.time(), 3), **_finite(step, metrics)}
+    def log(self, step: int, metrics: Mapping[str, float], time_s: float | None = None) -> None:
+        when = round(time.time() if time_s is None else time_s, 3)
+        row = {"step": step, "time_s": when, **_finite(step, metrics)}
         self._file.write(json.dumps(row) + "\n")
 
     def close(self) -> None:
@@ -115,30 +123,23 @@ class _Line(NamedTuple):
 def read_metrics(path: Path) -> list[dict[str, Any]]:
     """The rows of a `metrics.jsonl`, oldest first; a torn last line is left out.
 
-    Raises:
-        CheckpointError: the file is missing, or any other line is not a row with a step.
+    Raises `CheckpointError` if the file is missing, or any other line is not a row with a step.
     """
     return [line.row for line in _read_lines(path)]
 
 
-def truncate_metrics(path: Path, last_step: int) -> None:
-    """Keep the rows up to and including `last_step`, and drop a torn last line.
+def truncate_metrics(path: Path, last_step: int) -> int:
+    """Keep the rows up to `last_step`, drop a torn last line, and return how many steps there are.
 
-    The file is replaced as a whole, so a crash leaves either the old file or the new one. A run
-    that stopped before it logged anything has no file, and nothing is done.
-
-    Raises:
-        CheckpointError: a line other than a torn last one is not a row with a step.
+    Step 0 is not counted. The file is replaced as a whole, so a crash leaves either the old file
+    or the new one. A run that stopped before it logged anything has no file, and nothing is done.
+    Raises `CheckpointError` if a line other than a torn last one is not a row with a step.
     """
     if not path.exists():
-        return
-    kept = [line.text + b"\n" for line in _read_lines(path) if line.row["step"] <= last_step]
-    temporary = path.with_name(path.name + ".tmp")
-    with temporary.open("wb") as file:
-        file.writelines(kept)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+        return 0
+    kept = [line for line in _read_lines(path) if line.row["step"] <= last_step]
+    write_bytes(path, b"".join(line.text + b"\n" for line in kept))
+    return len({line.row["step"] for line in kept} - {0})
 
 
 def _read_lines(path: Path) -> list[_Line]:
@@ -176,18 +177,20 @@ def _refuse_constant(name: str) -> float:
 class TensorBoardTracker:
     """Writes scalars as TensorBoard event files: `tensorboard --logdir DIRECTORY`.
 
-    A resumed run gives the first step it will log anew; TensorBoard then hides what the
-    interrupted run had logged from that step on.
+    What an earlier process of the run wrote into the directory is removed: two that started within
+    the same second would be read in the wrong order.
     """
 
-    def __init__(self, directory: Path, first_new_step: int | None = None) -> None:
+    def __init__(self, directory: Path) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
-        self._writer = SummaryWriter(str(directory), purge_step=first_new_step, flush_secs=10)
+        for earlier in directory.glob("events.out.tfevents.*"):
+            earlier.unlink()
+        self._writer = SummaryWriter(str(directory), flush_secs=10)
 
-    def log(self, step: int, metrics: Mapping[str, float]) -> None:
+    def log(self, step: int, metrics: Mapping[str, float], time_s: float | None = None) -> None:
         for name, value in _finite(step, metrics).items():
-            self._writer.add_scalar(name, value, step)
+            self._writer.add_scalar(name, value, step, walltime=time_s)
 
     def close(self) -> None:
         self._writer.close()
@@ -208,7 +211,7 @@ class WandbTracker:
     command line, no host, no package list, no console output. All files go below `run_dir`.
 
     A resumed run continues the run of the same `run_id`. The service ignores steps it already
-    has, so those that are trained again after a checkpoint keep the numbers logged first.
+    has; offline, each process has a directory of its own, and the newest one holds the whole run.
 
     Attributes:
         mode: `online`, `offline` or `disabled`, as it turned out.
@@ -280,11 +283,12 @@ class WandbTracker:
             )
         return run
 
-    def log(self, step: int, metrics: Mapping[str, float]) -> None:
+    def log(self, step: int, metrics: Mapping[str, float], time_s: float | None = None) -> None:
         finite = _finite(step, metrics)
         if self._run is not None:
+            measured = {} if time_s is None else {"_timestamp": time_s}
             try:
-                self._run.log(finite, step=step)
+                self._run.log(finite | measured, step=step)
             except Exception as error:  # noqa: BLE001 - announced; wandb is only a view
                 self._give_up(error)
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from quantum_hybrid.errors import CheckpointError
 from quantum_hybrid.training import Learner, Progress
-from quantum_hybrid.training.checkpoint import KEPT
 
 
 def silent(line: str) -> None:
@@ -69,9 +70,44 @@ def flip(file: Path, position: int) -> None:
     file.write_bytes(content)
 
 
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
 def test_the_last_checkpoints_are_kept(trained) -> None:
-    assert KEPT == 2
-    assert sorted(p.name for p in trained[1].iterdir()) == ["step-000002", "step-000003"]
+    assert names(trained[1]) == ["step-000002", "step-000003"]
+
+
+@pytest.mark.parametrize("kept", [1, 3])
+def test_as_many_checkpoints_are_kept_as_asked_for(new_learner, tmp_path, kept) -> None:
+    learner = new_learner(train_backbone="none", checkpoints_kept=kept)
+    for step in range(1, 6):
+        learner.save_checkpoint(tmp_path, Progress(step, step))
+    assert names(tmp_path) == ["step-000003", "step-000004", "step-000005"][-kept:]
+
+
+# Were damaged ones counted among the last, the one just written would be dropped in their favour.
+def test_damaged_checkpoints_do_not_crowd_out_whole_ones(trained, folder) -> None:
+    learner = trained[0]
+    learner.save_checkpoint(folder, Progress(4, 4))
+    for step in (3, 4):
+        (folder / f"step-{step:06d}" / "meta.json").write_text("{")
+    learner.save_checkpoint(folder, Progress(2, 2))
+    assert names(folder) == ["step-000002"]
+    assert learner.load_checkpoint(folder, silent) == Progress(2, 2)
+
+
+def test_loading_clears_what_a_killed_process_left(trained, folder) -> None:
+    for left in (".step-000004.tmp", ".step-000001.old", "step-000001"):
+        shutil.copytree(folder / "step-000002", folder / left)
+    assert trained[0].load_checkpoint(folder, silent) == Progress(3, 4)
+    assert names(folder) == ["step-000002", "step-000003"]
+
+
+def test_other_names_in_the_folder_are_left_alone(trained, folder) -> None:
+    (folder / "step-000003 (copy)").mkdir()
+    assert trained[0].load_checkpoint(folder, silent) == Progress(3, 4)
+    assert "step-000003 (copy)" in names(folder)
 
 
 def test_loading_goes_back_to_the_newest(trained, folder, new_learner) -> None:
@@ -95,7 +131,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(
     learner = new_learner(train_backbone="none")
     assert learner.load_checkpoint(folder, said.append) == Progress(2, 3)
     assert len(said) == 1
-    assert f"{folder / 'step-000003'} is damaged" in said[0]
+    assert f"{folder / 'step-000003'} cannot be used" in said[0]
     expected = new_learner(train_backbone="none")
     shutil.rmtree(folder / "step-000003")
     expected.load_checkpoint(folder, silent)
@@ -126,7 +162,7 @@ def test_no_flipped_bit_of_the_progress_goes_unnoticed(trained, folder) -> None:
     assert unnoticed == []
 
 
-@pytest.mark.parametrize("content", ["[]", "null", '{"step": null}', "", "{"])
+@pytest.mark.parametrize("content", ["[]", "null", "1", '{"step": null}', "", "{"])
 def test_a_meta_file_that_says_something_else_is_damage(trained, folder, content) -> None:
     (folder / "step-000003" / "meta.json").write_text(content)
     said: list[str] = []
@@ -134,11 +170,31 @@ def test_a_meta_file_that_says_something_else_is_damage(trained, folder, content
     assert len(said) == 1
 
 
+def rewrite_meta(checkpoint: Path, **changes: Any) -> None:
+    file = checkpoint / "meta.json"
+    fields = json.loads(file.read_text()) | changes
+    file.write_text(json.dumps({name: v for name, v in fields.items() if v is not None}))
+
+
+def test_a_checkpoint_of_another_format_is_named_and_the_one_before_is_used(
+    trained, folder
+) -> None:
+    rewrite_meta(folder / "step-000003", format=2)
+    said: list[str] = []
+    assert trained[0].load_checkpoint(folder, said.append) == Progress(2, 3)
+    assert "it is of format 2, this program reads 1" in said[0]
+
+
+def test_a_checkpoint_of_before_formats_had_numbers_is_read(trained, folder) -> None:
+    rewrite_meta(folder / "step-000003", format=None)
+    assert trained[0].load_checkpoint(folder, silent) == Progress(3, 4)
+
+
 def test_a_run_all_of_whose_checkpoints_are_damaged_does_not_start_over(trained, folder) -> None:
     for path in folder.iterdir():
         (path / "meta.json").write_text("{")
     said: list[str] = []
-    with pytest.raises(CheckpointError, match="no checkpoint is whole"):
+    with pytest.raises(CheckpointError, match="no checkpoint can be used"):
         trained[0].load_checkpoint(folder, said.append)
     assert len(said) == 2
 
@@ -148,7 +204,7 @@ def test_what_was_half_written_is_not_a_checkpoint(trained, folder) -> None:
     learner = trained[0]
     assert learner.load_checkpoint(folder, silent) == Progress(2, 3)
     learner.save_checkpoint(folder, Progress(4, 4))
-    assert sorted(p.name for p in folder.iterdir()) == ["step-000002", "step-000004"]
+    assert names(folder) == ["step-000002", "step-000004"]
     assert learner.load_checkpoint(folder, silent) == Progress(4, 4)
 
 

@@ -8,7 +8,6 @@ the colour-blind safe palette of Okabe and Ito (2008).
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
@@ -24,6 +23,7 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import MaxNLocator
 
+from quantum_hybrid.durable import write_bytes
 from quantum_hybrid.errors import UsageError
 
 PATHWAY_COLORS = {"hybrid": "#0072B2", "classical": "#D55E00", "quantum": "#009E73"}
@@ -130,9 +130,7 @@ def draw_curves(metrics: Sequence[Mapping[str, Any]], path: Path, *, title: str)
     with matplotlib.rc_context(_STYLE):
         picture = _render(_build_figure(metrics, title), path.suffix.lower())
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_bytes(picture)
-    os.replace(temporary, path)
+    write_bytes(path, picture)
 
 
 def _render(figure: Figure, suffix: str) -> bytes:

@@ -1,17 +1,17 @@
 """Checkpoints: what has to be kept to go on exactly where a run stopped.
 
     checkpoints/step-000020/state.safetensors   trained parameters and AdamW's moments
-                           /meta.json           progress, and the SHA-256 of both
+                           /meta.json           format, progress, the SHA-256 of state and progress
 
-A checkpoint is a folder that appears by one rename, so it is whole or not there. The last
-`KEPT` stay. A damaged one is named and the one before it is used.
+A checkpoint is a folder that appears by one rename, so it is whole or not there. The last few
+stay (`--env.checkpoints_kept`). A damaged one is named and the one before it is used.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
+import re
 import shutil
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -22,10 +22,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.optim import AdamW
 
+from quantum_hybrid.durable import remove_folder, whole_folder
 from quantum_hybrid.errors import CheckpointError
 from quantum_hybrid.student import HybridForCausalLM
-
-KEPT = 2
 
 
 @dataclass(frozen=True)
@@ -38,28 +37,28 @@ class Progress:
     """Groups taken from the schedule, those left out included."""
 
 
+FORMAT = 1
+"""Raise it when what is written means something else. A checkpoint without one is of format 1."""
 _MOMENTS = ("exp_avg", "exp_avg_sq", "step")
+_NAME = re.compile(r"step-\d+")
 
 
 def save_checkpoint(
-    folder: Path, student: HybridForCausalLM, optimizer: AdamW, progress: Progress
+    folder: Path, student: HybridForCausalLM, optimizer: AdamW, progress: Progress, kept: int
 ) -> None:
-    """Write the present state, then drop all but the last `KEPT` checkpoints."""
-    final = folder / f"step-{progress.step:06d}"
-    half_written = folder / f".step-{progress.step:06d}.tmp"
-    shutil.rmtree(half_written, ignore_errors=True)
-    half_written.mkdir(parents=True)
-    state = half_written / "state.safetensors"
-    save_file(_state(student, optimizer), state)
-    meta = asdict(progress) | {"sha256": _sha256(state, progress)}
-    (half_written / "meta.json").write_text(json.dumps(meta), encoding="utf-8")
-    for path in (state, half_written / "meta.json", half_written):
-        _sync(path)
-    shutil.rmtree(final, ignore_errors=True)
-    os.replace(half_written, final)
-    _sync(folder)
-    for old in _checkpoints(folder)[:-KEPT]:
-        shutil.rmtree(old)
+    """Write the present state, then drop all but the last `kept` checkpoints.
+
+    Raises `WriteError` if it cannot be written; the checkpoints before it are then still there.
+    """
+    with whole_folder(folder / f"step-{progress.step:06d}") as checkpoint:
+        state = checkpoint / "state.safetensors"
+        save_file(_state(student, optimizer), state)
+        meta = {"format": FORMAT, **asdict(progress), "sha256": _sha256(state, progress)}
+        (checkpoint / "meta.json").write_text(json.dumps(meta), encoding="utf-8")
+    for path in _checkpoints(folder):
+        if _step(path) > progress.step:  # The run has gone back behind it: it cannot be used.
+            remove_folder(path)
+    _tidy(folder, progress.step, kept)
 
 
 def load_checkpoint(
@@ -67,20 +66,23 @@ def load_checkpoint(
     student: HybridForCausalLM,
     optimizer: AdamW,
     announce: Callable[[str], None],
+    kept: int,
 ) -> Progress:
     """Restore the newest whole checkpoint; no progress where none was ever written."""
     for path in reversed(_checkpoints(folder)):
         try:
             progress, state = _read(path)
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            announce(f"checkpoint {path} is damaged ({error}); trying the one before it")
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            announce(f"checkpoint {path} cannot be used ({error}); trying the one before it")
             continue
         _restore(path, state, student, optimizer)
+        _tidy(folder, progress.step, kept)
         return progress
     if _checkpoints(folder):
         raise CheckpointError(
-            f"{folder}: no checkpoint is whole; delete the folder to train from the beginning"
+            f"{folder}: no checkpoint can be used; delete the folder to train from the beginning"
         )
+    _tidy(folder, 0, kept)
     return Progress()
 
 
@@ -97,6 +99,8 @@ def _state(student: HybridForCausalLM, optimizer: AdamW) -> dict[str, Tensor]:
 
 def _read(path: Path) -> tuple[Progress, dict[str, Tensor]]:
     meta = json.loads((path / "meta.json").read_text(encoding="utf-8"))
+    if (found := meta.get("format", FORMAT)) != FORMAT:
+        raise ValueError(f"it is of format {found}, this program reads {FORMAT}")
     state = path / "state.safetensors"
     progress = Progress(step=meta["step"], groups_drawn=meta["groups_drawn"])
     if _sha256(state, progress) != meta["sha256"]:
@@ -122,9 +126,21 @@ def _restore(
         raise CheckpointError(f"{path}: holds unknown tensors such as {next(iter(state))}")
 
 
+def _tidy(folder: Path, step: int, kept: int) -> None:
+    """Drop all but the last `kept` checkpoints up to this step, and what a killed process left."""
+    for hidden in folder.glob(".step-*"):
+        shutil.rmtree(hidden)
+    for old in [path for path in _checkpoints(folder) if _step(path) <= step][:-kept]:
+        remove_folder(old)
+
+
 def _checkpoints(folder: Path) -> list[Path]:
-    found = folder.glob("step-*") if folder.is_dir() else ()
-    return sorted(found, key=lambda path: int(path.name.removeprefix("step-")))
+    found = folder.iterdir() if folder.is_dir() else ()
+    return sorted((path for path in found if _NAME.fullmatch(path.name)), key=_step)
+
+
+def _step(path: Path) -> int:
+    return int(path.name.removeprefix("step-"))
 
 
 def _sha256(path: Path, progress: Progress) -> str:
@@ -133,11 +149,3 @@ def _sha256(path: Path, progress: Progress) -> str:
         digest = hashlib.file_digest(file, "sha256")
     digest.update(json.dumps(asdict(progress)).encode())
     return digest.hexdigest()
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -15,6 +15,7 @@ from quantum_hybrid.backbone import adapt, drop_layers, load_base_model, merge_a
 from quantum_hybrid.base_model import find_base_model
 from quantum_hybrid.config import RunConfig
 from quantum_hybrid.corpus import Encoder, Example, prompts_in
+from quantum_hybrid.durable import whole_folder
 from quantum_hybrid.evaluation import evaluate
 from quantum_hybrid.student import Calibration, HybridForCausalLM, initialise_head
 from quantum_hybrid.training.checkpoint import Progress, load_checkpoint, save_checkpoint
@@ -93,14 +94,17 @@ class Learner:
 
     def save_checkpoint(self, folder: Path, progress: Progress) -> None:
         """Keep what a resumed run needs."""
-        save_checkpoint(folder, self.model, self.optimizer, progress)
+        kept = self.config.checkpoints_kept
+        save_checkpoint(folder, self.model, self.optimizer, progress, kept)
 
     def load_checkpoint(self, folder: Path, announce: Callable[[str], None]) -> Progress:
         """Go back to the newest whole checkpoint; to the beginning when there is none."""
-        return load_checkpoint(folder, self.model, self.optimizer, announce)
+        kept = self.config.checkpoints_kept
+        return load_checkpoint(folder, self.model, self.optimizer, announce, kept)
 
     def save_student(self, folder: Path) -> None:
         """Write the student in Hugging Face format, its adapters merged; the last thing to do."""
         self.model.backbone = merge_adapters(self.model.backbone)
-        self.model.save_pretrained(folder)
-        self.tokenizer.save_pretrained(folder)
+        with whole_folder(folder) as half_written:
+            self.model.save_pretrained(half_written)
+            self.tokenizer.save_pretrained(half_written)

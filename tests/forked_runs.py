@@ -1,0 +1,238 @@
+"""Runs of the real command in processes of their own, forked from one that has imported it all.
+
+    python tests/forked_runs.py BASE_MODEL     reads one order a line from stdin, answers with lines
+
+Importing and compiling take ten times as long as a tiny run, and are the same for all. A run that
+is forked is a process like any other, with its own pid, and is killed for real. No thread has been
+started by then, so nothing is lost in the fork.
+
+Where it dies can be said to the line: a run that records leaves how often it began each line of
+this project (and of what writes its files), with what it was doing; a run that is given such a line
+and a number sends itself a signal when it begins that line for the so many-th time. A run can also
+be forbidden files of more than so many bytes: the kernel kills it in the middle of a write.
+"""
+
+from __future__ import annotations
+
+import atexit
+import gc
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import threading
+from collections import Counter
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any, NamedTuple, NoReturn
+
+WATCHED = ("quantum_hybrid/", "/shutil.py", "/safetensors/torch.py", "/modeling_utils.py")
+"""In which files a run can be told to die."""
+ACTIVITIES = {
+    "save_checkpoint": "checkpoint",
+    "save_student": "student",
+    "_finish": "report",
+    "evaluate": "evaluation",
+    "train_on": "training",
+    "_open": "start-up",
+    "setup": "start-up",
+    "__init__": "start-up",
+}
+"""What a run is doing, by the innermost function on the stack that says it."""
+
+
+class Line(NamedTuple):
+    """A line that is begun while something is done, for the `count`-th time."""
+
+    activity: str
+    file: str
+    number: int
+    count: int
+
+
+@dataclass(frozen=True)
+class Order:
+    """A run to be made, and how it is to end."""
+
+    arguments: list[str]
+    """Of the command."""
+    environment: dict[str, str]
+    output: str
+    """File for what it prints."""
+    record: str | None = None
+    """File for the lines it begins, as JSON: each `Line`, `count` being how often in all."""
+    die_at: Line | None = None
+    signal: int = signal.SIGKILL
+    """What the run sends itself there."""
+    largest_file: int | None = None
+    """Bytes that it may write into a file."""
+    killed_if_larger: bool = True
+    """Whether the kernel kills it then, or tells it that the file is too large."""
+
+
+class ForkServer:
+    """The process that forks the runs."""
+
+    def __init__(self, base_model: Path, prefix: tuple[str, ...] = ()) -> None:
+        command = [*prefix, sys.executable, __file__, str(base_model)]
+        # Threads that wait for each other on a busy machine make a tiny run ten times as long.
+        environment = os.environ | {"OMP_THREAD_LIMIT": "1", "HF_HUB_OFFLINE": "1"}
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+        )
+        self.pid = self._answer()
+
+    def start(self, order: Order) -> int:
+        """Start a run; returns its pid."""
+        return self._ask(asdict(order))
+
+    def wait(self, pid: int) -> int:
+        """The exit status of a run, or minus the signal that killed it."""
+        return self._ask({"wait": pid})
+
+    def run(self, order: Order) -> int:
+        """Both."""
+        return self.wait(self.start(order))
+
+    def close(self) -> None:
+        """End the process; its runs have been waited for."""
+        self._process.communicate()
+
+    def _ask(self, question: dict[str, Any]) -> int:
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps(question) + "\n")
+        self._process.stdin.flush()
+        return self._answer()
+
+    def _answer(self) -> int:
+        assert self._process.stdout is not None
+        return int(self._process.stdout.readline())
+
+
+# --- in the process that forks, and in the runs -----------------------------------------------
+
+
+class LineCounter:
+    """Counts the lines that are begun, in all threads; sends a signal at one of them."""
+
+    def __init__(self, die_at: Line | None, number: int) -> None:
+        self._counts: Counter[tuple[str, str, int]] = Counter()
+        self._die_at = die_at
+        self._signal = number
+        self._names: dict[str, str | None] = {}
+        threading.settrace(self._on_call)
+        sys.settrace(self._on_call)
+
+    def _on_call(self, frame: FrameType, event: str, argument: Any) -> Any:
+        name = self._name(frame)
+        if name is None or (self._die_at is not None and name != self._die_at.file):
+            return None
+        return self._on_event
+
+    def _on_event(self, frame: FrameType, event: str, argument: Any) -> Any:
+        at = self._die_at
+        if event == "line" and (at is None or at.number == frame.f_lineno):
+            key = (_activity(frame), str(self._name(frame)), frame.f_lineno)
+            self._counts[key] += 1
+            if at == (*key, self._counts[key]):
+                os.kill(os.getpid(), self._signal)
+        return self._on_event
+
+    def _name(self, frame: FrameType) -> str | None:
+        """The frame's file, from the watched part of its path on; None if it is not watched."""
+        file = frame.f_code.co_filename
+        if file not in self._names:
+            starts = [file.index(part) for part in WATCHED if part in file]
+            self._names[file] = file[starts[0] :] if starts else None
+        return self._names[file]
+
+    def write(self, path: str) -> None:
+        sys.settrace(None)
+        rows = [Line(*key, count) for key, count in self._counts.items()]
+        Path(path).write_text(json.dumps(rows))
+
+
+def _activity(frame: FrameType | None) -> str:
+    while frame is not None:
+        named = ACTIVITIES.get(frame.f_code.co_name)
+        if named is not None and "quantum_hybrid/" in frame.f_code.co_filename:
+            return named
+        frame = frame.f_back
+    return "between"
+
+
+def _be_the_run(order: Order) -> NoReturn:
+    """In the child: everything from here on is the command itself."""
+    with open(order.output, "w") as output:
+        os.dup2(output.fileno(), 1)
+        os.dup2(output.fileno(), 2)
+    os.environ.update(order.environment)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    if order.largest_file is not None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (order.largest_file, order.largest_file))
+        if order.killed_if_larger:
+            signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
+    counter = None
+    if order.record is not None or order.die_at is not None:
+        counter = LineCounter(order.die_at, order.signal)
+    from quantum_hybrid.cli import main
+
+    sys.argv = ["atropos.py", *order.arguments]
+    status = main(order.arguments)
+    if counter is not None and order.record is not None:
+        counter.write(order.record)
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)  # Taking down all that was imported would take longer than the run.
+
+
+def _warm_up(base_model: str) -> None:
+    """Import, load and compile what every run needs, without a thread of Python's being left.
+
+    No gradient: the threads that autograd starts would not be there in a fork.
+    """
+    import torch
+    import torch.utils.tensorboard
+    from transformers.utils import logging
+
+    from quantum_hybrid import environment
+    from quantum_hybrid.backbone import adapt, load_base_model
+    from quantum_hybrid.circuit import QuantumLayer
+    from quantum_hybrid.training import learner
+
+    logging.disable_progress_bar()
+    adapt(load_base_model(base_model, base_model).body, "lora", 4, 0)
+    with torch.no_grad():
+        QuantumLayer(3, 2)(torch.zeros(2, 3))
+    # Half of a run's time, and nothing of what is compared or resumed.
+    environment.draw_curves = _draw_nothing
+    learner.CALIBRATION_PROMPTS = 8
+    assert threading.active_count() == 1
+
+
+def _draw_nothing(metrics: Any, path: Path, *, title: str) -> None:
+    path.touch()
+
+
+def _serve(base_model: str) -> None:
+    _warm_up(base_model)
+    gc.freeze()  # No run looks through what was there before it.
+    print(os.getpid(), flush=True)
+    for line in sys.stdin:
+        asked = json.loads(line)
+        if "wait" in asked:
+            _, status = os.waitpid(asked["wait"], 0)
+            print(os.waitstatus_to_exitcode(status), flush=True)
+        elif child := os.fork():
+            print(child, flush=True)
+        else:
+            asked["die_at"] = asked["die_at"] and Line(*asked["die_at"])
+            _be_the_run(Order(**asked))
+
+
+if __name__ == "__main__":
+    _serve(sys.argv[1])

@@ -1,0 +1,111 @@
+"""A run directory that is damaged, in use by another process, or asked for something else."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tiny_runs import contents, copied, figures, is_one_line, remains, said
+
+
+def truncate(checkpoint: Path) -> None:
+    os.truncate(checkpoint / "state.safetensors", 1000)
+
+
+def flip_a_bit(checkpoint: Path) -> None:
+    content = bytearray((checkpoint / "state.safetensors").read_bytes())
+    content[len(content) // 2] ^= 1
+    (checkpoint / "state.safetensors").write_bytes(content)
+
+
+def empty_the_state(checkpoint: Path) -> None:
+    os.truncate(checkpoint / "state.safetensors", 0)
+
+
+def say_another_format(checkpoint: Path) -> None:
+    meta = json.loads((checkpoint / "meta.json").read_text())
+    (checkpoint / "meta.json").write_text(json.dumps(meta | {"format": 99}))
+
+
+@pytest.mark.parametrize("damage", [truncate, flip_a_bit, empty_the_state, say_another_format])
+def test_a_damaged_checkpoint_is_named_and_the_one_before_leads_to_the_same_end(
+    runs, unbroken, killed, tmp_path, damage
+) -> None:
+    run = copied(killed, tmp_path)
+    damage(run / "checkpoints" / "step-000006")
+    runs.finish(run)
+    (line,) = [line for line in said(run).splitlines() if "cannot be used" in line]
+    assert f"checkpoint {run / 'checkpoints' / 'step-000006'} cannot be used (" in line
+    assert remains(run) == remains(unbroken)
+
+
+def test_a_run_all_of_whose_checkpoints_are_damaged_is_not_started_over(
+    runs, killed, tmp_path
+) -> None:
+    run = copied(killed, tmp_path)
+    for checkpoint in (run / "checkpoints").iterdir():
+        truncate(checkpoint)
+    figures_before = (run / "metrics.jsonl").read_bytes()
+    assert runs.status(run) == 2
+    assert is_one_line(run), said(run)
+    assert "no checkpoint can be used" in said(run)
+    assert (run / "metrics.jsonl").read_bytes() == figures_before
+
+
+def test_a_run_of_before_there_were_these_flags_goes_on(runs, unbroken, killed, tmp_path) -> None:
+    """It has their defaults, and checkpoints whose format has no number."""
+    run = copied(killed, tmp_path)
+    config = json.loads((run / "config.json").read_text())
+    del config["env"]["steps_per_checkpoint"], config["env"]["checkpoints_kept"]
+    (run / "config.json").write_text(json.dumps(config))
+    for file in run.glob("checkpoints/*/meta.json"):
+        meta = json.loads(file.read_text())
+        del meta["format"]
+        file.write_text(json.dumps(meta))
+    arguments = ["process", "--env.run_dir", str(run)]
+    assert runs.forks.run(replace(runs.order(run), arguments=arguments)) == 0, said(run)
+    assert figures(run) == figures(unbroken)
+    assert contents(run / "student") == contents(unbroken / "student")
+
+
+@pytest.mark.parametrize("missing", ["metrics.jsonl", "groups.jsonl"])
+def test_a_run_whose_figures_are_gone_is_not_gone_on_with(runs, killed, tmp_path, missing) -> None:
+    run = copied(killed, tmp_path)
+    (run / missing).unlink()
+    assert runs.status(run) == 2
+    assert is_one_line(run), said(run)
+    assert f"{missing}: holds 0 of the 6 steps of the last checkpoint" in said(run)
+
+
+def test_a_second_process_is_refused_in_one_line(runs, unbroken, teacher, tmp_path) -> None:
+    run, cache = tmp_path / "run", tmp_path / "cache"
+    is_asked, may_answer = threading.Event(), threading.Event()
+
+    def wait(asked: int) -> None:
+        is_asked.set()
+        may_answer.wait()
+
+    teacher.on_request = wait
+    first = runs.start(run, cache=cache)
+    is_asked.wait()
+    second = replace(runs.order(run, cache=cache), output=str(tmp_path / "second.out"))
+    assert runs.forks.run(second) == 2
+    said_second = said(tmp_path / "second")
+    assert said_second == f"error: --env.run_dir '{run}': another process is using this run\n"
+    may_answer.set()
+    assert runs.forks.wait(first) == 0
+    assert remains(run) == remains(unbroken)
+
+
+@pytest.mark.parametrize("flag", ["env.total_steps 9", "env.checkpoints_kept 3"])
+def test_other_flags_than_its_own_are_refused_in_one_line(runs, killed, flag) -> None:
+    name, value = flag.split()
+    assert runs.status(killed, f"--{name}", value) == 2
+    assert said(killed).startswith(f"error: --{name} {value}")
+    assert f"--env.run_dir '{killed}' resumes a run made with" in said(killed)
+    assert said(killed).count("\n") == 1

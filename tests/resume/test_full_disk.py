@@ -1,0 +1,61 @@
+"""A disk that is full, or a file that may grow no larger: one line, and nothing is lost."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from forked_runs import ForkServer
+from tiny_runs import Runs, is_one_line, remains, said
+
+DISK_KIB = 2048
+
+
+def test_what_cannot_be_written_is_one_line_and_costs_nothing(
+    runs, unbroken, tmp_path, too_large
+) -> None:
+    run = tmp_path / "run"
+    assert runs.status(run, largest_file=too_large, killed_if_larger=False) == 1
+    assert is_one_line(run), said(run)
+    assert "cannot be written" in said(run)
+    assert not [*run.rglob(".*.tmp")]
+    runs.finish(run)
+    assert remains(run) == remains(unbroken)
+
+
+@pytest.fixture(scope="module")
+def small_disk(runs, small_llama, tmp_path_factory) -> Iterator[tuple[Runs, Path, Path]]:
+    """Runs that see a disk of 2 MiB, where they see it, and where this process does."""
+    disk = tmp_path_factory.mktemp("disk")
+    mount = f'mount -t tmpfs -o size={DISK_KIB}k tmpfs "$0" && exec "$@"'
+    prefix = ("unshare", "--user", "--map-root-user", "--mount", "sh", "-c", mount, str(disk))
+    try:
+        subprocess.run([*prefix, "true"], check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("this machine lets no test mount a disk")
+    forks = ForkServer(small_llama, prefix)
+    yield replace(runs, forks=forks), disk, Path(f"/proc/{forks.pid}/root{disk}")
+    forks.close()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("free_kib", [0, 24, 200, 500])
+def test_a_full_disk_is_one_line_and_costs_nothing(
+    small_disk, unbroken, tmp_path, free_kib
+) -> None:
+    runs, inside, outside = small_disk
+    filler, run, output = outside / "filler", inside / "run", str(tmp_path / "run.out")
+    filler.write_bytes(bytes(1024 * (DISK_KIB - free_kib)))
+    order = replace(runs.order(run), output=output)
+    assert runs.forks.run(order) in (1, 2), said(tmp_path / "run")
+    assert is_one_line(tmp_path / "run"), said(tmp_path / "run")
+    assert "No space left on device" in said(tmp_path / "run")
+    filler.unlink()
+    assert runs.forks.run(order) == 0, said(tmp_path / "run")
+    assert remains(outside / "run") == remains(unbroken)
+    shutil.rmtree(outside / "run")

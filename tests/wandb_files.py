@@ -1,0 +1,30 @@
+"""What Weights & Biases keeps on disk, read back; no test, but used by some."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import struct
+from pathlib import Path
+from typing import Any
+
+
+def history(directory: Path) -> list[dict[str, float]]:
+    """The metrics in a run's own file: a LevelDB log of protocol-buffer records.
+
+    After 7 bytes of header, each record has a checksum (4 bytes), a length (2) and a type (1);
+    type 1 is a record in one piece, as these small ones are.
+    """
+    messages: Any = importlib.import_module("wandb.proto.wandb_internal_pb2")
+    (path,) = directory.glob("*.wandb")
+    content = path.read_bytes()
+    rows, start = [], 7
+    while start < len(content):
+        length, kind = struct.unpack_from("<HB", content, start + 4)
+        assert kind == 1
+        record = messages.Record.FromString(content[start + 7 : start + 7 + length])
+        if record.HasField("history"):
+            items = [("/".join(item.nested_key), item.value_json) for item in record.history.item]
+            rows.append({name: json.loads(value) for name, value in items if name[0] != "_"})
+        start += 7 + length
+    return rows
