@@ -34,13 +34,41 @@ def answer_rows(student: HybridForCausalLM, examples: Sequence[Example]) -> Answ
 
     A token's row is the position before it. Prompt tokens are context and never targets. Padding
     stands on the right, where a causal model's earlier positions do not see it.
+
+    Of a frozen backbone each text is run by itself, so that its hidden states are the same bits
+    whatever texts are beside it, and can be kept (`student.features`).
     """
+    if not any(parameter.requires_grad for parameter in student.backbone.parameters()):
+        return _frozen_answer_rows(student, examples)
     input_ids, targets = _padded(examples)
     hidden = student.hidden_states(input_ids)[:, :-1]
     next_tokens = targets[:, 1:]
     kept = next_tokens != IGNORED
     example = torch.arange(len(examples)).unsqueeze(1).expand_as(kept)
     return AnswerRows(hidden[kept], next_tokens[kept], example[kept])
+
+
+def _frozen_answer_rows(student: HybridForCausalLM, examples: Sequence[Example]) -> AnswerRows:
+    hidden = [_frozen_hidden(student, example) for example in examples]
+    targets = [token for example in examples for token in example.mask[1:] if token != IGNORED]
+    counts = torch.tensor([len(rows) for rows in hidden])
+    return AnswerRows(
+        torch.cat(hidden),
+        torch.tensor(targets),
+        torch.arange(len(examples)).repeat_interleave(counts),
+    )
+
+
+def _frozen_hidden(student: HybridForCausalLM, example: Example) -> Float[Tensor, "rows d_model"]:
+    positions = [i for i, target in enumerate(example.mask[1:]) if target != IGNORED]
+
+    @torch.no_grad()
+    def compute() -> Float[Tensor, "rows d_model"]:
+        return student.hidden_states(torch.tensor([example.tokens]))[0, positions]
+
+    if student.features is None:
+        return compute()
+    return student.features.rows(example.tokens, positions, compute)
 
 
 def _padded(

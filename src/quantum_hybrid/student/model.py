@@ -19,7 +19,7 @@ from transformers import (
 )
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
-from quantum_hybrid.backbone import BaseModel, detach_final_norm
+from quantum_hybrid.backbone import BaseModel, FeatureStore, detach_final_norm
 from quantum_hybrid.config import RunConfig
 from quantum_hybrid.student.head import ClassicalHead, HybridHead, HybridLogits, QuantumHead
 
@@ -64,6 +64,8 @@ class HybridForCausalLM(PreTrainedModel, GenerationMixin):
     config_class = HybridConfig
     base_model_prefix = "backbone"
     config: HybridConfig
+    features: FeatureStore | None = None
+    """Where the hidden states of answers are kept, if the backbone is frozen."""
 
     def __init__(self, config: HybridConfig) -> None:
         super().__init__(config)

@@ -11,7 +11,13 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from quantum_hybrid.backbone import adapt, drop_layers, load_base_model, merge_adapters
+from quantum_hybrid.backbone import (
+    FeatureStore,
+    adapt,
+    drop_layers,
+    load_base_model,
+    merge_adapters,
+)
 from quantum_hybrid.base_model import find_base_model
 from quantum_hybrid.config import RunConfig
 from quantum_hybrid.corpus import Encoder, Example, prompts_in
@@ -75,6 +81,8 @@ class Learner:
         initialise_head(self.model.head, Calibration(hidden, base_g), config.seed)
         body = cast(PreTrainedModel, self.model.backbone)
         self.model.backbone = adapt(body, config.train_backbone, config.lora_rank, config.seed)
+        if config.train_backbone == "none":
+            self.model.features = FeatureStore.of(body, base.tokenizer)
         self.model.head.classical.decoder.requires_grad_(config.train_backbone == "full")
         self.optimizer = build_optimizer(self.model, config)
         check_gradients(self.model, calibration.examples(config.group_size), config)
