@@ -23,8 +23,9 @@ from quantum_hybrid.teacher import AnswerCache, AnswerRequest
 PLAIN = Answer("p", 3, "text", "stop", "m")
 WITH_LOGPROBS = replace(
     PLAIN,
-    logprobs=AnswerLogprobs(("a", "\n"), (1, 2), ((1, 5), (2, 7)), ((-0.1, -3.0), (-0.5, -1.0))),
+    logprobs=AnswerLogprobs(("a", "\n"), (1, 2), ((1, 5), (2, 7)), ((-0.125, -3.0), (-0.5, -1.0))),
 )
+"""Of numbers that a float32 holds exactly."""
 REQUEST = AnswerRequest("s", "m", "hello", Sampling(), 0)
 
 
@@ -169,6 +170,46 @@ def test_answers_of_the_first_schema_stay_valid(tmp_path):
     for _ in range(2):
         with AnswerCache(path) as cache:
             assert cache.get(REQUEST) == PLAIN
+
+
+def test_a_repetition_sees_the_same_digits_as_the_run_that_asked(open_cache):
+    assert WITH_LOGPROBS.logprobs is not None
+    logprobs = replace(WITH_LOGPROBS.logprobs, top_logprobs=((-0.1, -3.3), (-0.7, -1.1)))
+    (stored,) = open_cache().put([(REQUEST, replace(WITH_LOGPROBS, logprobs=logprobs))])
+    assert stored.logprobs is not None
+    assert stored.logprobs.top_logprobs[0] == pytest.approx((-0.1, -3.3))
+    assert stored == open_cache().get(REQUEST)
+
+
+def test_answers_of_the_second_schema_stay_valid(open_cache):
+    """Log-probabilities as JSON, all digits kept."""
+    assert WITH_LOGPROBS.logprobs is not None
+    logprobs = replace(WITH_LOGPROBS.logprobs, top_logprobs=((-0.1, -3.3), (-0.7, -1.1)))
+    answer = replace(WITH_LOGPROBS, logprobs=logprobs)
+    value = json.dumps(asdict(answer), separators=(",", ":")).encode("ascii")
+    checksum = hashlib.sha256(REQUEST.canonical + b"\0" + value).hexdigest()
+    path = open_cache().path
+    connection = sqlite3.connect(path)
+    row = (REQUEST.key, value, checksum, REQUEST.canonical, 0.0)
+    connection.execute("INSERT INTO answers VALUES (?, ?, ?, ?, ?)", row)
+    connection.execute("PRAGMA user_version = 2")
+    connection.commit()
+    connection.close()
+    with AnswerCache(path) as cache:
+        assert cache.get(REQUEST) == answer
+        assert cache.put([(REQUEST, PLAIN)]) == [answer]
+    with sqlite3.connect(path) as connection:  # what an older program must not take for damage
+        assert connection.execute("PRAGMA user_version").fetchone() == (3,)
+    connection.close()
+
+
+@pytest.mark.parametrize("cut", ["substr(value, 1, length(value) - 1)", "value || X'00'"])
+def test_damaged_log_probabilities_are_a_damaged_row(open_cache, cut):
+    cache = open_cache()
+    cache.put([(REQUEST, WITH_LOGPROBS)])
+    change(cache.path, f"UPDATE answers SET value = CAST({cut} AS BLOB)")
+    assert cache.get(REQUEST) is None
+    assert cache.put([(REQUEST, WITH_LOGPROBS)]) == [WITH_LOGPROBS]
 
 
 def test_a_file_of_a_later_version_is_left_alone(open_cache):

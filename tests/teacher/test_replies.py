@@ -50,6 +50,10 @@ def test_logprobs_are_sorted_with_their_ids():
         [{**ENTRY, "top_logprobs": [{"id": 1, "logprob": None}]}],
         [{**ENTRY, "top_logprobs": [{"id": 1, "logprob": float("nan")}]}],
         [{**ENTRY, "top_logprobs": [{"id": 1, "logprob": 0.5}]}],
+        [{**ENTRY, "top_logprobs": [{"id": 1, "logprob": -1.0}] * 2}],
+        [{**ENTRY, "top_logprobs": [{"id": i, "logprob": -0.5} for i in range(2)]}],
+        [{**ENTRY, "top_logprobs": [{"token": "token_id:x", "logprob": -1.0}]}],
+        [{**ENTRY, "id": 2**31}],
         [{**ENTRY, "token": None}],
         [ENTRY, "x"],
     ],
@@ -57,6 +61,16 @@ def test_logprobs_are_sorted_with_their_ids():
 )
 def test_incomplete_logprobs_are_none(content):
     assert logprobs_of(content) is None
+
+
+def test_ids_may_stand_in_place_of_the_text():
+    """As vLLM writes them with --return-tokens-as-token-ids."""
+    row = {"token": "token_id:5", "logprob": -2.0, "bytes": []}
+    top = [{"token": "token_id:6", "logprob": -0.5}, {"token": "token_id:5", "logprob": -2.0}]
+    logprobs = parse_reply(reply(logprobs={"content": [row | {"top_logprobs": top}]}))
+    found = logprobs.choices[0].logprobs
+    assert found is not None
+    assert (found.token_ids, found.top_ids) == ((5,), ((6, 5),))
 
 
 @pytest.mark.parametrize("content", [None, "", " \n", ["x"], 7])

@@ -2,6 +2,9 @@
 
     AnswerRequest.key ─► request and answer as JSON, one checksum over both
 
+An answer's log-probabilities follow its JSON after a zero byte, see `packing`; they are rounded as
+they are stored, and `put` returns them so, or a run and its repetition would not see the same.
+
 One SQLite file in WAL mode with `synchronous=FULL`: a row is on the disk when `put` returns, so a
 killed process, a power cut or a full disk loses no stored answer. SQLite and not files of our own,
 because it is what survives all three by design and is tested for it (sqlite.org/testing.html).
@@ -22,7 +25,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -33,12 +36,13 @@ from filelock import Timeout as LockTimeout
 from quantum_hybrid.config import cache_directory
 from quantum_hybrid.errors import QuantumHybridError, UsageError
 from quantum_hybrid.records import Answer
+from quantum_hybrid.teacher.packing import pack, unpack
 from quantum_hybrid.teacher.request import AnswerRequest
 
 BUSY_TIMEOUT_S = 60
 """Longest wait for another process that is writing to the same file."""
-SCHEMA = 2
-"""1 kept no requests beside the answers; its rows stay valid."""
+SCHEMA = 3
+"""1 kept no requests beside the answers, 2 log-probabilities as JSON; their rows stay valid."""
 
 
 def answers_path() -> Path:
@@ -88,7 +92,7 @@ class AnswerCache:
     def put(self, pairs: Sequence[tuple[AnswerRequest, Answer]]) -> list[Answer]:
         """Store answers, all or none; on disk when this returns.
 
-        Returns those that stand: where another one is stored already, that one.
+        Returns those that stand, as `get` will: where another one is stored already, that one.
         """
         with self._writing() as connection:
             return [_put(connection, request, answer) for request, answer in pairs]
@@ -214,6 +218,7 @@ def _migrate(connection: sqlite3.Connection) -> None:
         connection.execute(
             "CREATE TABLE only_models (server_identity TEXT PRIMARY KEY, model TEXT NOT NULL)"
         )
+    if version < SCHEMA:
         connection.execute(f"PRAGMA user_version = {SCHEMA}")
 
 
@@ -222,13 +227,26 @@ def _put(connection: sqlite3.Connection, request: AnswerRequest, answer: Answer)
     standing = None if row is None else decode(request.key, *row)
     if standing is not None:
         return standing
-    value = json.dumps(asdict(answer), separators=(",", ":"), allow_nan=False).encode("ascii")
+    value = _encoded(answer)
     connection.execute(
         "INSERT OR REPLACE INTO answers (key, value, checksum, request, stored_at) "
         "VALUES (?, ?, ?, ?, ?)",
         (request.key, value, _checksum(value, request.canonical), request.canonical, time.time()),
     )
-    return answer
+    return _decoded(value)
+
+
+def _encoded(answer: Answer) -> bytes:
+    fields = asdict(replace(answer, logprobs=None))
+    value = json.dumps(fields, separators=(",", ":"), allow_nan=False).encode("ascii")
+    return value if answer.logprobs is None else value + b"\0" + pack(answer.logprobs)
+
+
+def _decoded(value: bytes) -> Answer:
+    """JSON has no zero byte of its own, so the first one is where log-probabilities begin."""
+    text, has_block, block = value.partition(b"\0")
+    answer = Answer.from_fields(json.loads(text))
+    return replace(answer, logprobs=unpack(block)) if has_block else answer
 
 
 def _checksum(value: bytes, request: bytes | None) -> str:
@@ -247,6 +265,6 @@ def decode(key: str, value: object, checksum: object, request: object) -> Answer
     if _checksum(value, request).encode("ascii") != checksum:
         return None
     try:
-        return Answer.from_fields(json.loads(value))
+        return _decoded(value)
     except (ValueError, TypeError, KeyError, AttributeError):
         return None

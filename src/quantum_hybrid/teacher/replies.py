@@ -3,8 +3,9 @@
 Servers that call themselves OpenAI-compatible differ in what they leave out. Whatever is missing
 or malformed here becomes None or `ReplyError`; nothing is filled in.
 
-The token ids that `AnswerLogprobs` needs are not in OpenAI's own format: llama.cpp writes an `id`
-into every entry of `logprobs.content[]` and of its `top_logprobs`. Without them there are none.
+The token ids that `AnswerLogprobs` needs are not in OpenAI's own format. llama.cpp writes an `id`
+into every entry of `logprobs.content[]` and of its `top_logprobs`; vLLM, where it was started with
+--return-tokens-as-token-ids, spells the token itself `token_id:7`. Without ids there are none.
 """
 
 from __future__ import annotations
@@ -19,6 +20,9 @@ from quantum_hybrid.records import AnswerLogprobs
 MAX_TEXT_BYTES = 64 * 1024
 """An answer longer than this (in UTF-8) is not one to the question that was asked."""
 _MOST_TOKENS = 2**31
+_SLACK = 1e-2
+"""Rounding that probabilities may show when they are added up."""
+_SPELLED_ID = "token_id:"
 
 
 class ReplyError(ValueError):
@@ -156,12 +160,17 @@ def _parse_top(entries: list[dict[str, Any]]) -> list[tuple[int, float]]:
     row = [(_token_id(entry), float(entry["logprob"])) for entry in entries]
     if not row or not all(math.isfinite(logprob) and logprob <= 1e-6 for _, logprob in row):
         raise ValueError("logprobs must be finite and at most zero")
+    if len(dict(row)) < len(row) or sum(math.exp(logprob) for _, logprob in row) > 1 + _SLACK:
+        raise ValueError("logprobs must be those of different tokens of one distribution")
     # min: a float32 server may round the logarithm of a probability of one to just above zero.
     return sorted(((i, min(logprob, 0.0)) for i, logprob in row), key=lambda pair: -pair[1])
 
 
 def _token_id(entry: dict[str, Any]) -> int:
-    token_id = entry["id"]
-    if type(token_id) is not int or token_id < 0:
+    token, token_id = entry.get("token"), entry.get("id")
+    if token_id is None and isinstance(token, str) and token.startswith(_SPELLED_ID):
+        digits = token.removeprefix(_SPELLED_ID)
+        token_id = int(digits) if digits.isdecimal() and len(digits) < 10 else None
+    if type(token_id) is not int or not 0 <= token_id < _MOST_TOKENS:
         raise ValueError("a token id must be a whole number")
     return token_id
