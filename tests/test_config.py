@@ -22,6 +22,13 @@ from quantum_hybrid.errors import UsageError
         ({"warmup_steps": 60}, "--env.warmup_steps 60: must be at most --env.total_steps"),
         ({"engine": "dense", "reupload": True}, "--env.engine dense: is for at most 10 qubits"),
         ({"engine": "dense", "n_qubits": 11}, "--env.engine dense: is for at most 10 qubits"),
+        ({"distill_top_logprobs": -1}, "--env.distill_top_logprobs -1: must be from 0 to 1,000"),
+        ({"distill_weight": -0.1}, "--env.distill_weight -0.1: must be at least 0"),
+        ({"distill_temperature": 0.0}, "--env.distill_temperature 0.0: must be above 0, to 100"),
+        (
+            {"distill_top_logprobs": 8, "teacher_top_logprobs": 0},
+            "--env.teacher_top_logprobs 0: must be at least 1 with --env.distill_top_logprobs 8",
+        ),
         ({"run_dir": ""}, "--env.run_dir '': must not be empty"),
         ({"drop_layers": "9-3"}, "--env.drop_layers '9-3': must be auto, none, or first-last"),
         ({"drop_layers": "x"}, "--env.drop_layers 'x': must be auto, none, or first-last"),

@@ -21,6 +21,7 @@ from quantum_hybrid.corpus import IGNORED, load_prompts, split_of
 from quantum_hybrid.student import HybridForCausalLM
 from quantum_hybrid.teacher import EmbeddedTeacher
 from quantum_hybrid.tracking import read_metrics
+from scripted_server import ScriptedServer
 
 ATROPOS = Path(__file__).parents[1] / "atropos.py"
 KEY = "sk-a-key-that-must-stay-secret"
@@ -315,3 +316,61 @@ def test_no_process_is_left_behind(flags, workplace) -> None:
         assert process.wait() == 0
     with pytest.raises(ProcessLookupError):
         os.killpg(group, 0)
+
+
+def test_a_run_that_learns_from_log_probabilities_resumes_to_the_same_end(flags, workplace) -> None:
+    extra = [*flags, "--env.distill_top_logprobs", "5", "--env.distill_temperature", "2"]
+    assert main(["process", "--env.run_dir", "whole", *extra]) == 0
+    shown = (workplace / "whole" / "log.txt").read_text()
+    assert "the teacher's is the student's: tokenizer fingerprint" in shown
+    train = [row for row in figures(workplace / "whole") if "train/hybrid_loss" in row]
+    # Of an answer that ends by itself, the last token is one that the teacher says nothing of.
+    assert all(0.7 <= row["train/kl_rows"] <= 1 for row in train)
+    assert all(row["train/kl_to_teacher"] > 0 for row in train)
+    command = [sys.executable, str(ATROPOS), "process", "--env.run_dir", "stopped", *extra]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if line.startswith("step 1 "):
+                process.send_signal(signal.SIGINT)
+                break
+        process.communicate()
+    assert main(["process", "--env.run_dir", "stopped"]) == 0
+    assert figures(workplace / "stopped") == figures(workplace / "whole")
+    assert same_student(workplace / "stopped", workplace / "whole")
+
+
+@pytest.mark.parametrize("is_known", [True, False], ids=["embedded", "a server"])
+def test_another_vocabulary_is_no_teacher_of_log_probabilities(
+    flags, small_llama, workplace, monkeypatch, capsys, is_known
+) -> None:
+    extra = ["--env.base_model_name", str(small_llama), "--env.distill_top_logprobs", "5"]
+    given = ["process", "--env.run_dir", "run", *flags, *extra]
+    if is_known:
+        assert main(given) == 2
+        words = "the teacher's vocabulary is not the student's (tokenizer fingerprints"
+    else:
+        with EmbeddedTeacher() as teacher:
+            monkeypatch.setenv("ATROPOS_HERMES_API_KEY", teacher.server.api_key or "")
+            assert main([*given, "--openai.base_url", teacher.server.base_url]) == 2
+        words = "the teacher's vocabulary is not the student's: the teacher's token"
+    shown = capsys.readouterr()
+    assert words in shown.err
+    assert "start a new run without the flag" in shown.err
+    assert "Go on with" not in shown.out
+    assert not (workplace / "run" / "metrics.jsonl").read_text()
+
+
+def test_a_server_without_log_probabilities_is_no_teacher_of_them(
+    flags, workplace, monkeypatch, capsys
+) -> None:
+    server = ScriptedServer()
+    monkeypatch.setenv("ATROPOS_HERMES_API_KEY", KEY)
+    url = ["--openai.base_url", server.base_url, "--openai.model_name", "m"]
+    extra = ["--env.distill_top_logprobs", "5"]
+    try:
+        assert main(["process", "--env.run_dir", "run", *flags, *url, *extra]) == 2
+    finally:
+        server.close()
+    assert "gives no log-probabilities" in capsys.readouterr().err
+    assert len(server.chats()) == 3  # the held-out answers

@@ -198,6 +198,15 @@ class RunConfig:
     """Weight of the classical pathway's own loss in the objective."""
     quantum_loss_weight: float = 0.5
     """Weight of the quantum pathway's own loss in the objective."""
+    distill_top_logprobs: int = 0
+    """Teacher's most likely tokens to learn from at each answer token; 0: from its text alone.
+    Needs a teacher of the student's vocabulary. Answers are asked for anew with them, in replies
+    about 100 bytes longer for each of them at each token."""
+    distill_weight: float = 1.0
+    """Weight of T^2 KL(teacher, student) on these tokens in the objective."""
+    distill_temperature: float = 1.0
+    """T: teacher's and student's probabilities are taken to the power of 1/T, those of all other
+    tokens together."""
 
     perplexity_weight: float = 0.7
     """Weight of the student's likelihood of an answer in its reward."""
@@ -233,11 +242,19 @@ class RunConfig:
             _check_range(flag, name, getattr(self, name), low=low, high=high)
         for name in _WEIGHTS:
             _check_range(flag, name, getattr(self, name), low=0)
+        if self.distill_top_logprobs and not self.teacher_top_logprobs:
+            raise UsageError(
+                f"--env.teacher_top_logprobs 0: must be at least 1 with --env.distill_top_logprobs "
+                f"{self.distill_top_logprobs}; the held-out answers show whether the teacher's "
+                "vocabulary is the student's"
+            )
         for name in _LEARNING_RATES:
             value = getattr(self, name)
             if value is not None:
                 _check_range(flag, name, value, low=0, high=10)
         _check_range(flag, "temperature", self.temperature, low=0, high=10)
+        temperature = self.distill_temperature
+        _check_range(flag, "distill_temperature", temperature, low=0, high=100, low_included=False)
         _check_range(flag, "max_grad_norm", self.max_grad_norm, low=0, low_included=False)
         if self.warmup_steps > self.total_steps:
             raise UsageError(
@@ -289,12 +306,14 @@ _INTEGER_RANGES = (
     ("steps_per_checkpoint", 1, 1_000_000),
     ("checkpoints_kept", 1, 1000),
     ("teacher_top_logprobs", 0, 1000),
+    ("distill_top_logprobs", 0, 1000),
 )
 _WEIGHTS = (
     "perplexity_weight",
     "quantum_weight",
     "classical_loss_weight",
     "quantum_loss_weight",
+    "distill_weight",
     "weight_decay",
 )
 _LEARNING_RATES = (

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Literal, cast
 
 from quantum_hybrid.errors import TeacherError, UsageError
 from quantum_hybrid.records import Answer, AnswerLogprobs, Prompt
+from quantum_hybrid.vocabulary import spells
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -109,12 +110,31 @@ class Example:
         return self.mask.count(IGNORED)
 
 
+def teacher_rows(
+    examples: Sequence[Example],
+) -> dict[int, tuple[tuple[int, ...], tuple[float, ...]]]:
+    """Row number -> the teacher's top-k token ids and log-probabilities there.
+
+    A row is a target of one of the examples, as in `student.answer_rows`.
+    """
+    known = {}
+    row = 0
+    for example in examples:
+        n_rows = len(example.tokens) - example.n_context
+        if example.logprobs is not None:
+            pairs = zip(example.logprobs.top_ids, example.logprobs.top_logprobs, strict=True)
+            for offset, pair in zip(range(n_rows), pairs, strict=False):
+                if pair[0]:
+                    known[row + offset] = pair
+        row += n_rows
+    return known
+
+
 class Encoder:
     """Renders a prompt and its answer with the student's tokenizer."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
         self.tokenizer = tokenizer
-        self._size = len(tokenizer)
 
     def prompt_tokens(self, prompt: Prompt) -> list[int]:
         """The context: the tokenizer's chat template, or the bare text and a blank line."""
@@ -130,7 +150,7 @@ class Encoder:
     def example(self, prompt: Prompt, answer: Answer) -> Example:
         """Tokens and mask of one answer; an answer that was not cut off ends with end-of-text."""
         context = self.prompt_tokens(prompt)
-        logprobs = answer.logprobs if self._same_tokens(answer) else None
+        logprobs = answer.logprobs if spells(self.tokenizer, answer) else None
         targets = list(logprobs.token_ids) if logprobs else self._ids(answer.text)
         end = cast("int | None", self.tokenizer.eos_token_id)
         if answer.finish_reason == "stop" and end is not None and targets[-1:] != [end]:
@@ -146,16 +166,3 @@ class Encoder:
 
     def _ids(self, text: str) -> list[int]:
         return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
-
-    def _same_tokens(self, answer: Answer) -> bool:
-        """Whether the teacher's token numbers spell its answer in the student's vocabulary."""
-        logprobs = answer.logprobs
-        if logprobs is None or not logprobs.token_ids:
-            return False
-        known = all(0 <= i < self._size for ids in logprobs.top_ids for i in ids)
-        if not known or not all(0 <= i < self._size for i in logprobs.token_ids):
-            return False
-        text = self.tokenizer.decode(
-            list(logprobs.token_ids), skip_special_tokens=True, clean_up_tokenization_spaces=False
-        )
-        return str(text).strip() == answer.text.strip()

@@ -104,6 +104,12 @@ class QuantumHybridEnv(BaseEnv):
             f"student   {config.base_model_name}, {config.n_qubits} qubits x {config.n_layers} "
             f"layers, {config.mixing} mixing, backbone trained: {config.train_backbone}"
         )
+        if config.distill_top_logprobs:
+            console.line(
+                f"learns    text, and the teacher's top {config.distill_top_logprobs} "
+                f"log-probabilities: weight {config.distill_weight:g}, temperature "
+                f"{config.distill_temperature:g}"
+            )
         job = Distillation(self.run, teacher, console, self._open_tracker)
         self.job = await self._stack.enter_async_context(job)
         path = self.run.groups_path
@@ -129,7 +135,8 @@ class QuantumHybridEnv(BaseEnv):
             self.console.stop_progress()
             if hasattr(self, "job"):
                 self.console.line("\n".join(teacher_lines(self.job.teacher_account().as_fields())))
-            self.console.line(f"Go on with: {resume_command(self.run)}")
+            if not isinstance(error, UsageError):  # the same again would end here again
+                self.console.line(f"Go on with: {resume_command(self.run)}")
             self.console.log(f"error: {error}")
             raise
         finally:

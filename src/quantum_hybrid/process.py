@@ -19,6 +19,7 @@ from typing import TypeVar
 
 import torch
 
+from quantum_hybrid.backbone import embedded_tokenizer
 from quantum_hybrid.console import Console
 from quantum_hybrid.corpus import Example, LeakageCheck, held_out_prompts, training_schedule
 from quantum_hybrid.errors import QuantumHybridError, TeacherError, TeacherSilent
@@ -37,6 +38,7 @@ from quantum_hybrid.teacher import (
 )
 from quantum_hybrid.tracking import Tracker
 from quantum_hybrid.training import Learner, Progress, StepResult
+from quantum_hybrid.vocabulary import check_answers, check_fingerprints
 
 GROUPS_AHEAD = 16
 """How many groups may be asked of the teacher before they are trained on, at least: twice as many
@@ -131,6 +133,8 @@ class Distillation:
             answers = await held_out
         finally:
             held_out.cancel()
+        if self.config.distill_top_logprobs:
+            await self.in_worker(lambda: self._check_vocabulary([a for _, a in answers]))
         self.held_out = [self.learner.encoder.example(*pair) for pair in answers]
         self.leakage = LeakageCheck(answer for _, answer in answers)
         schedule = training_schedule(self.config.seed, self.config.group_size)
@@ -138,10 +142,21 @@ class Distillation:
             self.client,
             islice(schedule, self.progress.groups_drawn, None),
             self.config.group_size,
-            self._sampling(top_logprobs=0),
+            self._sampling(self.config.distill_top_logprobs),
             max(GROUPS_AHEAD, 2 * server.max_concurrent_requests),
         )
         self._stack.push_async_callback(self.stream.close)
+
+    def _check_vocabulary(self, held_out: list[Answer]) -> None:
+        """A `UsageError` unless the teacher's token numbers are the student's."""
+        flag = f"--env.distill_top_logprobs {self.config.distill_top_logprobs}"
+        tokenizer = self.learner.tokenizer
+        found = ""
+        if self.teacher.is_embedded:
+            common = check_fingerprints(flag, embedded_tokenizer(), tokenizer)
+            found = f"tokenizer fingerprint {common}, "
+        n_same = check_answers(flag, tokenizer, held_out)
+        self.console.line(f"vocabulary  the teacher's is the student's: {found}{n_same} tokens")
 
     async def in_worker(self, work: Callable[[], T]) -> T:
         """Run something heavy on the one training thread, the event loop staying free."""

@@ -75,7 +75,9 @@ def test_the_gradient_is_that_of_the_plain_objective(student, step, groups, c, q
         torch.testing.assert_close(got[name], expected[name], rtol=1e-3, atol=1e-4 * scale)
 
 
-def plain_losses(head, hidden, targets, *, classical_weight, quantum_weight) -> Losses:
+def plain_losses(
+    head, hidden, targets, *, classical_weight, quantum_weight, distilled=None
+) -> Losses:
     """`three_part_loss` of logits that all exist at once."""
     logits = head(hidden)
     with torch.no_grad():

@@ -2,7 +2,7 @@
 
 from quantum_hybrid.backbone.adapters import adapt, merge_adapters
 from quantum_hybrid.backbone.anatomy import BaseModel, detach_final_norm, load_base_model
-from quantum_hybrid.backbone.embedded import prepare_embedded
+from quantum_hybrid.backbone.embedded import embedded_tokenizer, prepare_embedded
 from quantum_hybrid.backbone.features import FeatureStore
 from quantum_hybrid.backbone.pruning import drop_layers
 
@@ -12,6 +12,7 @@ __all__ = [
     "adapt",
     "detach_final_norm",
     "drop_layers",
+    "embedded_tokenizer",
     "load_base_model",
     "merge_adapters",
     "prepare_embedded",

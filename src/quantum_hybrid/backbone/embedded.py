@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from filelock import FileLock
 from tokenizers.pre_tokenizers import ByteLevel, Digits, Sequence
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
 from quantum_hybrid.base_model import embedded_folder, embedded_gguf
@@ -34,6 +34,11 @@ def prepare_embedded(announce: Callable[[str], None] = print) -> Path:
             transformers_logging.disable_progress_bar()
             _convert(embedded_gguf(), folder)
     return folder
+
+
+def embedded_tokenizer() -> PreTrainedTokenizerBase:
+    """The embedded teacher's own tokenizer."""
+    return AutoTokenizer.from_pretrained(prepare_embedded())
 
 
 def _convert(gguf: Path, folder: Path) -> None:

@@ -16,7 +16,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from quantum_hybrid.circuit import coherence_and_entanglement
-from quantum_hybrid.corpus import Example
+from quantum_hybrid.corpus import Example, teacher_rows
 from quantum_hybrid.errors import TrainingError
 from quantum_hybrid.student import AnswerRows, HybridForCausalLM, HybridHead, answer_rows
 
@@ -126,7 +126,7 @@ def evaluate(student: HybridForCausalLM, examples: Sequence[Example]) -> dict[st
     head = student.head
     rows = all_answer_rows(student, examples)
     z = torch.cat([head.expectations(h) for h in rows.hidden.split(ROWS_PER_CHUNK)])
-    teacher = _teacher_rows(examples)
+    teacher = teacher_rows(examples)
     sums: defaultdict[str, float] = defaultdict(float)
     losses = []
     for chunk in _chunks(len(rows.targets)):
@@ -178,23 +178,6 @@ def _add_chunk(
     sums["quantum_covariance"] += part
     sums["hybrid_variance"] += whole
     return torch.stack(losses, -1)
-
-
-def _teacher_rows(
-    examples: Sequence[Example],
-) -> dict[int, tuple[tuple[int, ...], tuple[float, ...]]]:
-    """Row number -> the teacher's top-k token ids and log-probabilities there."""
-    known = {}
-    row = 0
-    for example in examples:
-        n_rows = len(example.tokens) - example.n_context
-        if example.logprobs is not None:
-            pairs = zip(example.logprobs.top_ids, example.logprobs.top_logprobs, strict=True)
-            for offset, pair in zip(range(n_rows), pairs, strict=False):
-                if pair[0]:
-                    known[row + offset] = pair
-        row += n_rows
-    return known
 
 
 def _add_kl(

@@ -2,21 +2,25 @@
 
 from quantum_hybrid.training.checkpoint import Progress, load_checkpoint, save_checkpoint
 from quantum_hybrid.training.learner import Learner
-from quantum_hybrid.training.losses import Losses, three_part_loss
+from quantum_hybrid.training.losses import Distilled, Losses, three_part_loss
 from quantum_hybrid.training.optimizer import build_optimizer, set_learning_rates, trainable_parts
 from quantum_hybrid.training.step import StepResult, check_gradients, training_step
+from quantum_hybrid.training.top_k import TopK, top_k_kl
 
 __all__ = [
+    "Distilled",
     "Learner",
     "Losses",
     "Progress",
     "StepResult",
+    "TopK",
     "build_optimizer",
     "check_gradients",
     "load_checkpoint",
     "save_checkpoint",
     "set_learning_rates",
     "three_part_loss",
+    "top_k_kl",
     "trainable_parts",
     "training_step",
 ]

@@ -1,22 +1,26 @@
-"""The three-part objective: hybrid + c * classical + q * quantum cross-entropy, nats per token.
+"""The objective: hybrid + c * classical + q * quantum cross-entropy, nats per token.
 
 Each pathway is trained as a predictor in its own right, so that alpha weighs two real predictors.
+Where the teacher's log-probabilities are learned from, w T^2 KL(teacher, hybrid) is added, see
+`top_k`; rows without them add nothing to its mean over all rows.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from quantum_hybrid.student import HybridHead
 from quantum_hybrid.training.one_pass import LogProbabilities, one_pass
+from quantum_hybrid.training.top_k import TopK, top_k_kl
 
 
 @dataclass(frozen=True)
 class Losses:
-    """The objective, and the cross-entropies of each row, which have no gradient of their own."""
+    """The objective, and what it is of at each row, which has no gradient of its own."""
 
     objective: Float[Tensor, ""]
     hybrid: Float[Tensor, " rows"]
@@ -24,6 +28,19 @@ class Losses:
     quantum: Float[Tensor, " rows"]
     ablated: Float[Tensor, " rows"]
     """The hybrid's with the quantum logits replaced by their mean over the rows."""
+    kl: Float[Tensor, " known"] | None = None
+    """KL(teacher, hybrid) at temperature 1, of the rows where the teacher's is known."""
+    n_listed: Int[Tensor, " known"] | None = None
+    """How many tokens the teacher lists at these."""
+
+
+@dataclass(frozen=True)
+class Distilled:
+    """What is learned from the teacher's log-probabilities, and how."""
+
+    teacher: TopK
+    weight: float
+    temperature: float
 
 
 def three_part_loss(
@@ -33,13 +50,28 @@ def three_part_loss(
     *,
     classical_weight: float,
     quantum_weight: float,
+    distilled: Distilled | None = None,
 ) -> Losses:
     """The objective over rows, each part a mean over them, and what it is made of."""
 
     def objective(log_p: LogProbabilities, rows: slice) -> Float[Tensor, ""]:
-        of_pathways = classical_weight * log_p.classical + quantum_weight * log_p.quantum
-        return -(log_p.hybrid + of_pathways).sum() / len(targets)
+        target = (log_p.hybrid[:, 0], log_p.classical[:, 0], log_p.quantum[:, 0])
+        of_pathways = classical_weight * target[1] + quantum_weight * target[2]
+        loss = -(target[0] + of_pathways).sum()
+        if distilled is not None:
+            teacher = distilled.teacher.log_p[rows]
+            kl = top_k_kl(teacher, log_p.hybrid[:, 1:], distilled.temperature)
+            loss = loss + distilled.weight * kl.sum().to(loss.dtype)
+        return loss / len(targets)
 
-    value, log_p = one_pass(head, hidden, targets[:, None], objective)
+    listed = targets[:, None]
+    if distilled is not None:
+        listed = torch.cat([listed, distilled.teacher.ids], 1)
+    value, log_p = one_pass(head, hidden, listed, objective)
     parts = (log_p.hybrid, log_p.classical, log_p.quantum, log_p.ablated)
-    return Losses(value, *(-part.squeeze(1) for part in parts))
+    losses = Losses(value, *(-part[:, 0] for part in parts))
+    if distilled is None:
+        return losses
+    known = distilled.teacher.log_p[distilled.teacher.known]
+    kl = top_k_kl(known, log_p.hybrid[distilled.teacher.known, 1:], 1.0)
+    return replace(losses, kl=kl, n_listed=known.isfinite().sum(1))

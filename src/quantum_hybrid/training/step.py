@@ -14,8 +14,9 @@ from quantum_hybrid.corpus import Example
 from quantum_hybrid.errors import TrainingError
 from quantum_hybrid.evaluation import quantum_state_metrics
 from quantum_hybrid.student import AnswerRows, HybridForCausalLM, HybridHead, answer_rows
-from quantum_hybrid.training.losses import Losses, three_part_loss
+from quantum_hybrid.training.losses import Distilled, Losses, three_part_loss
 from quantum_hybrid.training.optimizer import update
+from quantum_hybrid.training.top_k import TopK
 
 
 @dataclass(frozen=True)
@@ -84,6 +85,7 @@ def _forward(
         rows.targets,
         classical_weight=config.classical_loss_weight,
         quantum_weight=config.quantum_loss_weight,
+        distilled=_distilled(examples, config),
     )
     if not math.isfinite(losses.objective.item()):
         raise TrainingError(
@@ -91,6 +93,12 @@ def _forward(
             "lower --env.learning_rate"
         )
     return rows, losses
+
+
+def _distilled(examples: Sequence[Example], config: RunConfig) -> Distilled | None:
+    if not config.distill_top_logprobs:
+        return None
+    return Distilled(TopK.of(examples), config.distill_weight, config.distill_temperature)
 
 
 @torch.no_grad()
@@ -104,4 +112,9 @@ def _figures(head: HybridHead, rows: AnswerRows, losses: Losses) -> StepResult:
         "train/alpha_value": head.alpha.item(),
         **quantum_state_metrics(head, rows),
     }
+    if losses.kl is not None and losses.n_listed is not None:
+        metrics["train/kl_rows"] = len(losses.kl) / len(rows.targets)
+        if len(losses.kl):
+            metrics["train/kl_to_teacher"] = losses.kl.mean().item()
+            metrics["train/kl_listed"] = losses.n_listed.double().mean().item()
     return StepResult(metrics, answer_losses.tolist(), gains.tolist(), len(rows.targets))
