@@ -96,6 +96,13 @@ def test_one_token_that_is_another_is_named(tokenizer, bpe_tokenizer) -> None:
     assert not spells(tokenizer, foreign)
 
 
+def test_a_server_of_the_same_size_with_other_numbers_is_found_out(tokenizer) -> None:
+    other = changed(tokenizer, swap_two)
+    number = other.get_vocab()["A"]
+    with pytest.raises(UsageError, match=f"the teacher's token {number} is 'A', the student's 'B'"):
+        check_answers(FLAG, tokenizer, [written(other, "Yes, A")])
+
+
 def test_parts_of_characters_and_ends_are_no_difference(tokenizer) -> None:
     answer = written(tokenizer, "Naïve ☕, yes")
     logprobs = answer.logprobs
