@@ -11,9 +11,9 @@ whole vocabulary (merging tokens loses information). For T > 1 it is not Hinton'
 how the rest would spread is not known, so it is softened as if it were one token, and is given
 less. At any T the term is zero only where the student's buckets are the teacher's. It is
 multiplied by T^2, so that its gradient keeps its size (Hinton, Vinyals, Dean 2015,
-arXiv:1503.02531, section 2; so does DistilBERT, Sanh et al. 2019, arXiv:1910.01108). Left out,
-and the listed tokens normalised among themselves, the rest would bias the student towards them
-(Anshumann et al. 2025, arXiv:2503.16870).
+arXiv:1503.02531, section 2; so does DistilBERT, Sanh et al. 2019, arXiv:1910.01108). Were the rest
+left out and the listed tokens normalised among themselves, the student would be biased towards
+them (Anshumann et al. 2025, arXiv:2503.16870).
 """
 
 from __future__ import annotations
