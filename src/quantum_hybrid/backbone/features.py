@@ -27,6 +27,7 @@ import os
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
@@ -60,7 +61,8 @@ class FeatureStore:
     def of(cls, body: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> FeatureStore:
         """The store of a backbone, in the user's cache directory."""
         folder = cache_directory() / "features" / fingerprint(body, tokenizer)
-        return cls(folder, body.get_input_embeddings().weight.shape[1])
+        embedding = cast(Tensor, body.get_input_embeddings().weight)
+        return cls(folder, embedding.shape[1])
 
     def rows(
         self,
@@ -87,7 +89,7 @@ class FeatureStore:
         numbers = data[DIGEST_LENGTH:]
         if len(numbers) != 4 * n_rows * self._d_model:
             return None
-        if data[:DIGEST_LENGTH].tobytes() != _digest(address, numbers):
+        if data[:DIGEST_LENGTH].tobytes() != _digest(address, numbers.data):
             return None
         return torch.from_numpy(numbers.view(np.float32)).view(n_rows, self._d_model)
 
@@ -111,7 +113,7 @@ def fingerprint(body: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> st
     digest = hashlib.sha256(json.dumps(_settings(body, tokenizer), sort_keys=True).encode())
     for name, tensor in _tensors(body):
         digest.update(f"\n{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        digest.update(tensor.detach().contiguous().reshape(-1).view(torch.uint8).numpy())
+        digest.update(tensor.detach().contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 
@@ -150,7 +152,7 @@ def _address(tokens: Sequence[int], positions: Sequence[int]) -> str:
     return hashlib.sha256(json.dumps([list(tokens), list(positions)]).encode()).hexdigest()
 
 
-def _digest(address: str, numbers: bytes | np.ndarray) -> bytes:
+def _digest(address: str, numbers: bytes | memoryview) -> bytes:
     digest = hashlib.sha256(address.encode())
     digest.update(numbers)
     return digest.hexdigest().encode()
