@@ -27,8 +27,10 @@ setup: .venv/.ready
 run: setup
 	$(BIN)/python atropos.py process
 
+# Two at a time, a file each. One thread for torch: threads that share cores with others wait for
+# each other many times longer than the tests' tiny models take.
 test: setup
-	$(BIN)/python -m pytest
+	OMP_THREAD_LIMIT=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 check: setup
 	$(BIN)/ruff format --check .

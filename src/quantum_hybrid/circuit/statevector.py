@@ -274,7 +274,3 @@ class _Permutation(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
         sources, targets = ctx.indices
         return _Permutation.apply(grad, targets, sources), None, None
-
-    @staticmethod
-    def jvp(ctx: Any, tangent: Tensor, *_: None) -> Tensor:
-        return _Permutation.apply(tangent, *ctx.indices)
