@@ -160,6 +160,7 @@ torch.testing.assert_close(one, other)
         (Ansatz(25, 1), "n_qubits=25 is too large for engine='native'"),
         (Ansatz(24, 5), "n_layers=5 is too many for engine='native' at n_qubits=24: it keeps"),
         (Ansatz(24, 5), "allowed: 2; use engine='statevector'"),
+        (Ansatz(11, 10_000), "n_layers=10000 is too many for engine='native' at n_qubits=11"),
         (Ansatz(24, 20), "allowed: 2; use fewer layers: no other engine holds this circuit"),
         (Ansatz(24, 20, "none"), "allowed: 2; use engine='tensor_network'"),
     ],

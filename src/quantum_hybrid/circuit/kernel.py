@@ -4,7 +4,8 @@ A *tile* is one sample for each lane (``Plan.n_lane_qubits`` = 0), or a single s
 qubits are the lanes. Its state is ``2**n_row_qubits`` rows. With the first rotations part of the
 product state that is encoded, and the last entangler part of the parities that are read, L - 1
 layers of entangler and rotations remain. Each is a few *passes*, one for each group of
-neighbouring qubits; the first one of a layer reads its rows where the entangler had them.
+neighbouring qubits; the first one of a layer reads its rows where the entangler had them. From
+``Plan.first_local`` on passes stay within blocks of a state, and are done block by block.
 
 Backward is the adjoint method (Jones & Gacon 2020, arXiv:2009.02823), but for one thing: the
 states after each pass are computed again and kept, so that only the adjoint need be rotated back,

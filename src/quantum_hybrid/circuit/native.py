@@ -16,8 +16,8 @@ from torch import Tensor
 from quantum_hybrid.circuit import first_order, kernel, statevector
 from quantum_hybrid.circuit.angles import rotations_of
 from quantum_hybrid.circuit.ansatz import Ansatz
-from quantum_hybrid.circuit.lanes import MAX_GROUP
-from quantum_hybrid.circuit.plan import Plan, plan_of
+from quantum_hybrid.circuit.lanes import MAX_GROUP, ROW_BYTES
+from quantum_hybrid.circuit.plan import LANES_HOLD_QUBITS_FROM, Plan, plan_of
 from quantum_hybrid.circuit.threads import share
 
 MAX_QUBITS = 24
@@ -45,7 +45,8 @@ def check(ansatz: Ansatz) -> None:
             "holds none"
         )
     n_groups = -(-ansatz.n_qubits // MAX_GROUP)
-    size = ((ansatz.n_layers - 1) * n_groups + 4) * 2**ansatz.n_qubits * 4
+    n_samples = 1 if ansatz.n_qubits >= LANES_HOLD_QUBITS_FROM else ROW_BYTES // 4
+    size = ((ansatz.n_layers - 1) * n_groups + 4) * 2**ansatz.n_qubits * 4 * n_samples
     if size > MAX_WORK_BYTES:
         raise ValueError(
             f"n_layers={ansatz.n_layers} is too many for engine='native' at n_qubits="
