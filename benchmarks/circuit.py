@@ -34,7 +34,8 @@ CALM = 1.5
 def main() -> None:
     """Print the table, the goals and the line of JSON."""
     chosen = _arguments()
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for number in (signal.SIGINT, signal.SIGTERM):  # the first is ignored in a shell's background
+        signal.signal(number, signal.default_int_handler)
     try:
         _run(chosen.peers, chosen.sizes)
     except KeyboardInterrupt:

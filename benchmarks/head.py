@@ -65,7 +65,8 @@ def main() -> None:
     parser.add_argument("--cases", type=_case, nargs="+", default=list(CASES))
     parser.add_argument("--size", default=SIZE, help="width,vocabulary,tokens; default %(default)s")
     chosen = parser.parse_args()
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for number in (signal.SIGINT, signal.SIGTERM):  # the first is ignored in a shell's background
+        signal.signal(number, signal.default_int_handler)
     try:
         _run(chosen.cases, chosen.size)
     except KeyboardInterrupt:
