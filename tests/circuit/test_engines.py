@@ -156,13 +156,15 @@ def test_entangler_inverse():
     assert torch.equal(statevector.apply_entangler(ansatz, entangled, inverse=True), state)
 
 
-@pytest.mark.parametrize("reupload", [False, True])
-def test_chunks_change_nothing(monkeypatch, reupload):
+@pytest.mark.parametrize(
+    ("engine", "reupload"), [(statevector, False), (statevector, True), (dense, False)]
+)
+def test_chunks_change_nothing(monkeypatch, engine, reupload):
     """A batch whose graph is too large is recomputed chunk by chunk, with the same result."""
     ansatz = Ansatz(6, 3, reupload=reupload)
     inputs, weights = draw_angles(ansatz, 7, torch.float64, seed=11)
-    expected = values_and_gradients(statevector, ansatz, inputs, weights)
-    state = statevector.final_state(ansatz, inputs, weights)
+    expected = values_and_gradients(engine, ansatz, inputs, weights)
+    state = engine.final_state(ansatz, inputs, weights)
     chunks = []
     product_state = statevector.product_state
     monkeypatch.setattr(statevector, "GRAPH_BYTES", 0)
@@ -174,11 +176,11 @@ def test_chunks_change_nothing(monkeypatch, reupload):
         return product_state(angles)
 
     monkeypatch.setattr(statevector, "product_state", counted)
-    assert_same(values_and_gradients(statevector, ansatz, inputs, weights), expected)
+    assert_same(values_and_gradients(engine, ansatz, inputs, weights), expected)
     assert sorted(chunks) == sorted(2 * [3, 3, 1])  # each once forward, once backward
-    assert_same([statevector.final_state(ansatz, inputs, weights)], [state])
+    assert_same([engine.final_state(ansatz, inputs, weights)], [state])
     with torch.no_grad():
-        assert_same([statevector.expectations(ansatz, inputs, weights)], expected[:1])
+        assert_same([engine.expectations(ansatz, inputs, weights)], expected[:1])
 
 
 def test_sixteen_qubits():

@@ -12,6 +12,8 @@ from quantum_hybrid.circuit import statevector
 from quantum_hybrid.circuit.ansatz import Ansatz
 
 MAX_QUBITS = 10
+STATES_KEPT = 4
+"""In the graph of one sample: a product state, what the matrix makes of it, and their squares."""
 
 
 def check(ansatz: Ansatz) -> None:
@@ -33,22 +35,27 @@ def expectations(
     ansatz: Ansatz, inputs: Float[Tensor, "batch qubits"], weights: Float[Tensor, "layers qubits"]
 ) -> Float[Tensor, "batch qubits"]:
     """Pauli-Z expectation of every qubit after the circuit, in [-1, 1]."""
-    state = _before_last_entangler(ansatz, inputs, weights)
-    return statevector.expectations_parity(state, ansatz.readout)
+    matrix = layers_matrix(ansatz, weights) if ansatz.n_layers > 1 else None
+
+    def run(rows: Tensor) -> Tensor:
+        state = _evolve(rows, weights, matrix)
+        return statevector.expectations_parity(state, ansatz.readout)
+
+    return statevector.in_chunks(run, ansatz, inputs, weights, STATES_KEPT)
 
 
 def final_state(
     ansatz: Ansatz, inputs: Float[Tensor, "batch qubits"], weights: Float[Tensor, "layers qubits"]
 ) -> Float[Tensor, "batch basis"]:
     """The state that is measured, of norm 1."""
-    return statevector.apply_entangler(ansatz, _before_last_entangler(ansatz, inputs, weights))
+    matrix = layers_matrix(ansatz, weights) if ansatz.n_layers > 1 else None
+    return statevector.apply_entangler(ansatz, _evolve(inputs, weights, matrix))
 
 
-def _before_last_entangler(ansatz: Ansatz, inputs: Tensor, weights: Tensor) -> Tensor:
+def _evolve(inputs: Tensor, weights: Tensor, matrix: Tensor | None) -> Tensor:
+    """The state before the last entangler."""
     state = statevector.product_state(inputs + weights[0])
-    if ansatz.n_layers == 1:
-        return state
-    return state @ layers_matrix(ansatz, weights)
+    return state if matrix is None else state @ matrix
 
 
 def layers_matrix(

@@ -201,11 +201,22 @@ def _evolve_in_chunks(
             blocks = blocks_by_layer(rows + weights[1:, None])
         return read(evolve(ansatz, product_state(rows + weights[0]), blocks))
 
+    return in_chunks(run, ansatz, inputs, weights, _states_kept(ansatz))
+
+
+def in_chunks(
+    run: Callable[[Tensor], Tensor],
+    ansatz: Ansatz,
+    inputs: Float[Tensor, "batch qubits"],
+    weights: Float[Tensor, "layers qubits"],
+    states_kept: int,
+) -> Float[Tensor, "batch columns"]:
+    """``run`` of the inputs; of some rows after the others where its graph, so many states of each
+    sample, would be large. It is then computed again in the backward pass."""
     if torch.compiler.is_compiling():  # a graph that depends on the batch would be one a batch
         return run(inputs)
     state_bytes = 2**ansatz.n_qubits * inputs.element_size()
-    graph_bytes = len(inputs) * state_bytes * _states_kept(ansatz)
-    if graph_bytes <= GRAPH_BYTES:
+    if len(inputs) * state_bytes * states_kept <= GRAPH_BYTES:
         return run(inputs)
     chunks = inputs.split(max(1, CHUNK_BYTES // state_bytes))
     if torch.is_grad_enabled() and (inputs.requires_grad or weights.requires_grad):
