@@ -93,3 +93,9 @@ def test_any_bytes_are_read_or_refused(block):
     except ValueError:
         return
     assert len(found.tokens) == len(found.top_ids)
+
+
+def test_half_a_character_is_kept_as_it_came() -> None:
+    """An answer that is paid for must not be lost for how a server spells one of its tokens."""
+    logprobs = AnswerLogprobs(("\ud83d",), (7,), ((7,),), ((-0.5,),))
+    assert unpack(pack(logprobs)) == logprobs

@@ -36,7 +36,7 @@ def pack(logprobs: AnswerLogprobs) -> bytes:
         strict=True,
     )
     for token, token_id, ids, values in rows:
-        text = token.encode("utf-8")
+        text = token.encode("utf-8", "surrogatepass")  # JSON can spell half a character
         block += _varint(token_id) + _varint(len(text)) + text + _varint(len(ids))
         for listed in ids:
             block += _varint(listed)
@@ -50,7 +50,7 @@ def unpack(block: bytes) -> AnswerLogprobs:
     tokens, token_ids, top_ids, top_logprobs = [], [], [], []
     for _ in range(reader.varint()):
         token_ids.append(reader.varint())
-        tokens.append(reader.take(reader.varint()).decode("utf-8"))
+        tokens.append(reader.take(reader.varint()).decode("utf-8", "surrogatepass"))
         k = reader.varint()
         top_ids.append(tuple(reader.varint() for _ in range(k)))
         top_logprobs.append(reader.floats(k))
