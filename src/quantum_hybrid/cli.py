@@ -23,13 +23,15 @@ from typing import Any, NoReturn
 from quantum_hybrid.config import KEY_VARIABLE, RunConfig
 from quantum_hybrid.config_file import SECTIONS, read_config_file, suggestion, value_type
 from quantum_hybrid.errors import QuantumHybridError, UsageError
+from quantum_hybrid.launcher import Launch
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb; returns the exit status."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
-        return _dispatch(arguments)
+        launch = Launch.of(os.environ)
+        return _follow(launch, arguments) if launch.rank > 0 else _dispatch(arguments, launch)
     except QuantumHybridError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_status
@@ -49,8 +51,25 @@ def _refuse_keys(arguments: list[str]) -> None:
         )
 
 
-def _dispatch(arguments: list[str]) -> int:
+def _follow(launch: Launch, arguments: list[str]) -> int:
+    """Be one of several processes and not the first, whose command line it is.
+
+    It is the first one that says what is wrong with that line; its launcher ends the others then.
+    """
+    if {"-h", "--help"} & set(arguments):
+        return 0
+    from quantum_hybrid.ranks import Ranks
+    from quantum_hybrid.training import follow
+
+    with Ranks.joined(launch) as ranks:
+        follow(ranks)
+    return 0
+
+
+def _dispatch(arguments: list[str], launch: Launch) -> int:
     _refuse_keys(arguments)
+    if launch.size > 1 and arguments[:1] != ["process"]:
+        raise UsageError(f"{' '.join(arguments[:1])}: takes one process; only process takes more")
     parser = _parser()
     if not arguments:
         parser.print_help()
@@ -75,7 +94,7 @@ def _dispatch(arguments: list[str]) -> int:
         return _device(namespace)
     if namespace.verb == "cache":
         return _cache(namespace)
-    return _process(_given(namespace))
+    return _process(_given(namespace), launch)
 
 
 def _device(namespace: argparse.Namespace) -> int:
@@ -130,7 +149,7 @@ def _check_circuit(config: RunConfig) -> None:
         raise UsageError(f"--env.engine {config.engine}: {error}") from error
 
 
-def _process(given: dict[str, dict[str, Any]]) -> int:
+def _process(given: dict[str, dict[str, Any]], launch: Launch) -> int:
     """Check all that can be checked at once, claim the run directory, then load what is heavy."""
     from quantum_hybrid.base_model import find_base_model
     from quantum_hybrid.corpus import held_out_prompts
@@ -144,10 +163,17 @@ def _process(given: dict[str, dict[str, Any]]) -> int:
 
     choose_teacher(plan.server, os.environ, config.max_token_length)
     _check_circuit(config)
+    if config.group_size < launch.size:
+        raise UsageError(
+            f"--env.group_size {config.group_size}: must be at least the number of processes, "
+            f"which is {launch.size}"
+        )
     with RunDirectory.open(plan) as run:
         from quantum_hybrid.environment import run_process
+        from quantum_hybrid.ranks import Ranks
 
-        run_process(run)
+        with Ranks.joined(launch) as ranks:
+            run_process(run, ranks)
     return 0
 
 

@@ -32,6 +32,7 @@ from quantum_hybrid.durable import write_json
 from quantum_hybrid.errors import QuantumHybridError, UsageError
 from quantum_hybrid.groups_page import write_groups_page
 from quantum_hybrid.process import Distillation, ScoredGroup, distil
+from quantum_hybrid.ranks import ALONE, Ranks
 from quantum_hybrid.records import Answer, Prompt
 from quantum_hybrid.report import draw_curves, summarise, summary_lines, teacher_lines
 from quantum_hybrid.run_directory import RunDirectory, resolve
@@ -70,12 +71,13 @@ class QuantumHybridEnv(BaseEnv):
         slurm: bool = False,
         testing: bool = False,
         run: RunDirectory | None = None,
+        ranks: Ranks = ALONE,
     ) -> None:
         self._stack = AsyncExitStack()
         if run is None:
             plan = resolve(_run_flags(config), _server_flags(server_configs))
             run = self._stack.enter_context(RunDirectory.open(plan))
-        self.run = run
+        self.run, self._ranks = run, ranks
         self.console = self._stack.enter_context(Console(run.path / "log.txt"))
         transformers_logging.disable_progress_bar()
         if run.config.base_model_name == EMBEDDED:
@@ -104,13 +106,15 @@ class QuantumHybridEnv(BaseEnv):
             f"student   {config.base_model_name}, {config.n_qubits} qubits x {config.n_layers} "
             f"layers, {config.mixing} mixing, backbone trained: {config.train_backbone}"
         )
+        if self._ranks.size > 1:
+            console.line(f"processes {self._ranks.size}, each with its share of every group")
         if config.distill_top_logprobs:
             console.line(
                 f"learns    text, and the teacher's top {config.distill_top_logprobs} "
                 f"log-probabilities: weight {config.distill_weight:g}, temperature "
                 f"{config.distill_temperature:g}"
             )
-        job = Distillation(self.run, teacher, console, self._open_tracker)
+        job = Distillation(self.run, teacher, console, self._open_tracker, self._ranks)
         self.job = await self._stack.enter_async_context(job)
         path = self.run.groups_path
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -136,7 +140,7 @@ class QuantumHybridEnv(BaseEnv):
             if hasattr(self, "job"):
                 self.console.line("\n".join(teacher_lines(self.job.teacher_account().as_fields())))
             if not isinstance(error, UsageError):  # the same again would end here again
-                self.console.line(f"Go on with: {resume_command(self.run)}")
+                self.console.line(f"Go on with: {resume_command(self.run, self._ranks)}")
             self.console.log(f"error: {error}")
             raise
         finally:
@@ -203,7 +207,7 @@ class QuantumHybridEnv(BaseEnv):
         self.console.line("\n".join(["", *lines, "", *where_things_are(self.run)]))
 
 
-def run_process(run: RunDirectory) -> None:
+def run_process(run: RunDirectory, ranks: Ranks = ALONE) -> None:
     """`python atropos.py process`; a run that is already complete only shows its summary."""
     if run.is_complete:
         summary = json.loads((run.path / "summary.json").read_text(encoding="utf-8"))
@@ -211,7 +215,7 @@ def run_process(run: RunDirectory) -> None:
         print("\n".join([*lines, "", *where_things_are(run)]))
         return
     config = QuantumHybridEnvConfig(**asdict(run.config))
-    env = QuantumHybridEnv(config, [], run=run)
+    env = QuantumHybridEnv(config, [], run=run, ranks=ranks)
     asyncio.run(env.process_manager())
 
 
@@ -254,9 +258,10 @@ def atropos_group(group: ScoredGroup) -> ScoredDataGroup:
     )
 
 
-def resume_command(run: RunDirectory) -> str:
+def resume_command(run: RunDirectory, ranks: Ranks) -> str:
     """What a person types to go on with an interrupted run."""
-    return f"python atropos.py process --env.run_dir {run.path}"
+    launcher = "python" if ranks.size == 1 else "torchrun ..."
+    return f"{launcher} atropos.py process --env.run_dir {run.path}"
 
 
 def where_things_are(run: RunDirectory) -> list[str]:

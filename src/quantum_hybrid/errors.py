@@ -8,6 +8,7 @@ QuantumHybridError            exit 1: something failed; the message says what, w
 │   └── TeacherSilent         it has no text for one prompt, however often it is asked
 ├── TrainingError             exit 1: a number that must not be (NaN loss, no circuit gradient)
 ├── CheckpointError           exit 2: a run directory or checkpoint cannot be read as written
+├── ProcessLost               exit 1: another process of a data-parallel run has ended; resumable
 ├── WriteError                exit 1: no room on the disk; what was kept before is whole
 ├── BudgetSpent               exit 3: a limit that the user set is reached; resumable
 └── Interrupted               exit 130 (Ctrl-C) or 143 (SIGTERM): stopped on request, resumable
@@ -58,6 +59,10 @@ class CheckpointError(QuantumHybridError):
     """Something a run wrote cannot be read back."""
 
     exit_status = 2
+
+
+class ProcessLost(QuantumHybridError):
+    """Another process of the same run has ended or cannot be reached."""
 
 
 class WriteError(QuantumHybridError):

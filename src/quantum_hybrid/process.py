@@ -24,6 +24,7 @@ from quantum_hybrid.console import Console
 from quantum_hybrid.corpus import Example, LeakageCheck, held_out_prompts, training_schedule
 from quantum_hybrid.errors import QuantumHybridError, TeacherError, TeacherSilent
 from quantum_hybrid.evaluation import reward
+from quantum_hybrid.ranks import ALONE, Ranks
 from quantum_hybrid.records import Answer, Prompt, Sampling
 from quantum_hybrid.run_directory import RunDirectory
 from quantum_hybrid.stop_request import StopRequest
@@ -76,6 +77,7 @@ class Distillation:
         teacher: ChosenTeacher,
         console: Console,
         open_tracker: Callable[[], Tracker],
+        ranks: Ranks = ALONE,
     ) -> None:
         self.run = run
         self.config = run.config
@@ -84,8 +86,10 @@ class Distillation:
         self._open_tracker = open_tracker
         self._left_out = 0
         self._stack = AsyncExitStack()
+        self._ranks = ranks
+        n_threads = ranks.threads(compute_threads(teacher))
         self._worker = ThreadPoolExecutor(
-            1, "training", initializer=torch.set_num_threads, initargs=(compute_threads(teacher),)
+            1, "training", initializer=torch.set_num_threads, initargs=(n_threads,)
         )
 
     async def __aenter__(self) -> Distillation:
@@ -126,7 +130,7 @@ class Distillation:
             await self.client.check()  # a wrong key or address stops the run here
         held_out = asyncio.create_task(self._held_out_answers())
         try:
-            self.learner = await self.in_worker(lambda: Learner(self.config))
+            self.learner = await self.in_worker(lambda: Learner(self.config, self._ranks))
             self.progress = await self.in_worker(self._load_progress)
             self.tracker = self._open_tracker()
             self._stack.callback(self.tracker.close)

@@ -34,6 +34,7 @@ from filelock import FileLock, Timeout
 from quantum_hybrid.config import RunConfig, ServerConfig, config_hash
 from quantum_hybrid.durable import NO_ROOM, sync, write_bytes, write_json
 from quantum_hybrid.errors import CheckpointError, UsageError, WriteError
+from quantum_hybrid.launcher import Launch
 from quantum_hybrid.records import Answer, Prompt
 from quantum_hybrid.tracking import truncate_metrics
 
@@ -245,6 +246,7 @@ class RunDirectory:
             "git_commit": git_commit(),
             "python": platform.python_version(),
             "machine": {"system": platform.platform(), "cpu_count": os.cpu_count()},
+            "processes": Launch.of(os.environ).size,
             "versions": {name: _installed_version(name) for name in REPORTED_PACKAGES},
         }
 

@@ -16,6 +16,7 @@ from quantum_hybrid.errors import TrainingError
 from quantum_hybrid.training import (
     Learner,
     Losses,
+    Objective,
     build_optimizer,
     check_gradients,
     trainable_parts,
@@ -41,7 +42,8 @@ def step(built, student):
 
     def take(examples, **changes):
         config = dataclasses.replace(built.config, **changes)
-        return training_step(student, build_optimizer(student, config), examples, config, 0)
+        optimizer = build_optimizer(student, config)
+        return training_step(Objective(student, config), optimizer, examples, 0)
 
     return take
 
@@ -76,7 +78,7 @@ def test_the_gradient_is_that_of_the_plain_objective(student, step, groups, c, q
 
 
 def plain_losses(
-    head, hidden, targets, *, classical_weight, quantum_weight, distilled=None
+    head, hidden, targets, *, classical_weight, quantum_weight, distilled=None, ranks=None
 ) -> Losses:
     """`three_part_loss` of logits that all exist at once."""
     logits = head(hidden)
@@ -111,12 +113,14 @@ def test_a_group_of_two_is_the_token_weighted_mean_of_two_groups_of_one(
 ) -> None:
     """Batch 1 x 2 = 2 x 1, in gradients."""
     together, n_tokens = copy.deepcopy(student), []
-    training_step(together, build_optimizer(together, built.config), groups[1], built.config, 0)
+    optimizer = build_optimizer(together, built.config)
+    training_step(Objective(together, built.config), optimizer, groups[1], 0)
     sums: dict[str, torch.Tensor] = {}
     for example in groups[1]:
         alone = copy.deepcopy(student)
         optimizer = build_optimizer(alone, built.config)
-        n_tokens.append(training_step(alone, optimizer, [example], built.config, 0).n_tokens)
+        objective = Objective(alone, built.config)
+        n_tokens.append(training_step(objective, optimizer, [example], 0).n_tokens)
         for name, gradient in gradients(alone).items():
             sums[name] = sums.get(name, 0) + n_tokens[-1] * gradient
     assert n_tokens[0] != n_tokens[1]
@@ -154,9 +158,8 @@ def test_a_prompt_still_matters_as_context(built, student, groups) -> None:
     assert losses[0] != losses[1]
     for loss, e in zip(losses, (example, other), strict=True):
         taken = copy.deepcopy(student)
-        result = training_step(
-            taken, build_optimizer(taken, built.config), [e], built.config, 0
-        ).metrics
+        optimizer = build_optimizer(taken, built.config)
+        result = training_step(Objective(taken, built.config), optimizer, [e], 0).metrics
         total = result["train/hybrid_loss"] + 0.5 * result["train/classical_loss"]
         assert total + 0.5 * result["train/quantum_loss"] == pytest.approx(loss, rel=1e-5)
 
@@ -178,7 +181,7 @@ def test_a_circuit_whose_gradient_is_cut_off_stops_the_run(
         step(groups[0])
     assert unchanged(student, before)
     with pytest.raises(TrainingError, match="circuit1"):
-        check_gradients(student, groups[0], built.config)
+        check_gradients(Objective(student, built.config), groups[0])
 
 
 @pytest.mark.parametrize("cut", ["circuit1", "circuit2"])
@@ -227,7 +230,7 @@ def test_no_gradient_of_the_step_before_is_left(student, step, groups) -> None:
 
 def test_the_start_up_check_leaves_no_trace(built, student, groups) -> None:
     before = snapshot(student)
-    check_gradients(student, groups[0], built.config)
+    check_gradients(Objective(student, built.config), groups[0])
     assert unchanged(student, before)
     assert gradients(student) == {}
 

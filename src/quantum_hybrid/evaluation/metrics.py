@@ -18,7 +18,14 @@ from torch import Tensor
 from quantum_hybrid.circuit import coherence_and_entanglement
 from quantum_hybrid.corpus import Example, teacher_rows
 from quantum_hybrid.errors import TrainingError
-from quantum_hybrid.student import AnswerRows, HybridForCausalLM, HybridHead, answer_rows
+from quantum_hybrid.ranks import ALONE, Ranks
+from quantum_hybrid.student import (
+    AnswerRows,
+    HybridForCausalLM,
+    HybridHead,
+    answer_rows,
+    answer_targets,
+)
 
 LARGEST_LOSS = 700.0
 """In nats per token; the perplexity of a larger one is no float64."""
@@ -117,14 +124,19 @@ def clustered_standard_error(
 
 
 @torch.no_grad()
-def evaluate(student: HybridForCausalLM, examples: Sequence[Example]) -> dict[str, float]:
+def evaluate(
+    student: HybridForCausalLM, examples: Sequence[Example], ranks: Ranks = ALONE
+) -> dict[str, float]:
     """All eval/* and model/* metrics of DESIGN section 5 on held-out answers.
 
     eval/kl_to_teacher is there only if the teacher's probabilities are known on some answer in the
-    student's own vocabulary; eval/kl_tokens says on how many tokens.
+    student's own vocabulary; eval/kl_tokens says on how many tokens. Of several processes the first
+    has the metrics, the others have helped it with the backbone.
     """
     head = student.head
-    rows = all_answer_rows(student, examples)
+    rows = all_answer_rows(student, examples, ranks)
+    if not ranks.is_first:
+        return {}
     z = torch.cat([head.expectations(h) for h in rows.hidden.split(ROWS_PER_CHUNK)])
     teacher = teacher_rows(examples)
     sums: defaultdict[str, float] = defaultdict(float)
@@ -136,17 +148,29 @@ def evaluate(student: HybridForCausalLM, examples: Sequence[Example]) -> dict[st
     return metrics | _comparisons(torch.cat(losses), rows.example)
 
 
-def all_answer_rows(student: HybridForCausalLM, examples: Sequence[Example]) -> AnswerRows:
-    """The rows of any number of examples, a few of them at a time through the backbone."""
-    parts = [
-        answer_rows(student, examples[start : start + EXAMPLES_PER_BATCH])
-        for start in range(0, len(examples), EXAMPLES_PER_BATCH)
+def all_answer_rows(
+    student: HybridForCausalLM, examples: Sequence[Example], ranks: Ranks = ALONE
+) -> AnswerRows:
+    """The rows of any number of examples, a few of them at a time through the backbone.
+
+    Several processes take turns with these; only in the first one is every hidden state right.
+    """
+    starts = range(0, len(examples), EXAMPLES_PER_BATCH)
+    batches = [examples[start : start + EXAMPLES_PER_BATCH] for start in starts]
+    owners = [i % ranks.size for i in range(len(batches))]
+    hidden = [
+        answer_rows(student, batch).hidden if owner == ranks.rank else _empty_rows(student, batch)
+        for owner, batch in zip(owners, batches, strict=True)
     ]
-    return AnswerRows(
-        torch.cat([part.hidden for part in parts]),
-        torch.cat([part.targets for part in parts]),
-        torch.cat([p.example + i * EXAMPLES_PER_BATCH for i, p in enumerate(parts)]),
-    )
+    for rows, owner in zip(hidden, owners, strict=True):
+        ranks.bring(rows, owner)
+    return AnswerRows(torch.cat(hidden), *answer_targets(examples))
+
+
+def _empty_rows(student: HybridForCausalLM, examples: Sequence[Example]) -> Tensor:
+    """Room for their hidden states."""
+    reads_hidden = student.head.quantum.down.weight
+    return reads_hidden.new_empty(len(answer_targets(examples)[0]), reads_hidden.shape[1])
 
 
 def _chunks(n_rows: int) -> Iterator[slice]:

@@ -1,6 +1,6 @@
 """The hybrid student: a pruned backbone under a classical and a quantum next-token head."""
 
-from quantum_hybrid.student.batch import AnswerRows, answer_rows
+from quantum_hybrid.student.batch import AnswerRows, answer_rows, answer_targets
 from quantum_hybrid.student.head import ClassicalHead, HybridHead, HybridLogits, QuantumHead
 from quantum_hybrid.student.initialisation import Calibration, initialise_head
 from quantum_hybrid.student.model import HybridConfig, HybridForCausalLM
@@ -15,5 +15,6 @@ __all__ = [
     "HybridLogits",
     "QuantumHead",
     "answer_rows",
+    "answer_targets",
     "initialise_head",
 ]

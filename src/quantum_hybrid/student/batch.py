@@ -50,11 +50,17 @@ def answer_rows(student: HybridForCausalLM, examples: Sequence[Example]) -> Answ
 
 def _frozen_answer_rows(student: HybridForCausalLM, examples: Sequence[Example]) -> AnswerRows:
     hidden = [_frozen_hidden(student, example) for example in examples]
-    targets = [token for example in examples for token in example.mask[1:] if token != IGNORED]
-    counts = torch.tensor([len(rows) for rows in hidden])
-    return AnswerRows(
-        torch.cat(hidden),
-        torch.tensor(targets),
+    return AnswerRows(torch.cat(hidden), *answer_targets(examples))
+
+
+def answer_targets(
+    examples: Sequence[Example],
+) -> tuple[Int[Tensor, " rows"], Int[Tensor, " rows"]]:
+    """`AnswerRows` but for the hidden states: each row's next token, and its example."""
+    targets = [[token for token in example.mask[1:] if token != IGNORED] for example in examples]
+    counts = torch.tensor([len(tokens) for tokens in targets])
+    return (
+        torch.tensor([token for tokens in targets for token in tokens]),
         torch.arange(len(examples)).repeat_interleave(counts),
     )
 

@@ -1,21 +1,23 @@
 """Training the student on the teacher's answers."""
 
 from quantum_hybrid.training.checkpoint import Progress, load_checkpoint, save_checkpoint
-from quantum_hybrid.training.learner import Learner
+from quantum_hybrid.training.learner import Learner, follow
 from quantum_hybrid.training.losses import Distilled, Losses, three_part_loss
 from quantum_hybrid.training.optimizer import build_optimizer, set_learning_rates, trainable_parts
-from quantum_hybrid.training.step import StepResult, check_gradients, training_step
+from quantum_hybrid.training.step import Objective, StepResult, check_gradients, training_step
 from quantum_hybrid.training.top_k import TopK, top_k_kl
 
 __all__ = [
     "Distilled",
     "Learner",
     "Losses",
+    "Objective",
     "Progress",
     "StepResult",
     "TopK",
     "build_optimizer",
     "check_gradients",
+    "follow",
     "load_checkpoint",
     "save_checkpoint",
     "set_learning_rates",

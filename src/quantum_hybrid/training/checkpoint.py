@@ -52,7 +52,7 @@ def save_checkpoint(
     """
     with whole_folder(folder / f"step-{progress.step:06d}") as checkpoint:
         state = checkpoint / "state.safetensors"
-        save_file(_state(student, optimizer), state)
+        save_file(training_state(student, optimizer), state)
         meta = {"format": FORMAT, **asdict(progress), "sha256": _sha256(state, progress)}
         (checkpoint / "meta.json").write_text(json.dumps(meta), encoding="utf-8")
     for path in _checkpoints(folder):
@@ -75,7 +75,7 @@ def load_checkpoint(
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             announce(f"checkpoint {path} cannot be used ({error}); trying the one before it")
             continue
-        _restore(path, state, student, optimizer)
+        restore(str(path), state, student, optimizer)
         _tidy(folder, progress.step, kept)
         return progress
     if _checkpoints(folder):
@@ -86,7 +86,8 @@ def load_checkpoint(
     return Progress()
 
 
-def _state(student: HybridForCausalLM, optimizer: AdamW) -> dict[str, Tensor]:
+def training_state(student: HybridForCausalLM, optimizer: AdamW) -> dict[str, Tensor]:
+    """Trained parameters and AdamW's moments by name, always in the same order."""
     state = {}
     for name, parameter in student.named_parameters():
         if parameter.requires_grad:
@@ -109,21 +110,22 @@ def _read(path: Path) -> tuple[Progress, dict[str, Tensor]]:
 
 
 @torch.no_grad()
-def _restore(
-    path: Path, state: dict[str, Tensor], student: HybridForCausalLM, optimizer: AdamW
+def restore(
+    source: str, state: dict[str, Tensor], student: HybridForCausalLM, optimizer: AdamW
 ) -> None:
+    """Go back to a `training_state`, which is used up; `CheckpointError` if it is another's."""
     for name, parameter in student.named_parameters():
         if not parameter.requires_grad:
             continue
         stored = state.pop(f"parameter/{name}", None)
         if stored is None or stored.shape != parameter.shape:
-            raise CheckpointError(f"{path}: holds no {name} of shape {tuple(parameter.shape)}")
+            raise CheckpointError(f"{source}: holds no {name} of shape {tuple(parameter.shape)}")
         parameter.copy_(stored)
         moments = {m: state.pop(f"{m}/{name}") for m in _MOMENTS if f"{m}/{name}" in state}
         if moments:
             optimizer.state[parameter] = moments
     if state:
-        raise CheckpointError(f"{path}: holds unknown tensors such as {next(iter(state))}")
+        raise CheckpointError(f"{source}: holds unknown tensors such as {next(iter(state))}")
 
 
 def _tidy(folder: Path, step: int, kept: int) -> None:

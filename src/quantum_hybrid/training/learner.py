@@ -1,8 +1,13 @@
-"""The student in training: model, tokenizer and optimiser, built from a run's configuration."""
+"""The student in training: model, tokenizer and optimiser, built from a run's configuration.
+
+On several processes each has a learner of the same configuration. What is asked of the first one's
+it tells the others, whose learners do the same (`follow`).
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import cast
 
@@ -10,6 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from transformers import PreTrainedModel
+from transformers.utils import logging
 
 from quantum_hybrid.backbone import (
     FeatureStore,
@@ -22,11 +28,19 @@ from quantum_hybrid.base_model import find_base_model
 from quantum_hybrid.config import RunConfig
 from quantum_hybrid.corpus import Encoder, Example, prompts_in
 from quantum_hybrid.durable import whole_folder
+from quantum_hybrid.errors import QuantumHybridError, TrainingError
 from quantum_hybrid.evaluation import evaluate
+from quantum_hybrid.ranks import ALONE, Ranks
 from quantum_hybrid.student import Calibration, HybridForCausalLM, initialise_head
-from quantum_hybrid.training.checkpoint import Progress, load_checkpoint, save_checkpoint
+from quantum_hybrid.training.checkpoint import (
+    Progress,
+    load_checkpoint,
+    restore,
+    save_checkpoint,
+    training_state,
+)
 from quantum_hybrid.training.optimizer import build_optimizer
-from quantum_hybrid.training.step import StepResult, check_gradients, training_step
+from quantum_hybrid.training.step import Objective, StepResult, check_gradients, training_step
 
 CALIBRATION_PROMPTS = 64
 """Training prompts whose hidden states the head is initialised from: the last ones of the schedule.
@@ -66,9 +80,20 @@ class Learner:
     Dropout is off throughout: a run is a function of its configuration and the teacher's text.
     """
 
-    def __init__(self, config: RunConfig) -> None:
+    def __init__(self, config: RunConfig, ranks: Ranks = ALONE) -> None:
+        self.config, self.ranks = config, ranks
+        ranks.tell("build", config, torch.get_num_threads())
+        with ranks.all_or_none():
+            calibration = self._build()
+        objective = Objective(self.model, config, ranks)
+        # On several processes this also settles how gradients are grouped when they are summed,
+        # which must not be another in a run that goes on.
+        check_gradients(objective, calibration.examples(config.group_size))
+        self._objective = objective
+
+    def _build(self) -> CalibrationTexts:
+        config = self.config
         base = load_base_model(config.base_model_name, find_base_model(config.base_model_name))
-        self.config = config
         self.tokenizer = base.tokenizer
         self.encoder = Encoder(base.tokenizer)
         prompts = prompts_in("train", config.seed)[-CALIBRATION_PROMPTS:]
@@ -85,7 +110,7 @@ class Learner:
             self.model.features = FeatureStore.of(body, base.tokenizer)
         self.model.head.classical.decoder.requires_grad_(config.train_backbone == "full")
         self.optimizer = build_optimizer(self.model, config)
-        check_gradients(self.model, calibration.examples(config.group_size), config)
+        return calibration
 
     @property
     def vocabulary(self) -> int:
@@ -94,11 +119,13 @@ class Learner:
 
     def train_on(self, examples: Sequence[Example], step: int) -> StepResult:
         """Training step number `step`, counted from 0."""
-        return training_step(self.model, self.optimizer, examples, self.config, step)
+        self.ranks.tell("train", examples, step)
+        return training_step(self._objective, self.optimizer, examples, step)
 
     def evaluate(self, examples: Sequence[Example]) -> dict[str, float]:
-        """All held-out metrics."""
-        return evaluate(self.model, examples)
+        """All held-out metrics; none but in the first process."""
+        self.ranks.tell("evaluate", examples)
+        return evaluate(self.model, examples, self.ranks)
 
     def save_checkpoint(self, folder: Path, progress: Progress) -> None:
         """Keep what a resumed run needs."""
@@ -108,7 +135,19 @@ class Learner:
     def load_checkpoint(self, folder: Path, announce: Callable[[str], None]) -> Progress:
         """Go back to the newest whole checkpoint; to the beginning when there is none."""
         kept = self.config.checkpoints_kept
-        return load_checkpoint(folder, self.model, self.optimizer, announce, kept)
+        progress = load_checkpoint(folder, self.model, self.optimizer, announce, kept)
+        if progress != Progress():
+            state = training_state(self.model, self.optimizer)
+            shapes = {name: tensor.shape for name, tensor in state.items()}
+            self.ranks.tell("restore", shapes)
+            self.ranks.copy_from_first(list(state.values()))
+        return progress
+
+    def restore_from_first(self, shapes: dict[str, torch.Size]) -> None:
+        """Take over what the first process has loaded."""
+        state = {name: torch.empty(shape) for name, shape in shapes.items()}
+        self.ranks.copy_from_first(list(state.values()))
+        restore("the first process", state, self.model, self.optimizer)
 
     def save_student(self, folder: Path) -> None:
         """Write the student in Hugging Face format, its adapters merged; the last thing to do."""
@@ -116,3 +155,28 @@ class Learner:
         with whole_folder(folder) as half_written:
             self.model.save_pretrained(half_written)
             self.tokenizer.save_pretrained(half_written)
+
+
+def follow(ranks: Ranks) -> None:
+    """Be one of the processes that are not the first, until that one says that it has ended.
+
+    An error in building or in a step is raised in all of them, so it is left to the first one to
+    say it and to end the others.
+    """
+    logging.disable_progress_bar()
+    learner: Learner | None = None
+    while (heard := ranks.hear())[0] != "end":
+        match heard, learner:
+            case ("build", config, n_threads), None:
+                torch.set_num_threads(n_threads)
+                with suppress(QuantumHybridError):
+                    learner = Learner(config, ranks)
+            case ("train", group, step), Learner():
+                with suppress(TrainingError):
+                    learner.train_on(group, step)
+            case ("evaluate", examples), Learner():
+                learner.evaluate(examples)
+            case ("restore", shapes), Learner():
+                learner.restore_from_first(shapes)
+            case _:
+                raise ValueError(f"the first process said {heard[0]}, which cannot be done now")

@@ -3,6 +3,9 @@
 Each pathway is trained as a predictor in its own right, so that alpha weighs two real predictors.
 Where the teacher's log-probabilities are learned from, w T^2 KL(teacher, hybrid) is added, see
 `top_k`; rows without them add nothing to its mean over all rows.
+
+On several processes the objective of each is of its own rows, weighed so that the mean of them all,
+and of their gradients, is that of all rows: it is divided by the mean number of rows of a process.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from quantum_hybrid.ranks import ALONE, Ranks
 from quantum_hybrid.student import HybridHead
 from quantum_hybrid.training.one_pass import LogProbabilities, one_pass
 from quantum_hybrid.training.top_k import TopK, top_k_kl
@@ -51,8 +55,10 @@ def three_part_loss(
     classical_weight: float,
     quantum_weight: float,
     distilled: Distilled | None = None,
+    ranks: Ranks = ALONE,
 ) -> Losses:
     """The objective over rows, each part a mean over them, and what it is made of."""
+    n_rows = ranks.mean(torch.tensor([len(targets)], dtype=torch.float64), 1).item()
 
     def objective(log_p: LogProbabilities, rows: slice) -> Float[Tensor, ""]:
         target = (log_p.hybrid[:, 0], log_p.classical[:, 0], log_p.quantum[:, 0])
@@ -62,12 +68,12 @@ def three_part_loss(
             teacher = distilled.teacher.log_p[rows]
             kl = top_k_kl(teacher, log_p.hybrid[:, 1:], distilled.temperature)
             loss = loss + distilled.weight * kl.sum().to(loss.dtype)
-        return loss / len(targets)
+        return loss / n_rows
 
     listed = targets[:, None]
     if distilled is not None:
         listed = torch.cat([listed, distilled.teacher.ids], 1)
-    value, log_p = one_pass(head, hidden, listed, objective)
+    value, log_p = one_pass(head, hidden, listed, objective, ranks)
     parts = (log_p.hybrid, log_p.classical, log_p.quantum, log_p.ablated)
     losses = Losses(value, *(-part[:, 0] for part in parts))
     if distilled is None:

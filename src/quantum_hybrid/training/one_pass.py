@@ -30,6 +30,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from quantum_hybrid.ranks import ALONE, Ranks
 from quantum_hybrid.student import HybridHead
 from quantum_hybrid.training.sweeps import LANES, Mixture, Sweeps, sweeps_over
 
@@ -45,7 +46,8 @@ class LogProbabilities:
     classical: Float[Tensor, "rows listed"]
     quantum: Float[Tensor, "rows listed"]
     ablated: Float[Tensor, "rows listed"]
-    """The hybrid's with Q replaced by its mean over all rows; never has a gradient."""
+    """The hybrid's with Q replaced by its mean over all rows, those of other processes included;
+    never has a gradient."""
 
 
 Objective = Callable[[LogProbabilities, slice], Float[Tensor, ""]]
@@ -58,6 +60,7 @@ def one_pass(
     hidden: Float[Tensor, "rows d_model"],
     listed: Int[Tensor, "rows listed"],
     objective: Objective,
+    ranks: Ranks = ALONE,
 ) -> tuple[Float[Tensor, ""], LogProbabilities]:
     """The objective over all rows, differentiable once, and the log-probabilities it is made of.
 
@@ -77,7 +80,8 @@ def one_pass(
         tensors = _given(head, hidden, of_logits)
         if not torch.is_grad_enabled():
             tensors = tensors.detached()
-        value, *log_p = _OnePass.apply(listed, objective, of_logits, *tensors)
+        mean_points = ranks.mean(tensors.points.detach().mean(0), len(hidden))
+        value, *log_p = _OnePass.apply(listed, objective, of_logits, mean_points, *tensors)
     return value, LogProbabilities(*log_p)
 
 
@@ -110,10 +114,16 @@ def _given(head: HybridHead, hidden: Tensor, of_logits: bool) -> _Tensors:
 class _OnePass(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, listed: Tensor, objective: Objective, of_logits: bool, *tensors: Any
+        ctx: Any,
+        listed: Tensor,
+        objective: Objective,
+        of_logits: bool,
+        mean_points: Tensor,
+        *tensors: Any,
     ) -> tuple[Tensor, ...]:
-        wanted = ctx.needs_input_grad[3:]
-        run = _Run(_Tensors(*tensors).detached(), listed, objective, of_logits, wanted)
+        wanted = ctx.needs_input_grad[4:]
+        given = _Tensors(*tensors).detached()
+        run = _Run(given, listed, objective, of_logits, mean_points, wanted)
         value, log_p = run.all_rows()
         if run.gradients is not None:
             pairs = zip(run.gradients, wanted, strict=True)
@@ -131,7 +141,7 @@ class _OnePass(torch.autograd.Function):
         gradients, ctx.gradients = ctx.gradients, None
         if upstream.item() != 1:
             gradients = [None if g is None else g.mul_(upstream) for g in gradients]
-        return None, None, None, *gradients
+        return None, None, None, None, *gradients
 
 
 class _Tensors(NamedTuple):
@@ -191,11 +201,12 @@ class _Run:
         listed: Tensor,
         objective: Objective,
         of_logits: bool,
+        mean_points: Float[Tensor, " m"],
         wanted: tuple[bool, ...],
     ) -> None:
         self._given, self._listed, self._objective = tensors, listed, objective
         self._mixture = Mixture(tensors.weights, of_logits)
-        self._mean_quantum = tensors.readout @ tensors.points.mean(0)
+        self._mean_quantum = tensors.readout @ mean_points
         self.gradients: _Gradients | None = None
         if any(wanted):
             small = (tensors.features, tensors.points, tensors.readout, tensors.weights)

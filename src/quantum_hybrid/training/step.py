@@ -1,4 +1,9 @@
-"""One training step: a group of answers in, an update of the student and its figures out."""
+"""One training step: a group of answers in, an update of the student and its figures out.
+
+On several processes each takes some of the group's answers. Torch's `DistributedDataParallel` makes
+their gradients one, sums over processes their figures, so that all of them have the group's and
+take the same step.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +12,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 from torch.optim import AdamW
 
 from quantum_hybrid.config import RunConfig
 from quantum_hybrid.corpus import Example
 from quantum_hybrid.errors import TrainingError
 from quantum_hybrid.evaluation import quantum_state_metrics
+from quantum_hybrid.ranks import ALONE, Ranks, noticing_loss
 from quantum_hybrid.student import AnswerRows, HybridForCausalLM, HybridHead, answer_rows
 from quantum_hybrid.training.losses import Distilled, Losses, three_part_loss
 from quantum_hybrid.training.optimizer import update
@@ -32,31 +40,89 @@ class StepResult:
     """Answer tokens trained on."""
 
 
+@dataclass(frozen=True)
+class Share:
+    """What a process computes of a group."""
+
+    answers: list[int]
+    """Which of the group's answers it takes."""
+    rows: AnswerRows
+    """Theirs."""
+    losses: Losses
+
+
+class _ShareOfGroup(nn.Module):
+    """A group of answers -> this process's `Share` of it, a module as DDP wants one."""
+
+    def __init__(self, student: HybridForCausalLM, config: RunConfig, ranks: Ranks) -> None:
+        super().__init__()
+        self.student, self.config, self.ranks = student, config, ranks
+
+    def forward(self, group: Sequence[Example]) -> Share:
+        answers = self.ranks.share([len(example.tokens) for example in group])
+        examples, config = [group[i] for i in answers], self.config
+        rows = answer_rows(self.student, examples)
+        losses = three_part_loss(
+            self.student.head,
+            rows.hidden,
+            rows.targets,
+            classical_weight=config.classical_loss_weight,
+            quantum_weight=config.quantum_loss_weight,
+            distilled=_distilled(examples, config),
+            ranks=self.ranks,
+        )
+        return Share(answers, rows, losses)
+
+
+class Objective:
+    """What a student is trained by, on however many processes.
+
+    On several, making one gives all of them the first one's student. A group must then have at
+    least as many answers as there are processes.
+    """
+
+    def __init__(self, student: HybridForCausalLM, config: RunConfig, ranks: Ranks = ALONE) -> None:
+        self.student, self.config, self.ranks = student, config, ranks
+        self._of: nn.Module = _ShareOfGroup(student, config, ranks)
+        if ranks.size > 1:
+            with noticing_loss():
+                self._of = DistributedDataParallel(self._of)
+
+    def share(self, group: Sequence[Example]) -> Share:
+        """This process's part. Raises `TrainingError` in all if one's is not finite."""
+        share: Share = self._of(group)
+        value = self.ranks.mean(share.losses.objective.detach()[None], 1).item()
+        if not math.isfinite(value):
+            raise TrainingError(
+                f"the loss is {value}: training has diverged; lower --env.learning_rate"
+            )
+        return share
+
+    def backward(self, share: Share) -> None:
+        """Leave the gradient of the whole group, and of nothing else, in the student."""
+        self.student.zero_grad(set_to_none=True)
+        with noticing_loss():
+            share.losses.objective.backward()
+
+
 def training_step(
-    student: HybridForCausalLM,
-    optimizer: AdamW,
-    examples: Sequence[Example],
-    config: RunConfig,
-    step: int,
+    objective: Objective, optimizer: AdamW, group: Sequence[Example], step: int
 ) -> StepResult:
     """Train on one group. Raises `TrainingError` for a loss or gradient that means nothing."""
-    rows, losses = _forward(student, examples, config)
-    result = _figures(student.head, rows, losses)
-    student.zero_grad(set_to_none=True)
-    losses.objective.backward()
+    student, config = objective.student, objective.config
+    share = objective.share(group)
+    result = _figures(student.head, share, len(group), objective.ranks)
+    objective.backward(share)
     result.metrics["train/quantum_gradient_norm"] = circuit_gradient_norm(student)
     update(student, optimizer, config, step)
     return result
 
 
-def check_gradients(
-    student: HybridForCausalLM, examples: Sequence[Example], config: RunConfig
-) -> None:
+def check_gradients(objective: Objective, group: Sequence[Example]) -> None:
     """One backward pass without an update: the objective's gradient must reach the circuits."""
-    _, losses = _forward(student, examples, config)
-    losses.objective.backward()
-    circuit_gradient_norm(student)
-    student.zero_grad(set_to_none=True)
+    objective.backward(objective.share(group))
+    circuit_gradient_norm(objective.student)
+    objective.student.zero_grad(set_to_none=True)
 
 
 def circuit_gradient_norm(student: HybridForCausalLM) -> float:
@@ -75,26 +141,6 @@ def circuit_gradient_norm(student: HybridForCausalLM) -> float:
     return math.sqrt(total)
 
 
-def _forward(
-    student: HybridForCausalLM, examples: Sequence[Example], config: RunConfig
-) -> tuple[AnswerRows, Losses]:
-    rows = answer_rows(student, examples)
-    losses = three_part_loss(
-        student.head,
-        rows.hidden,
-        rows.targets,
-        classical_weight=config.classical_loss_weight,
-        quantum_weight=config.quantum_loss_weight,
-        distilled=_distilled(examples, config),
-    )
-    if not math.isfinite(losses.objective.item()):
-        raise TrainingError(
-            f"the loss is {losses.objective.item()}: training has diverged; "
-            "lower --env.learning_rate"
-        )
-    return rows, losses
-
-
 def _distilled(examples: Sequence[Example], config: RunConfig) -> Distilled | None:
     if not config.distill_top_logprobs:
         return None
@@ -102,19 +148,35 @@ def _distilled(examples: Sequence[Example], config: RunConfig) -> Distilled | No
 
 
 @torch.no_grad()
-def _figures(head: HybridHead, rows: AnswerRows, losses: Losses) -> StepResult:
-    answer_losses = rows.per_example(losses.hybrid)
-    gains = rows.per_example(losses.ablated) - answer_losses
-    metrics = {
+def _figures(head: HybridHead, share: Share, n_answers: int, ranks: Ranks) -> StepResult:
+    rows, losses, n_rows = share.rows, share.losses, len(share.rows.targets)
+    own = {
         "train/hybrid_loss": losses.hybrid.mean().item(),
         "train/classical_loss": losses.classical.mean().item(),
         "train/quantum_loss": losses.quantum.mean().item(),
-        "train/alpha_value": head.alpha.item(),
         **quantum_state_metrics(head, rows),
     }
+    metrics = _means(own, n_rows, ranks) | {"train/alpha_value": head.alpha.item()}
+    n_tokens = int(ranks.total(torch.tensor(n_rows)))
     if losses.kl is not None and losses.n_listed is not None:
-        metrics["train/kl_rows"] = len(losses.kl) / len(rows.targets)
-        if len(losses.kl):
-            metrics["train/kl_to_teacher"] = losses.kl.mean().item()
-            metrics["train/kl_listed"] = losses.n_listed.double().mean().item()
-    return StepResult(metrics, answer_losses.tolist(), gains.tolist(), len(rows.targets))
+        n_known = len(losses.kl)
+        n_all = int(ranks.total(torch.tensor(n_known)))
+        metrics["train/kl_rows"] = n_all / n_tokens
+        if n_all:
+            own = {
+                "train/kl_to_teacher": losses.kl.sum().item() / max(n_known, 1),
+                "train/kl_listed": losses.n_listed.double().sum().item() / max(n_known, 1),
+            }
+            metrics |= _means(own, n_known, ranks)
+    answer_losses = rows.per_example(losses.hybrid)
+    of_answers = answer_losses.new_zeros(2, n_answers)
+    gains = rows.per_example(losses.ablated) - answer_losses
+    of_answers[:, share.answers] = torch.stack([answer_losses, gains])
+    answer_losses, gains = ranks.total(of_answers).tolist()
+    return StepResult(metrics, answer_losses, gains, n_tokens)
+
+
+def _means(own: dict[str, float], weight: int, ranks: Ranks) -> dict[str, float]:
+    """Over all processes' rows, of which each has so many and these means over them."""
+    means = ranks.mean(torch.tensor(list(own.values()), dtype=torch.float64), weight)
+    return dict(zip(own, means.tolist(), strict=True))

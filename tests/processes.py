@@ -1,0 +1,43 @@
+"""Processes started together, as `torchrun` starts them on one machine; no test."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+
+
+def launch(rank: int, size: int, port: int) -> dict[str, str]:
+    """What `torchrun` tells a process."""
+    return {
+        "RANK": str(rank),
+        "WORLD_SIZE": str(size),
+        "LOCAL_WORLD_SIZE": str(size),
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+    }
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+def run_together(size: int, *command: str) -> list[str]:
+    """What each of them printed; all must end well."""
+    port = free_port()
+    started = [
+        subprocess.Popen(
+            [sys.executable, *command],
+            env=os.environ | {"OMP_THREAD_LIMIT": "1"} | launch(rank, size, port),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for rank in range(size)
+    ]
+    printed = [process.communicate()[0] for process in started]
+    assert [process.returncode for process in started] == [0] * size, "\n".join(printed)
+    return printed
