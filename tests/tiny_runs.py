@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from forked_runs import ForkServer, Line, Order
+from processes import free_port, launch
 from quantum_hybrid.tracking import read_metrics
 
 STEPS = 8
@@ -37,14 +39,22 @@ class Runs:
     cache: Path
     """With every answer in it."""
 
-    def order(self, run: Path, *flags: str, cache: Path | None = None, **fields: Any) -> Order:
-        """The command for a run directory."""
+    def order(
+        self,
+        run: Path,
+        *flags: str,
+        cache: Path | None = None,
+        told: Mapping[str, str] | None = None,
+        **fields: Any,
+    ) -> Order:
+        """The command for a run directory; `told` is what a launcher tells the process."""
         arguments = ["process", "--env.run_dir", str(run), *self.flags, *flags]
         environment = {
             "QUANTUM_HYBRID_CACHE": str(cache or self.cache),
             "NUMBA_CACHE_DIR": str(self.cache / "numba"),
+            **(told or {}),
         }
-        return Order(arguments, environment, f"{run}.out", **fields)
+        return Order(arguments, environment, fields.pop("output", f"{run}.out"), **fields)
 
     def start(self, run: Path, *flags: str, **fields: Any) -> int:
         """The pid of a run that has been started."""
@@ -53,6 +63,19 @@ class Runs:
     def status(self, run: Path, *flags: str, **fields: Any) -> int:
         """The exit status of a run."""
         return self.forks.run(self.order(run, *flags, **fields))
+
+    def statuses(self, run: Path, *flags: str, size: int, **of_ranks: Any) -> list[int]:
+        """Exit statuses of a run's processes; `rank1={...}` are fields of the second one's order.
+
+        Only the first one's output is the run's own.
+        """
+        port, pids = free_port(), []
+        for rank in range(size):
+            output = f"{run}.out" if rank == 0 else f"{run}.{rank}.out"
+            fields = {"output": output} | of_ranks.get(f"rank{rank}", {})
+            told = launch(rank, size, port)
+            pids.append(self.start(run, *flags, told=told, **fields))
+        return [self.forks.wait(pid) for pid in pids]
 
     def finish(self, run: Path, *flags: str, **fields: Any) -> None:
         """Bring a run to its end."""
