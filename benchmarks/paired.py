@@ -1,0 +1,103 @@
+"""Two ways of training, compared on the same held-out answers:
+
+    python -m benchmarks.paired RUN_A RUN_B [RUN_A RUN_B ...]      a pair of finished runs a seed
+
+For each pair: the hybrid loss of B minus that of A, and the same of the divergence from the
+teacher, in nats per token, each with its standard error, answers being the independent units. Then
+the mean over pairs, with its standard error over pairs, which holds what a seed changes besides the
+held-out answers. Prints a table and, as its last line, one line of JSON.
+
+Raises `SystemExit` for runs that were not evaluated on the same answers.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from transformers import AutoTokenizer
+from transformers.utils import logging
+
+from quantum_hybrid.corpus import Encoder, Example, teacher_rows
+from quantum_hybrid.evaluation import all_answer_rows, clustered_standard_error, kl_to_teacher
+from quantum_hybrid.run_directory import finished_run, read_held_out
+from quantum_hybrid.student import HybridForCausalLM
+
+FIGURES = ("hybrid loss", "KL to the teacher")
+ROWS_AT_A_TIME = 256
+
+
+def main() -> None:
+    """Print the table and the line of JSON."""
+    parser = argparse.ArgumentParser(prog="benchmarks.paired", allow_abbrev=False)
+    parser.add_argument("runs", nargs="+", metavar="RUN")
+    runs = [finished_run(run) for run in parser.parse_args().runs]
+    if len(runs) % 2:
+        parser.error(f"{len(runs)} runs; allowed: pairs")
+    logging.disable_progress_bar()
+    pairs = list(zip(runs[::2], runs[1::2], strict=True))
+    found = [_compare(*pair) for pair in pairs]
+    for (a, b), differences in zip(pairs, found, strict=True):
+        print(f"{b} minus {a}")
+        for name, (mean, error) in differences.items():
+            print(f"  {name:<20}{mean:+.4f} +- {error:.4f} nats per token")
+    record = {
+        "pairs": [{"a": str(a), "b": str(b)} for a, b in pairs],
+        "differences": found,
+        "means": {name: _over_pairs([pair[name][0] for pair in found]) for name in found[0]},
+    }
+    if len(pairs) > 1:
+        print(f"mean of {len(pairs)} pairs")
+        for name, (mean, error) in record["means"].items():
+            print(f"  {name:<20}{mean:+.4f} +- {error:.4f} nats per token")
+    print(json.dumps(record))
+
+
+def _over_pairs(values: list[float]) -> tuple[float, float | None]:
+    mean = statistics.fmean(values)
+    return mean, statistics.stdev(values) / len(values) ** 0.5 if len(values) > 1 else None
+
+
+def _compare(a: Path, b: Path) -> dict[str, tuple[float, float]]:
+    """B minus A: mean and standard error of each figure."""
+    if (held_out := read_held_out(a)) != read_held_out(b):
+        raise SystemExit(f"{a} and {b}: were evaluated on different held-out answers")
+    encoder = Encoder(AutoTokenizer.from_pretrained(a / "student"))
+    examples = [encoder.example(*pair) for pair in held_out]
+    of_example = torch.tensor(
+        [i for i, e in enumerate(examples) for _ in range(len(e.tokens) - e.n_context)]
+    )
+    known = sorted(teacher_rows(examples))
+    clusters = {"hybrid loss": of_example, "KL to the teacher": of_example[known]}
+    ours, theirs = (_figures(run, examples) for run in (a, b))
+    found = {}
+    for name in FIGURES:
+        difference = theirs[name] - ours[name]
+        _, cluster = clusters[name].unique(return_inverse=True)
+        error = clustered_standard_error(difference, cluster)
+        found[name] = (difference.mean().item(), error)
+    return found
+
+
+@torch.no_grad()
+def _figures(run: Path, examples: list[Example]) -> dict[str, torch.Tensor]:
+    """Each row's hybrid loss, and its divergence where the teacher's is known, in nats."""
+    student = HybridForCausalLM.from_pretrained(run / "student").eval()
+    rows, teacher = all_answer_rows(student, examples), teacher_rows(examples)
+    losses, divergences = [], []
+    for chunk in torch.arange(len(rows.targets)).split(ROWS_AT_A_TIME):
+        log_q = F.log_softmax(student.head(rows.hidden[chunk]).hybrid.double(), -1)
+        losses.append(-log_q.gather(1, rows.targets[chunk, None]).squeeze(1))
+        for row in (row for row in chunk.tolist() if row in teacher):
+            ids, values = teacher[row]
+            log_p = torch.tensor([values], dtype=torch.float64)
+            divergences.append(kl_to_teacher(log_p, log_q[row - int(chunk[0])][None, list(ids)]))
+    return dict(zip(FIGURES, (torch.cat(losses), torch.cat(divergences)), strict=True))
+
+
+if __name__ == "__main__":
+    main()
