@@ -59,3 +59,12 @@ def test_a_full_disk_is_one_line_and_costs_nothing(
     assert runs.forks.run(order) == 0, said(tmp_path / "run")
     assert remains(outside / "run") == remains(unbroken)
     shutil.rmtree(outside / "run")
+
+
+def test_nothing_is_asked_for_that_might_find_no_room(small_disk, teacher, tmp_path) -> None:
+    runs, inside, _ = small_disk
+    run = tmp_path / "run"
+    assert runs.status(run, cache=inside / "cache") == 1
+    assert is_one_line(run), said(run)
+    assert "MiB are free on its disk, and 16 are wanted before a teacher is asked" in said(run)
+    assert teacher.asked == 0

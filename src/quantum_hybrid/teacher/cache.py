@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 import sqlite3
 import threading
 import time
@@ -34,11 +35,13 @@ from filelock import FileLock
 from filelock import Timeout as LockTimeout
 
 from quantum_hybrid.config import cache_directory
-from quantum_hybrid.errors import QuantumHybridError, UsageError
+from quantum_hybrid.errors import QuantumHybridError, UsageError, WriteError
 from quantum_hybrid.records import Answer
 from quantum_hybrid.teacher.packing import pack, unpack
 from quantum_hybrid.teacher.request import AnswerRequest
 
+ROOM_BYTES = 16 * 2**20
+"""Free on the disk before an answer is asked for: more than all that is under way takes."""
 BUSY_TIMEOUT_S = 60
 """Longest wait for another process that is writing to the same file."""
 SCHEMA = 3
@@ -88,6 +91,19 @@ class AnswerCache:
     def corrupt_rows(self) -> int:
         """Rows met so far that did not fit their checksum."""
         return len(self._corrupt)
+
+    def require_room(self) -> None:
+        """Raise `WriteError` if an answer that is asked for now might find no room.
+
+        To be called before a request: what is paid for is to be kept.
+        """
+        free = shutil.disk_usage(self.path.parent).free
+        if free < ROOM_BYTES:
+            raise WriteError(
+                f"{self.path}: {free >> 20} MiB are free on its disk, and {ROOM_BYTES >> 20} are "
+                "wanted before a teacher is asked; make room, or name another place in "
+                "QUANTUM_HYBRID_CACHE, and go on"
+            )
 
     def put(self, pairs: Sequence[tuple[AnswerRequest, Answer]]) -> list[Answer]:
         """Store answers, all or none; on disk when this returns.

@@ -220,6 +220,7 @@ class TeacherClient:
         self, prompt: Prompt, indices: list[int], earlier_draws: int, sampling: Sampling
     ) -> list[tuple[int, Answer | None]]:
         """One request for neighbouring answers; stores those that arrive."""
+        self._cache.require_room()
         seed = sampling.seed + indices[0] + REDRAW_SEED_OFFSET * earlier_draws
         try:
             endpoint, reply = await self._ask(prompt.text, len(indices), seed, sampling)
