@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from processes import launch
 from quantum_hybrid.cli import main
 from quantum_hybrid.config_file import read_config_file
 
@@ -144,6 +145,48 @@ def test_a_key_in_the_command_line_is_refused_and_not_repeated(
     assert "secret" not in error
     assert "another-key" not in error
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["process", "--env.group_size", "2"], "--env.group_size 2: must be at least the number"),
+        (["serve"], "serve: takes one process; only process takes more"),
+        (["cache", "ls"], "cache: takes one process"),
+    ],
+    ids=str,
+)
+def test_what_does_not_go_with_several_processes_is_said_before_they_meet(
+    arguments, message, tmp_path, monkeypatch, capsys
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name, value in launch(0, 3, 1).items():
+        monkeypatch.setenv(name, value)
+    assert main(arguments) == 2
+    assert message in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_only_the_first_of_several_processes_shows_the_help(monkeypatch, capsys) -> None:
+    for name, value in launch(1, 3, 1).items():
+        monkeypatch.setenv(name, value)
+    assert main(["process", "--help"]) == 0
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize("verb", ["serve", "evaluate"])
+@pytest.mark.parametrize("flag", [["--config", "run.yaml"], ["--config=run.yaml"]], ids=len)
+def test_a_key_in_a_file_for_atropos_is_refused_and_not_repeated(
+    verb, flag, tmp_path, monkeypatch, capsys
+) -> None:
+    """Its own command line prints all that it reads."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "run.yaml").write_text("openai: [{base_url: http://a/v1, api_key: sk-a-secret}]")
+    assert main([verb, *flag]) == 2
+    shown = capsys.readouterr()
+    assert "keys are read from the environment only" in shown.err
+    assert "sk-a-secret" not in shown.err + shown.out
+    assert [path.name for path in tmp_path.iterdir()] == ["run.yaml"]
 
 
 def test_a_flag_overrides_the_yaml_file(tmp_path, monkeypatch, capsys) -> None:

@@ -19,16 +19,7 @@ SECTIONS: dict[str, type] = {"env": RunConfig, "openai": ServerConfig}
 
 def read_config_file(path: str) -> dict[str, dict[str, Any]]:
     """What the file sets, by section; a `UsageError` names the entry that is wrong."""
-    import yaml
-
-    try:
-        with open(path, encoding="utf-8") as file:
-            content = yaml.safe_load(file) or {}
-    except OSError as error:
-        raise UsageError(f"--config {path}: cannot be read: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        reason = " ".join(str(error).split())
-        raise UsageError(f"--config {path}: not a YAML file: {reason}") from error
+    content = _content(path)
     if not isinstance(content, dict) or not set(content) <= set(SECTIONS):
         raise UsageError(f"--config {path}: must hold the sections env: and openai: only")
     for section, cls in SECTIONS.items():
@@ -38,6 +29,37 @@ def read_config_file(path: str) -> dict[str, dict[str, Any]]:
         else:
             _check_section(path, section, cls, values)
     return content
+
+
+def refuse_keys_in(path: str) -> None:
+    """A `UsageError` if a file for Atropos's own command line holds a key, which it would print."""
+    if "api_key" in _entries(_content(path)):
+        raise UsageError(
+            f"--config {path}: api_key: keys are read from the environment only, set {KEY_VARIABLE}"
+        )
+
+
+def _entries(content: Any) -> set[str]:
+    """Names of the entries that have a value, at any depth."""
+    if isinstance(content, list):
+        return set().union(*map(_entries, content))
+    if not isinstance(content, dict):
+        return set()
+    named = {str(name) for name, value in content.items() if value not in (None, "")}
+    return named.union(*map(_entries, content.values()))
+
+
+def _content(path: str) -> Any:
+    import yaml
+
+    try:
+        with open(path, encoding="utf-8") as file:
+            return yaml.safe_load(file) or {}
+    except OSError as error:
+        raise UsageError(f"--config {path}: cannot be read: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        reason = " ".join(str(error).split())
+        raise UsageError(f"--config {path}: not a YAML file: {reason}") from error
 
 
 def _several_servers(path: str, entries: list[Any]) -> dict[str, Any]:

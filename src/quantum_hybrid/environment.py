@@ -27,6 +27,7 @@ from transformers.utils import logging as transformers_logging
 from quantum_hybrid.backbone import prepare_embedded
 from quantum_hybrid.base_model import find_base_model
 from quantum_hybrid.config import EMBEDDED, RunConfig
+from quantum_hybrid.config_file import refuse_keys_in
 from quantum_hybrid.console import Console
 from quantum_hybrid.durable import write_json
 from quantum_hybrid.errors import QuantumHybridError, UsageError
@@ -221,10 +222,14 @@ def run_process(run: RunDirectory, ranks: Ranks = ALONE) -> None:
 
 def run_atropos_verb(arguments: list[str]) -> int:
     """`serve` and `evaluate`, through BaseEnv's own command line."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--env.run_dir", dest="run_dir")
+    parser.add_argument("--config")
+    known = parser.parse_known_args(arguments)[0]
+    if known.config is not None:
+        refuse_keys_in(known.config)
     if arguments[0] == "evaluate":
-        parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-        parser.add_argument("--env.run_dir", dest="run_dir")
-        run_dir = parser.parse_known_args(arguments)[0].run_dir
+        run_dir = known.run_dir
         if run_dir is None or not (Path(run_dir).expanduser() / "config.json").is_file():
             raise UsageError(f"--env.run_dir {run_dir}: must be the directory of a run to evaluate")
     sys.argv = ["atropos.py", *arguments]
