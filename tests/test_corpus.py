@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections import Counter
 from itertools import islice
 
@@ -35,7 +36,7 @@ def spelled(ids: list[int], top_ids: list[tuple[int, ...]] | None = None) -> Ans
     """What a teacher says that wrote these tokens."""
     top = top_ids or [(token,) for token in ids]
     logprobs = tuple((-0.5,) * len(row) for row in top)
-    return AnswerLogprobs(tuple(str(i) for i in ids), tuple(ids), tuple(top), logprobs)
+    return AnswerLogprobs.from_lists(tuple(str(i) for i in ids), tuple(ids), tuple(top), logprobs)
 
 
 @pytest.fixture
@@ -195,6 +196,7 @@ def test_tokens_of_another_vocabulary_are_not_taken_for_ours(encoder) -> None:
         spelled([*ids, size]),
         spelled(ids, [(token, size) for token in ids]),
         spelled([]),
+        dataclasses.replace(spelled(ids), token_ids=(), top_ids=()),
     ]
     own = encoder.tokenizer("Twelve")["input_ids"]
     for logprobs in foreign:

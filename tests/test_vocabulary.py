@@ -78,7 +78,7 @@ def written(tokenizer, text: str) -> Answer:
     ids = tokenizer(text)["input_ids"]
     tokens = tuple(tokenizer.decode([i]) for i in ids)
     top = tuple((i, (i + 1) % len(tokenizer)) for i in ids)
-    logprobs = AnswerLogprobs(tokens, tuple(ids), top, ((-0.1, -3.0),) * len(ids))
+    logprobs = AnswerLogprobs.from_lists(tokens, tuple(ids), top, ((-0.1, -3.0),) * len(ids))
     return Answer("p", 0, text, "stop", "m", logprobs)
 
 
@@ -114,14 +114,36 @@ def test_parts_of_characters_and_ends_are_no_difference(tokenizer) -> None:
         token_ids=(*logprobs.token_ids, tokenizer.eos_token_id),
         top_ids=(*logprobs.top_ids, (0, 1)),
         top_logprobs=(*logprobs.top_logprobs, (-0.1, -3.0)),
+        token_logprobs=(*logprobs.token_logprobs, None),
     )
     given = replace(answer, logprobs=ends)
     assert check_answers(FLAG, tokenizer, [given]) > 3
     assert spells(tokenizer, given)
 
 
-def test_without_log_probabilities_there_is_nothing_to_learn_from(tokenizer) -> None:
-    answers = [Answer("p", 0, "Yes.", "stop", "m", None)]
+def test_a_part_of_a_character_is_none_by_its_bytes_either(tokenizer) -> None:
+    answer = written(tokenizer, "Naïve ☕, yes")
+    assert answer.logprobs is not None
+    halves = tuple(token.replace("�", "\udce2") for token in answer.logprobs.tokens)
+    assert halves != answer.logprobs.tokens
+    given = replace(answer, logprobs=replace(answer.logprobs, tokens=halves))
+    assert check_answers(FLAG, tokenizer, [given]) == check_answers(FLAG, tokenizer, [answer]) > 3
+    only = replace(answer.logprobs, tokens=("\udce2",) * len(halves))
+    assert check_answers(FLAG, tokenizer, [replace(answer, logprobs=only)]) == 0
+
+
+def test_answers_without_numbers_are_left_out(tokenizer) -> None:
+    answer = written(tokenizer, "Add two eggs.")
+    assert answer.logprobs is not None
+    without = replace(answer, logprobs=replace(answer.logprobs, token_ids=(), top_ids=()))
+    assert not spells(tokenizer, without)
+    assert check_answers(FLAG, tokenizer, [without, answer]) == len(answer.logprobs.tokens)
+
+
+@pytest.mark.parametrize("has_texts", [True, False])
+def test_without_numbers_there_is_nothing_to_learn_from(tokenizer, has_texts) -> None:
+    logprobs = AnswerLogprobs(("Yes", "."), (), (), ((-0.1,),) * 2, (-0.1, None))
+    answers = [Answer("p", 0, "Yes.", "stop", "m", logprobs if has_texts else None)]
     with pytest.raises(UsageError, match=r"gives no log-probabilities with its tokens' numbers"):
         check_answers(FLAG, tokenizer, answers)
 

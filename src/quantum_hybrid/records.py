@@ -12,6 +12,10 @@ from dataclasses import dataclass
 from typing import Any
 
 RECORD_VERSION = 1
+UNREADABLE = "\ufffd"
+"""What a server writes for a part of a character whose bytes it does not tell."""
+SPELLED_ID = "token_id:"
+"""What stands before a token's number where a server gives it in place of the token's text."""
 
 
 @dataclass(frozen=True)
@@ -44,13 +48,57 @@ class AnswerLogprobs:
     """The teacher's own view of its answer, one row per answer token."""
 
     tokens: tuple[str, ...]
-    """Text of each sampled token, as the teacher's tokenizer spells it."""
+    """Text of each sampled token, as the teacher's tokenizer spells it. A byte that belongs to no
+    whole character of the token is a lone surrogate, as of `surrogateescape` (PEP 383)."""
     token_ids: tuple[int, ...]
-    """Identity of each sampled token in the teacher's vocabulary."""
+    """Identity of each sampled token in the teacher's vocabulary; none if the server gives none."""
     top_ids: tuple[tuple[int, ...], ...]
-    """The k most likely tokens at each position, most likely first."""
+    """The k most likely tokens at each position, most likely first; none without `token_ids`."""
     top_logprobs: tuple[tuple[float, ...], ...]
-    """Their natural-log probabilities at temperature 1, before any truncation."""
+    """Their natural-log probabilities at temperature 1, before any truncation. Known without ids
+    too; a row is empty where the server says nothing of this very token."""
+    token_logprobs: tuple[float | None, ...]
+    """That of each sampled token itself; None where the server does not say."""
+
+    @property
+    def token_bytes(self) -> tuple[bytes | None, ...]:
+        """The bytes of each sampled token, in UTF-8 if put together; None where not known."""
+        return tuple(map(_bytes_of, self.tokens))
+
+    @classmethod
+    def from_lists(
+        cls,
+        tokens: tuple[str, ...],
+        token_ids: tuple[int, ...],
+        top_ids: tuple[tuple[int, ...], ...],
+        top_logprobs: tuple[tuple[float, ...], ...],
+    ) -> AnswerLogprobs:
+        """A record of before `token_logprobs` was kept: known of tokens that are in their list."""
+        rows = zip(token_ids, top_ids, top_logprobs, strict=True)
+        own = tuple(dict(zip(ids, values, strict=True)).get(i) for i, ids, values in rows)
+        return cls(tokens, token_ids, top_ids, top_logprobs, own)
+
+    @classmethod
+    def from_fields(cls, fields: Mapping[str, Any]) -> AnswerLogprobs:
+        """See `Answer.from_fields`."""
+        lists = (
+            tuple(fields["tokens"]),
+            tuple(fields["token_ids"]),
+            tuple(tuple(ids) for ids in fields["top_ids"]),
+            tuple(tuple(values) for values in fields["top_logprobs"]),
+        )
+        if "token_logprobs" not in fields:
+            return cls.from_lists(*lists)
+        return cls(*lists, tuple(fields["token_logprobs"]))
+
+
+def _bytes_of(token: str) -> bytes | None:
+    if UNREADABLE in token or token.startswith(SPELLED_ID):
+        return None
+    try:
+        return token.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:  # a surrogate that stands for no byte
+        return None
 
 
 @dataclass(frozen=True)
@@ -71,15 +119,8 @@ class Answer:
     def from_fields(cls, fields: Mapping[str, Any]) -> Answer:
         """The record that `dataclasses.asdict` and JSON made these fields of. JSON knows no tuples.
 
-        Raises `KeyError` or `TypeError` for anything else.
+        Raises `KeyError`, `TypeError` or `ValueError` for anything else.
         """
         rows = fields["logprobs"]
-        logprobs = None
-        if rows is not None:
-            logprobs = AnswerLogprobs(
-                tokens=tuple(rows["tokens"]),
-                token_ids=tuple(rows["token_ids"]),
-                top_ids=tuple(tuple(ids) for ids in rows["top_ids"]),
-                top_logprobs=tuple(tuple(values) for values in rows["top_logprobs"]),
-            )
+        logprobs = None if rows is None else AnswerLogprobs.from_fields(rows)
         return cls(**{**fields, "logprobs": logprobs})

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from quantum_hybrid.errors import UsageError
-from quantum_hybrid.records import Answer, AnswerLogprobs
+from quantum_hybrid.records import SPELLED_ID, UNREADABLE, Answer, AnswerLogprobs
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -23,9 +23,6 @@ WHAT_TO_DO = (
     "start a new run without the flag: learning from the teacher's text alone, the default, needs "
     "no common vocabulary"
 )
-_UNREADABLE = "�"
-"""What stands for a part of a character, which has no text of its own."""
-_NUMBER_ONLY = "token_id:"
 
 
 def fingerprint(tokenizer: PreTrainedTokenizerBase) -> str:
@@ -65,9 +62,9 @@ def check_answers(flag: str, tokenizer: PreTrainedTokenizerBase, answers: Sequen
     """How many tokens' texts were found to be the student's.
 
     A server that gives numbers in place of texts is taken at its answers' whole texts. Raises
-    `UsageError` if a token is another, or if no answer comes with log-probabilities.
+    `UsageError` if a token is another, or if no answer comes with its tokens' numbers.
     """
-    known = [(answer, answer.logprobs) for answer in answers if answer.logprobs is not None]
+    known = [(a, a.logprobs) for a in answers if a.logprobs is not None and a.logprobs.token_ids]
     if not known:
         raise UsageError(
             f"{flag}: the teacher gives no log-probabilities with its tokens' numbers (llama.cpp "
@@ -82,7 +79,7 @@ def check_answers(flag: str, tokenizer: PreTrainedTokenizerBase, answers: Sequen
                 f"{flag}: the teacher's vocabulary is not the student's: the teacher's token "
                 f"{token_id} is {theirs[:40]!r}, the student's {ours!r}; {WHAT_TO_DO}"
             )
-        n_same += theirs.strip() == ours.strip() != ""
+        n_same += _is_readable(theirs) and theirs.strip() == ours.strip() != ""
     if n_same == 0 and not any(spells(tokenizer, answer) for answer, _ in known):
         raise UsageError(
             f"{flag}: the teacher's vocabulary is not the student's: the numbers of its tokens "
@@ -118,6 +115,11 @@ def _text(tokenizer: PreTrainedTokenizerBase, token_id: int) -> str | None:
 
 def _may_be(theirs: str, ours: str) -> bool:
     """White space at the ends is no difference: some tokenizers drop it from a token by itself."""
-    if not theirs or theirs.startswith(_NUMBER_ONLY) or _UNREADABLE in theirs + ours:
+    if not theirs or theirs.startswith(SPELLED_ID) or not _is_readable(theirs + ours):
         return True
     return theirs.strip() == ours.strip()
+
+
+def _is_readable(text: str) -> bool:
+    """Whether it is whole characters: a part of one has no text of its own."""
+    return UNREADABLE not in text and not any("\ud800" <= c <= "\udfff" for c in text)

@@ -78,7 +78,7 @@ def teacher_log_p(rows: int, seed: int = 3) -> torch.Tensor:
 def with_teacher(example: Example, log_p: torch.Tensor, widths: Sequence[int]) -> Example:
     """The example with the teacher's most likely tokens at each of its answer's tokens."""
     top = [row.sort(descending=True) for row in log_p.double()]
-    logprobs = AnswerLogprobs(
+    logprobs = AnswerLogprobs.from_lists(
         tokens=("?",) * len(widths),
         token_ids=example.tokens[example.n_context :][: len(widths)],
         top_ids=tuple(tuple(t.indices[:k].tolist()) for t, k in zip(top, widths, strict=True)),

@@ -23,9 +23,16 @@ from quantum_hybrid.teacher import AnswerCache, AnswerRequest
 PLAIN = Answer("p", 3, "text", "stop", "m")
 WITH_LOGPROBS = replace(
     PLAIN,
-    logprobs=AnswerLogprobs(("a", "\n"), (1, 2), ((1, 5), (2, 7)), ((-0.125, -3.0), (-0.5, -1.0))),
+    logprobs=AnswerLogprobs(
+        ("a", "\n"), (1, 2), ((1, 5), (2, 7)), ((-0.125, -3.0), (-0.5, -1.0)), (-0.125, -0.5)
+    ),
 )
 """Of numbers that a float32 holds exactly."""
+WITHOUT_IDS = replace(
+    PLAIN,
+    logprobs=AnswerLogprobs(("a", "\udce2\udc98"), (), (), ((-0.125,), (-0.5, -1.0)), (None, -3.0)),
+)
+"""As OpenAI gives it, and a token that ends within a character."""
 REQUEST = AnswerRequest("s", "m", "hello", Sampling(), 0)
 
 
@@ -71,7 +78,7 @@ def written(name: str, i: int) -> tuple[AnswerRequest, Answer]:
     return request, Answer("p", i, f"{name} {i} " + "x" * 1000, "stop", "m")
 
 
-@pytest.mark.parametrize("answer", [PLAIN, WITH_LOGPROBS])
+@pytest.mark.parametrize("answer", [PLAIN, WITH_LOGPROBS, WITHOUT_IDS])
 def test_comes_out_as_it_went_in(open_cache, answer):
     assert open_cache().put([(REQUEST, answer)]) == [answer]
     assert open_cache().get(REQUEST) == answer
@@ -120,6 +127,17 @@ def change(path: Path, statement: str) -> None:
     """What another program, or a failing disk, does to the file."""
     connection = sqlite3.connect(path)
     connection.execute(statement)
+    connection.commit()
+    connection.close()
+
+
+def insert(path: Path, schema: int, value: bytes) -> None:
+    """Store a row as an earlier version did."""
+    checksum = hashlib.sha256(REQUEST.canonical + b"\0" + value).hexdigest()
+    connection = sqlite3.connect(path)
+    row = (REQUEST.key, value, checksum, REQUEST.canonical, 0.0)
+    connection.execute("INSERT INTO answers VALUES (?, ?, ?, ?, ?)", row)
+    connection.execute(f"PRAGMA user_version = {schema}")
     connection.commit()
     connection.close()
 
@@ -183,23 +201,36 @@ def test_a_repetition_sees_the_same_digits_as_the_run_that_asked(open_cache):
 
 def test_answers_of_the_second_schema_stay_valid(open_cache):
     """Log-probabilities as JSON, all digits kept."""
-    assert WITH_LOGPROBS.logprobs is not None
-    logprobs = replace(WITH_LOGPROBS.logprobs, top_logprobs=((-0.1, -3.3), (-0.7, -1.1)))
+    logprobs = AnswerLogprobs.from_lists(
+        ("a", "\n"), (1, 3), ((1, 5), (2, 7)), ((-0.1, -3.3), (-0.7, -1.1))
+    )
+    assert logprobs.token_logprobs == (-0.1, None)
     answer = replace(WITH_LOGPROBS, logprobs=logprobs)
-    value = json.dumps(asdict(answer), separators=(",", ":")).encode("ascii")
-    checksum = hashlib.sha256(REQUEST.canonical + b"\0" + value).hexdigest()
+    fields = asdict(answer)
+    del fields["logprobs"]["token_logprobs"]
+    value = json.dumps(fields, separators=(",", ":")).encode("ascii")
     path = open_cache().path
-    connection = sqlite3.connect(path)
-    row = (REQUEST.key, value, checksum, REQUEST.canonical, 0.0)
-    connection.execute("INSERT INTO answers VALUES (?, ?, ?, ?, ?)", row)
-    connection.execute("PRAGMA user_version = 2")
-    connection.commit()
-    connection.close()
+    insert(path, 2, value)
     with AnswerCache(path) as cache:
         assert cache.get(REQUEST) == answer
         assert cache.put([(REQUEST, PLAIN)]) == [answer]
+
+
+def test_answers_of_the_third_schema_stay_valid(open_cache):
+    """Log-probabilities as bytes, but not those of the tokens themselves."""
+    value = json.dumps(asdict(PLAIN), separators=(",", ":")).encode("ascii")
+    block = bytes.fromhex("02 0101 61 02 0105 000000be000040c0 0201 0a 02 070b 000000bf000080bf")
+    path = open_cache().path
+    insert(path, 3, value + b"\0" + block)
+    top_ids, top_logprobs = ((1, 5), (7, 11)), ((-0.125, -3.0), (-0.5, -1.0))
+    logprobs = AnswerLogprobs(("a", "\n"), (1, 2), top_ids, top_logprobs, (-0.125, None))
+    with AnswerCache(path) as cache:
+        cache.put([(replace(REQUEST, index=1), WITHOUT_IDS)])
+        assert cache.get(REQUEST) == replace(PLAIN, logprobs=logprobs)
+        assert cache.get(replace(REQUEST, index=1)) == WITHOUT_IDS
+        assert cache.corrupt_rows == 0
     with sqlite3.connect(path) as connection:  # what an older program must not take for damage
-        assert connection.execute("PRAGMA user_version").fetchone() == (3,)
+        assert connection.execute("PRAGMA user_version").fetchone() == (4,)
     connection.close()
 
 

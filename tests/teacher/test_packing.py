@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import random
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import pytest
 from hypothesis import given
@@ -17,15 +17,28 @@ from quantum_hybrid.teacher.packing import EXACT, pack, unpack
 IDS = st.integers(0, 2**63 - 1)
 VALUES = st.floats(-1e5, 0)
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=5)
-ROW = st.tuples(TEXT, IDS, st.lists(st.tuples(IDS, VALUES), max_size=EXACT + 5))
+BYTES = st.binary(max_size=5).map(lambda found: found.decode("utf-8", "surrogateescape"))
+OWN = st.none() | st.floats(-9998, 0)
+TOP = st.lists(st.tuples(IDS, VALUES), max_size=EXACT + 5)
+ROW = st.tuples(TEXT | BYTES, OWN, IDS, TOP)
+SCHEMA_3 = bytes.fromhex(
+    "03ac02022061"  # 3 tokens, the first " a" with number 300, and 2 listed
+    "02ac0205000000be000040c0"
+    "0203efbfbd11000102030405060708090a0b0c0d0e0f10"
+    "000020c0000030c0000040c0000050c0000060c0000070c0000080c0000088c0"
+    "000090c0000098c00000a0c00000a8c00000b0c00000b8c00000c0c00000c8c080c6"
+    "0701620109000080bf"
+)
+"""As the program wrote it then."""
 
 
-def record(rows) -> AnswerLogprobs:
+def record(rows, has_ids: bool = True) -> AnswerLogprobs:
     return AnswerLogprobs(
-        tuple(text for text, _, _ in rows),
-        tuple(token for _, token, _ in rows),
-        tuple(tuple(i for i, _ in top) for _, _, top in rows),
-        tuple(tuple(value for _, value in top) for _, _, top in rows),
+        tuple(text for text, _, _, _ in rows),
+        tuple(token for _, _, token, _ in rows if has_ids),
+        tuple(tuple(i for i, _ in top) for _, _, _, top in rows if has_ids),
+        tuple(tuple(value for _, value in top) for _, _, _, top in rows),
+        tuple(own for _, own, _, _ in rows),
     )
 
 
@@ -36,7 +49,7 @@ def real_looking(vocabulary: int, k: int = 64, n_tokens: int = 64) -> AnswerLogp
         [(vocabulary - 1 - i, -0.8 - 1.7 * math.log1p(i) - draw.random()) for i in range(k)]
         for _ in range(n_tokens)
     ]
-    return record([(" unquestionably", vocabulary - 1, row) for row in top])
+    return record([(" unquestionably", -0.8, vocabulary - 1, row) for row in top])
 
 
 @pytest.mark.parametrize("vocabulary", [49_152, 262_144, 2**21])
@@ -46,15 +59,18 @@ def test_a_token_takes_less_than_400_bytes_at_64(vocabulary):
     assert len(json.dumps(asdict(logprobs))) / len(logprobs.tokens) > 1500
 
 
-@given(st.lists(ROW, max_size=4))
-def test_everything_comes_back_but_for_the_rounding_that_is_stated(rows):
-    given = record(rows)
+@given(st.lists(ROW, max_size=4), st.booleans())
+def test_everything_comes_back_but_for_the_rounding_that_is_stated(rows, has_ids):
+    given = record(rows, has_ids)
     got = unpack(pack(given))
     assert (got.tokens, got.token_ids, got.top_ids) == (
         given.tokens,
         given.token_ids,
         given.top_ids,
     )
+    assert got.token_bytes == given.token_bytes
+    for own, kept in zip(given.token_logprobs, got.token_logprobs, strict=True):
+        assert kept == (None if own is None else pytest.approx(own, rel=2**-24, abs=2**-149))
     for before, after in zip(given.top_logprobs, got.top_logprobs, strict=True):
         assert len(before) == len(after)
         for rank, (one, other) in enumerate(zip(before, after, strict=True)):
@@ -76,26 +92,51 @@ def test_what_is_left_for_all_other_tokens_is_hardly_touched():
 @pytest.mark.parametrize("number", [-1, 2**63])
 def test_what_is_no_token_is_refused(number):
     with pytest.raises(ValueError, match="allowed are 0 to"):
-        pack(record([("a", number, [])]))
+        pack(record([("a", -1.0, number, [])]))
 
 
 def test_bytes_that_are_no_block_are_refused():
     block = pack(real_looking(49_152, k=20, n_tokens=2))
-    for damaged in (block[:-1], block + b"\0", b"", b"\x01" + b"\xff" * 10 + block):
-        with pytest.raises(ValueError, match=r"too early|after the last|too long"):
+    for damaged in (
+        block[:-1],
+        block + b"\0",
+        b"",
+        b"\0",
+        b"\x01" + b"\xff" * 10 + block,
+        b"\0\2" + block[2:],
+    ):
+        with pytest.raises(ValueError, match=r"too early|after the last|too long|not known"):
             unpack(damaged)
 
 
-@given(st.binary(max_size=40))
+@given(st.binary(max_size=40) | st.binary(max_size=40).map(lambda rest: b"\0\0\1" + rest))
 def test_any_bytes_are_read_or_refused(block):
     try:
         found = unpack(block)
     except ValueError:
         return
-    assert len(found.tokens) == len(found.top_ids)
+    assert len(found.tokens) == len(found.top_logprobs) == len(found.token_logprobs)
+    assert len(found.token_ids) == len(found.top_ids)
+
+
+def test_without_ids_there_is_no_room_for_them():
+    ids, none = real_looking(49_152), replace(real_looking(49_152), token_ids=(), top_ids=())
+    assert len(pack(none)) == len(pack(ids)) - 65 * 3 * len(ids.tokens)
+
+
+def test_what_schema_3_packed_is_read():
+    """A token's own log-probability stands in its list, or is not known."""
+    likely = tuple(-2.5 - rank / 4 for rank in range(17))
+    assert unpack(SCHEMA_3) == AnswerLogprobs(
+        (" a", "�", "b"),
+        (300, 2, 7),
+        ((300, 5), tuple(range(17)), (9,)),
+        ((-0.125, -3.0), likely, (-1.0,)),
+        (-0.125, -3.0, None),
+    )
 
 
 def test_half_a_character_is_kept_as_it_came() -> None:
     """An answer that is paid for must not be lost for how a server spells one of its tokens."""
-    logprobs = AnswerLogprobs(("\ud83d",), (7,), ((7,),), ((-0.5,),))
+    logprobs = AnswerLogprobs(("\ud83d",), (7,), ((7,),), ((-0.5,),), (-0.5,))
     assert unpack(pack(logprobs)) == logprobs

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from quantum_hybrid.records import AnswerLogprobs
 from quantum_hybrid.teacher.replies import MAX_TEXT_BYTES, ReplyError, parse_reply
 
 ENTRY = {
@@ -23,7 +25,7 @@ def reply(**choice) -> str:
     return json.dumps({"choices": [message | choice]})
 
 
-def logprobs_of(content) -> object:
+def logprobs_of(content) -> Any:
     return parse_reply(reply(logprobs={"content": content})).choices[0].logprobs
 
 
@@ -35,6 +37,7 @@ def test_logprobs_are_sorted_with_their_ids():
     assert logprobs.token_ids == (5,)
     assert logprobs.top_ids == ((6, 5),)
     assert logprobs.top_logprobs == ((-0.5, -2.0),)
+    assert logprobs.token_logprobs == (-2.0,)
 
 
 @pytest.mark.parametrize(
@@ -43,17 +46,14 @@ def test_logprobs_are_sorted_with_their_ids():
         None,
         [],
         "x",
-        [{**ENTRY, "id": None}],
-        [{name: value for name, value in ENTRY.items() if name != "id"}],
         [{**ENTRY, "top_logprobs": []}],
-        [{**ENTRY, "top_logprobs": [{"logprob": -1.0}]}],
         [{**ENTRY, "top_logprobs": [{"id": 1, "logprob": None}]}],
         [{**ENTRY, "top_logprobs": [{"id": 1, "logprob": float("nan")}]}],
         [{**ENTRY, "top_logprobs": [{"id": 1, "logprob": 0.5}]}],
         [{**ENTRY, "top_logprobs": [{"id": 1, "logprob": -1.0}] * 2}],
         [{**ENTRY, "top_logprobs": [{"id": i, "logprob": -0.5} for i in range(2)]}],
-        [{**ENTRY, "top_logprobs": [{"token": "token_id:x", "logprob": -1.0}]}],
-        [{**ENTRY, "id": 2**31}],
+        [{**ENTRY, "top_logprobs": [{"logprob": -0.5}] * 2}],
+        [{**ENTRY, "top_logprobs": [{"id": 1, "logprob": -(10**400)}]}],
         [{**ENTRY, "token": None}],
         [ENTRY, "x"],
     ],
@@ -63,14 +63,103 @@ def test_incomplete_logprobs_are_none(content):
     assert logprobs_of(content) is None
 
 
-def test_ids_may_stand_in_place_of_the_text():
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"id": None},
+        {"id": 2**31},
+        {"top_logprobs": [{"logprob": -0.5}, {"id": 5, "logprob": -2.0}]},
+        {"top_logprobs": [{"token": "token_id:x", "logprob": v} for v in (-0.5, -2.0)]},
+    ],
+    ids=str,
+)
+def test_ids_are_kept_all_or_none_and_the_rest_without_them(change):
+    found = logprobs_of([ENTRY, ENTRY | change])
+    assert found == AnswerLogprobs(("x", "x"), (), (), ((-0.5, -2.0),) * 2, (-2.0, -2.0))
+
+
+def test_a_reply_as_openai_sends_it():
+    """No ids; a character in two tokens; a token so unlikely that it is not said how unlikely."""
+
+    def entry(token: str, spelled: list[int] | None, logprob: float) -> dict[str, Any]:
+        return {"token": token, "bytes": spelled, "logprob": logprob}
+
+    row = entry(" tea", [32, 116, 101, 97], -0.25) | {
+        "top_logprobs": [entry(" tea", [32, 116, 101, 97], -0.25), entry(" \\xe2", [32, 226], -2)]
+    }
+    one = entry(" \\xe2\\x98", [32, 226, 152], -9999.0) | {
+        "top_logprobs": [entry("\\xe2", [226], -1.5), entry("!", [33], -9999.0)]
+    }
+    two = entry("\\x95", [149], -1e-9) | {"top_logprobs": [entry("\\x95", [149], 1e-9)]}
+    found = logprobs_of([row, one, two])
+    assert found == AnswerLogprobs(
+        (" tea", " \udce2\udc98", "\udc95"),
+        (),
+        (),
+        ((-0.25, -2.0), (-1.5, -9999.0), (0.0,)),
+        (-0.25, None, -1e-9),
+    )
+    assert b"".join(part or b"?" for part in found.token_bytes) == " tea ☕".encode()
+
+
+def test_a_character_that_is_given_with_its_last_token_only():
+    """As llama.cpp writes it: what it lists are the ways to end the character."""
+    ends = [{"id": i, "token": "�", "bytes": [i], "logprob": -1.0 - i / 100} for i in (0x85, 0x95)]
+    entry = {"id": 0x95, "token": "☕", "bytes": [226, 152, 149], "logprob": -2.49}
+    found = logprobs_of([ENTRY, entry | {"top_logprobs": ends}, ENTRY])
+    assert found == AnswerLogprobs(
+        ("x", "☕", "x"),
+        (5, 0x95, 5),
+        ((6, 5), (), (6, 5)),
+        ((-0.5, -2.0), (), (-0.5, -2.0)),
+        (-2.0, None, -2.0),
+    )
+
+
+def test_the_end_of_a_character_by_itself_keeps_its_list():
+    ends = [{"id": 0x95, "bytes": [0x95], "logprob": -1.0}]
+    entry = {"id": 0x95, "token": "�", "bytes": [149], "logprob": -1.0, "top_logprobs": ends}
+    assert logprobs_of([entry]) == AnswerLogprobs(
+        ("\udc95",), (0x95,), ((0x95,),), ((-1.0,),), (-1.0,)
+    )
+
+
+@pytest.mark.parametrize(
+    "spelled", [None, [], "x", [256], [-1], [True], [1.0], {"0": 120}], ids=str
+)
+def test_without_bytes_the_token_is_its_text(spelled):
+    found = logprobs_of([ENTRY | {"bytes": spelled, "token": "a\udc95\ud800"}])
+    assert isinstance(found, AnswerLogprobs)
+    assert found.tokens == ("a��",)
+    assert found.token_bytes == (None,)
+    assert logprobs_of([ENTRY | {"bytes": spelled}]).token_bytes == (b"x",)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [None, "-1", True, False, 0.5, -9999, -9999.0, -3.4028234663852886e38, -(10**400)]
+    + [float(name) for name in ("nan", "inf", "-inf")],
+    ids=str,
+)
+def test_a_probability_that_is_not_said_is_none(value):
+    found = logprobs_of([ENTRY | {"logprob": value}])
+    assert isinstance(found, AnswerLogprobs)
+    assert found.token_logprobs == (None,)
+    assert found.top_logprobs == ((-0.5, -2.0),)
+
+
+@pytest.mark.parametrize(
+    ("spelled", "text"),
+    [([], "token_id:5"), (list(b"token_id:5"), "token_id:5"), ([32, 195, 169], " é")],
+    ids=str,
+)
+def test_ids_may_stand_in_place_of_the_text(spelled, text):
     """As vLLM writes them with --return-tokens-as-token-ids."""
-    row = {"token": "token_id:5", "logprob": -2.0, "bytes": []}
+    row = {"token": "token_id:5", "logprob": -2.0, "bytes": spelled}
     top = [{"token": "token_id:6", "logprob": -0.5}, {"token": "token_id:5", "logprob": -2.0}]
-    logprobs = parse_reply(reply(logprobs={"content": [row | {"top_logprobs": top}]}))
-    found = logprobs.choices[0].logprobs
-    assert found is not None
-    assert (found.token_ids, found.top_ids) == ((5,), ((6, 5),))
+    found = logprobs_of([row | {"top_logprobs": top}])
+    assert found == AnswerLogprobs((text,), (5,), ((6, 5),), ((-0.5, -2.0),), (-2.0,))
+    assert found.token_bytes == (None if text == "token_id:5" else text.encode(),)
 
 
 @pytest.mark.parametrize("content", [None, "", " \n", ["x"], 7])

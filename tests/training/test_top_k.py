@@ -135,7 +135,7 @@ def with_logprobs(example: Example, n_tokens: int, k: int) -> Example:
     ids = tuple(t for t in example.mask if t != IGNORED)[:n_tokens]
     top = tuple(tuple((i + j) % 512 for j in range(k)) for i in ids)
     values = tuple(math.log(0.5) - j for j in range(k))
-    logprobs = AnswerLogprobs(("x",) * len(ids), ids, top, (values,) * len(ids))
+    logprobs = AnswerLogprobs.from_lists(("x",) * len(ids), ids, top, (values,) * len(ids))
     return dataclasses.replace(example, logprobs=logprobs)
 
 

@@ -44,8 +44,9 @@ ROOM_BYTES = 16 * 2**20
 """Free on the disk before an answer is asked for: more than all that is under way takes."""
 BUSY_TIMEOUT_S = 60
 """Longest wait for another process that is writing to the same file."""
-SCHEMA = 3
-"""1 kept no requests beside the answers, 2 log-probabilities as JSON; their rows stay valid."""
+SCHEMA = 4
+"""1 kept no requests beside the answers, 2 log-probabilities as JSON, 3 none of a token itself and
+none without ids; their rows stay valid."""
 
 
 def answers_path() -> Path:

@@ -1,19 +1,25 @@
 """The teacher's log-probabilities as bytes, and back: how the cache keeps them.
 
-    for each answer token: id, length of its text, text in UTF-8, k, then k ids, most likely first,
-    then their log-probabilities: the first `EXACT` as float32, the others as float16
+    a zero byte, then 1 if there are ids and 0 if not, then the number of answer tokens
+    for each answer token: its log-probability as float32, its id, length of its text, text in
+    UTF-8, k, then k ids, most likely first, then their log-probabilities: the first `EXACT` as
+    float32, the others as float16
+
+A block of schema 3, which kept no log-probability of the token itself, begins with the number of
+tokens instead, which is never zero. What is not known is not a number (NaN).
 
 Whole numbers are LEB128 varints, 3 bytes at most for a vocabulary of up to 2 million; floats are
-little-endian. At k = 64 a token takes 352 bytes at most, and 5 more with its own id and lengths,
-besides its text; as JSON it takes about 1,700.
+little-endian. At k = 64 a token takes 352 bytes at most, and 9 more with what is its own, besides
+its text; as JSON it takes about 1,700.
 
-A log-probability l comes back within 2^-24 |l| for the `EXACT` most likely tokens and within
-2^-11 |l| for the others. Those have less than 1 / EXACT each, and it is the likely ones that settle
-what is left for all other tokens together. One below -65504 comes back as that.
+A log-probability l comes back within 2^-24 |l| for the token itself and the `EXACT` most likely
+ones and within 2^-11 |l| for the others. Those have less than 1 / EXACT each, and it is the likely
+ones that settle what is left for all other tokens together. One below -65504 comes back as that.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -23,21 +29,26 @@ from quantum_hybrid.records import AnswerLogprobs
 EXACT = 16
 """So many of the most likely tokens of a position keep all digits of a float32."""
 _LOWEST = float(np.finfo(np.float16).min)
+_MARK = b"\0"
 
 
 def pack(logprobs: AnswerLogprobs) -> bytes:
     """The bytes that `unpack` reads; ids must be below 2^63."""
-    block = bytearray(_varint(len(logprobs.tokens)))
+    count, has_ids = len(logprobs.tokens), bool(logprobs.token_ids)
+    block = bytearray(_MARK + bytes([has_ids]) + _varint(count))
     rows = zip(
         logprobs.tokens,
-        logprobs.token_ids,
-        logprobs.top_ids,
+        logprobs.token_logprobs,
+        logprobs.token_ids if has_ids else [0] * count,
+        logprobs.top_ids if has_ids else [()] * count,
         logprobs.top_logprobs,
         strict=True,
     )
-    for token, token_id, ids, values in rows:
-        text = token.encode("utf-8", "surrogatepass")  # JSON can spell half a character
-        block += _varint(token_id) + _varint(len(text)) + text + _varint(len(ids))
+    for token, own, token_id, ids, values in rows:
+        text = token.encode("utf-8", "surrogatepass")  # for half a character
+        block += _floats([math.nan if own is None else own])
+        block += _varint(token_id) if has_ids else b""
+        block += _varint(len(text)) + text + _varint(len(values))
         for listed in ids:
             block += _varint(listed)
         block += _floats(values)
@@ -47,16 +58,44 @@ def pack(logprobs: AnswerLogprobs) -> bytes:
 def unpack(block: bytes) -> AnswerLogprobs:
     """What was packed, its log-probabilities rounded; `ValueError` for other bytes."""
     reader = _Reader(block)
+    found = _marked(reader) if block.startswith(_MARK) else _unmarked(reader)
+    if not reader.is_at_end:
+        raise ValueError("there are bytes after the last token")
+    return found
+
+
+def _marked(reader: _Reader) -> AnswerLogprobs:
+    reader.take(len(_MARK))
+    has_ids = reader.varint()
+    if has_ids > 1:
+        raise ValueError("it is of a form that is not known")
+    tokens, token_ids, top_ids, top_logprobs, own = [], [], [], [], []
+    for _ in range(reader.varint()):
+        (value,) = reader.floats(1)
+        own.append(None if math.isnan(value) else value)
+        token_ids += reader.varints(has_ids)
+        tokens.append(reader.text())
+        k = reader.varint()
+        if has_ids:
+            top_ids.append(reader.varints(k))
+        top_logprobs.append(reader.floats(k))
+    return AnswerLogprobs(
+        tuple(tokens), tuple(token_ids), tuple(top_ids), tuple(top_logprobs), tuple(own)
+    )
+
+
+def _unmarked(reader: _Reader) -> AnswerLogprobs:
+    """A block of schema 3."""
     tokens, token_ids, top_ids, top_logprobs = [], [], [], []
     for _ in range(reader.varint()):
         token_ids.append(reader.varint())
-        tokens.append(reader.take(reader.varint()).decode("utf-8", "surrogatepass"))
+        tokens.append(reader.text())
         k = reader.varint()
-        top_ids.append(tuple(reader.varint() for _ in range(k)))
+        top_ids.append(reader.varints(k))
         top_logprobs.append(reader.floats(k))
-    if not reader.is_at_end:
-        raise ValueError("there are bytes after the last token")
-    return AnswerLogprobs(tuple(tokens), tuple(token_ids), tuple(top_ids), tuple(top_logprobs))
+    return AnswerLogprobs.from_lists(
+        tuple(tokens), tuple(token_ids), tuple(top_ids), tuple(top_logprobs)
+    )
 
 
 def _varint(number: int) -> bytes:
@@ -104,6 +143,12 @@ class _Reader:
             shift += 7
             if shift > 63:
                 raise ValueError("a number is too long")
+
+    def varints(self, count: int) -> tuple[int, ...]:
+        return tuple(self.varint() for _ in range(count))
+
+    def text(self) -> str:
+        return self.take(self.varint()).decode("utf-8", "surrogatepass")
 
     def floats(self, count: int) -> tuple[float, ...]:
         exact = min(count, EXACT)

@@ -3,9 +3,10 @@
 Servers that call themselves OpenAI-compatible differ in what they leave out. Whatever is missing
 or malformed here becomes None or `ReplyError`; nothing is filled in.
 
-The token ids that `AnswerLogprobs` needs are not in OpenAI's own format. llama.cpp writes an `id`
-into every entry of `logprobs.content[]` and of its `top_logprobs`; vLLM, where it was started with
---return-tokens-as-token-ids, spells the token itself `token_id:7`. Without ids there are none.
+Token ids are not in OpenAI's own format. llama.cpp writes an `id` into every entry of
+`logprobs.content[]` and of its `top_logprobs`; vLLM, where it was started with
+--return-tokens-as-token-ids, spells the token itself `token_id:7`. Without ids there are none; the
+rest is kept. A token's text goes by its `bytes`: half a character has no spelling of its own.
 """
 
 from __future__ import annotations
@@ -15,14 +16,17 @@ import math
 from dataclasses import dataclass
 from typing import Any, Literal, TypeGuard
 
-from quantum_hybrid.records import AnswerLogprobs
+from quantum_hybrid.records import SPELLED_ID, AnswerLogprobs
 
 MAX_TEXT_BYTES = 64 * 1024
 """An answer longer than this (in UTF-8) is not one to the question that was asked."""
 _MOST_TOKENS = 2**31
 _SLACK = 1e-2
 """Rounding that probabilities may show when they are added up."""
-_SPELLED_ID = "token_id:"
+_HIGHEST = 1e-6
+"""A float32 server may round the logarithm of a probability of one to just above zero."""
+_UNSAID = -9999.0
+"""OpenAI's sign for a token that it gives no probability of; llama.cpp's is the lowest float32."""
 
 
 class ReplyError(ValueError):
@@ -138,38 +142,97 @@ def _well_formed(text: str) -> str:
 
 
 def _parse_logprobs(choice: dict[str, Any]) -> AnswerLogprobs | None:
-    """One row per answer token, or None unless every row is complete."""
+    """One row per answer token, or None unless every row is complete but for its ids."""
     logprobs = choice.get("logprobs")
     content = logprobs.get("content") if isinstance(logprobs, dict) else None
     if not isinstance(content, list) or not content:
         return None
     try:
-        rows = [_parse_top(entry["top_logprobs"]) for entry in content]
+        lists = [_listed(entry) for entry in content]
+        token_ids, top_ids = _ids(content, lists)
         return AnswerLogprobs(
-            tokens=tuple(_well_formed(entry["token"]) for entry in content),
-            token_ids=tuple(_token_id(entry) for entry in content),
-            top_ids=tuple(tuple(token_id for token_id, _ in row) for row in rows),
-            top_logprobs=tuple(tuple(logprob for _, logprob in row) for row in rows),
+            tokens=tuple(map(_text, content)),
+            token_ids=token_ids,
+            top_ids=top_ids,
+            top_logprobs=tuple(tuple(min(_value(one), 0.0) for one in row) for row in lists),
+            token_logprobs=tuple(
+                _own_logprob(entry) if row else None
+                for entry, row in zip(content, lists, strict=True)
+            ),
         )
-    except (KeyError, TypeError, ValueError, AttributeError):
+    except (KeyError, TypeError, ValueError, OverflowError, AttributeError):
         return None
 
 
-def _parse_top(entries: list[dict[str, Any]]) -> list[tuple[int, float]]:
-    """(token id, logprob) of the most likely tokens at one position, most likely first."""
-    row = [(_token_id(entry), float(entry["logprob"])) for entry in entries]
-    if not row or not all(math.isfinite(logprob) and logprob <= 1e-6 for _, logprob in row):
+def _listed(entry: dict[str, Any]) -> list[dict[str, Any]]:
+    """The most likely tokens at one position, most likely first; none if it is another's position.
+
+    Without ids two of them may well look alike (vLLM decodes each by itself, so that " a" and "a"
+    may both be "a"); that they are of one distribution is checked by their sum.
+    """
+    row = sorted(entry["top_logprobs"], key=_value, reverse=True)
+    values = [_value(one) for one in row]
+    if not row or not all(math.isfinite(value) and value <= _HIGHEST for value in values):
         raise ValueError("logprobs must be finite and at most zero")
-    if len(dict(row)) < len(row) or sum(math.exp(logprob) for _, logprob in row) > 1 + _SLACK:
-        raise ValueError("logprobs must be those of different tokens of one distribution")
-    # min: a float32 server may round the logarithm of a probability of one to just above zero.
-    return sorted(((i, min(logprob, 0.0)) for i, logprob in row), key=lambda pair: -pair[1])
+    if sum(map(math.exp, values)) > 1 + _SLACK:
+        raise ValueError("logprobs must be those of one distribution")
+    return [] if _goes_on(row[0]) and not _goes_on(entry) else row
+
+
+def _goes_on(entry: dict[str, Any]) -> bool:
+    """Whether the token begins within a character.
+
+    llama.cpp keeps a character's first tokens back and writes all of it with its last, whose
+    probabilities are those of ways to end the character, and not of the text that it is given as.
+    """
+    spelled = _bytes(entry)
+    return spelled is not None and 0x80 <= spelled[0] < 0xC0
+
+
+def _value(entry: dict[str, Any]) -> float:
+    return float(entry["logprob"])
+
+
+def _own_logprob(entry: dict[str, Any]) -> float | None:
+    value = entry.get("logprob")
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return None
+    return min(float(value), 0.0) if _UNSAID < value <= _HIGHEST else None
+
+
+def _text(entry: dict[str, Any]) -> str:
+    spelled = _bytes(entry)
+    if spelled is None:
+        return _well_formed(entry["token"])
+    return spelled.decode("utf-8", "surrogateescape")
+
+
+def _bytes(entry: dict[str, Any]) -> bytes | None:
+    """One byte at least; an empty list says no more than the token's text."""
+    found = entry.get("bytes")
+    if not isinstance(found, list) or not all(_is_count(byte) and byte < 256 for byte in found):
+        return None
+    return bytes(found) or None
+
+
+def _ids(
+    content: list[dict[str, Any]], lists: list[list[dict[str, Any]]]
+) -> tuple[tuple[int, ...], tuple[tuple[int, ...], ...]]:
+    """Of the sampled and of the listed tokens; none unless all are given."""
+    try:
+        sampled = tuple(map(_token_id, content))
+        listed = tuple(tuple(map(_token_id, row)) for row in lists)
+    except ValueError:
+        return (), ()
+    if any(len(set(row)) < len(row) for row in listed):
+        raise ValueError("logprobs must be those of different tokens")
+    return sampled, listed
 
 
 def _token_id(entry: dict[str, Any]) -> int:
     token, token_id = entry.get("token"), entry.get("id")
-    if token_id is None and isinstance(token, str) and token.startswith(_SPELLED_ID):
-        digits = token.removeprefix(_SPELLED_ID)
+    if token_id is None and isinstance(token, str) and token.startswith(SPELLED_ID):
+        digits = token.removeprefix(SPELLED_ID)
         token_id = int(digits) if digits.isdecimal() and len(digits) < 10 else None
     if type(token_id) is not int or not 0 <= token_id < _MOST_TOKENS:
         raise ValueError("a token id must be a whole number")
