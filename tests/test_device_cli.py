@@ -17,10 +17,12 @@ from quantum_hybrid.config import RunConfig, ServerConfig
 from quantum_hybrid.corpus import IGNORED, Encoder, prompts_in
 from quantum_hybrid.device_check import loss_difference
 from quantum_hybrid.evaluation import all_answer_rows, clustered_standard_error, evaluate
-from quantum_hybrid.records import Answer
+from quantum_hybrid.records import Answer, AnswerLogprobs
 from quantum_hybrid.run_directory import Plan, RunDirectory, read_held_out
 
 TEXTS = ("Six minutes.", "Yes, with a little salt.", "Warm water", "No. Try it again tomorrow!")
+LOGPROBS = AnswerLogprobs(("\udce2\udc98",), (), (), ((-0.5,),), (-0.5,))
+"""Of half a character, without ids: text that no encoding has, and that JSON can spell."""
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +31,9 @@ def finished(tmp_path_factory, make_student, small_llama):
     path = tmp_path_factory.mktemp("runs") / "finished"
     plan = Plan(path, RunConfig(run_dir=str(path)), ServerConfig(), resumes=False)
     prompts = prompts_in("test", 0)[: len(TEXTS)]
-    answers = [Answer(p.id, 0, text, "stop", "m") for p, text in zip(prompts, TEXTS, strict=True)]
+    answers = [
+        Answer(p.id, 0, text, "stop", "m", LOGPROBS) for p, text in zip(prompts, TEXTS, strict=True)
+    ]
     student = make_student(n_qubits=3, n_layers=2, engine="statevector")
     tokenizer = AutoTokenizer.from_pretrained(small_llama)
     with RunDirectory.open(plan) as run:
@@ -238,4 +242,5 @@ def test_a_damaged_run_is_named(finished, tmp_path, capsys) -> None:
 def test_held_out_answers_come_back_as_they_were_written(finished) -> None:
     pairs = read_held_out(finished.path)
     assert [answer.text for _, answer in pairs] == list(TEXTS)
+    assert [answer.logprobs for _, answer in pairs] == [LOGPROBS] * len(TEXTS)
     assert pairs[0][0] == prompts_in("test", 0)[0]

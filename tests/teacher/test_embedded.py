@@ -14,7 +14,7 @@ import pytest
 
 from quantum_hybrid import base_model
 from quantum_hybrid.errors import TeacherError, UsageError
-from quantum_hybrid.records import Answer, Prompt, Sampling
+from quantum_hybrid.records import Answer, AnswerLogprobs, Prompt, Sampling
 from quantum_hybrid.teacher import AnswerCache, EmbeddedTeacher, TeacherClient, TeacherServer
 from quantum_hybrid.teacher import embedded as embedded_module
 
@@ -57,12 +57,31 @@ def test_logprobs_are_a_distribution_at_each_token(four_answers):
         n_tokens = len(rows.tokens)
         assert 0 < n_tokens <= SAMPLING.max_tokens
         assert n_tokens == len(rows.token_ids) == len(rows.top_ids) == len(rows.top_logprobs)
-        assert "".join(rows.tokens).strip() == answer.text.strip()
+        assert n_tokens == len(rows.token_logprobs)
+        spelled = [part for part in rows.token_bytes if part is not None]
+        assert len(spelled) == n_tokens
+        assert b"".join(spelled).decode("utf-8").strip() == answer.text.strip()
         for ids, values in zip(rows.top_ids, rows.top_logprobs, strict=True):
             assert len(set(ids)) == len(ids) == len(values) == SAMPLING.top_logprobs
             assert list(values) == sorted(values, reverse=True)
             assert all(value <= 0 for value in values)
             assert math.fsum(map(math.exp, values)) <= 1 + 1e-6
+
+
+def test_a_tokens_own_probability_is_the_one_in_its_list(four_answers):
+    n_listed = 0
+    for answer in four_answers:
+        rows = answer.logprobs
+        assert rows is not None
+        listed = AnswerLogprobs.from_lists(
+            rows.tokens, rows.token_ids, rows.top_ids, rows.top_logprobs
+        )
+        for own, other, likely in zip(
+            rows.token_logprobs, listed.token_logprobs, rows.top_logprobs, strict=True
+        ):
+            assert own == other if other is not None else own is not None and own <= likely[-1]
+            n_listed += other is not None
+    assert n_listed > 8
 
 
 def test_same_seed_same_text_however_it_is_asked(embedded, open_cache, four_answers):

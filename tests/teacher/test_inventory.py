@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from quantum_hybrid.cli import main
-from quantum_hybrid.records import Answer, Sampling
+from quantum_hybrid.records import Answer, AnswerLogprobs, Sampling
 from quantum_hybrid.teacher import AnswerCache, AnswerRequest
 
 REQUEST = AnswerRequest("https://a.example/v1", "big", "Say \x1b[31mred.", Sampling(), 0)
@@ -92,6 +92,17 @@ def test_export_writes_what_was_asked_and_answered(store, tmp_path, capsys) -> N
     assert main(["cache", "export", str(target)]) == 2
     assert "exists" in capsys.readouterr().err
     assert target.read_bytes() == content
+
+
+def test_export_spells_half_a_character_in_ascii(store, tmp_path) -> None:
+    logprobs = AnswerLogprobs(("\udce2\udc98", "\udc95"), (), (), ((-0.5,),) * 2, (-0.5, None))
+    answer = replace(ANSWER, text="☕", logprobs=logprobs)
+    with AnswerCache(store) as cache:
+        cache.put([(replace(REQUEST, index=7), answer)])
+    target = tmp_path / "answers.jsonl"
+    assert main(["cache", "export", str(target)]) == 0
+    rows = [json.loads(line)["answer"] for line in target.read_text("ascii").splitlines()]
+    assert answer in [Answer.from_fields(row) for row in rows]
 
 
 def test_gc_removes_what_no_run_can_use_and_nothing_else(store, capsys) -> None:
