@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 
@@ -23,11 +24,11 @@ SAMPLING = Sampling(max_tokens=8, top_logprobs=5)
 
 
 async def ask(
-    teacher: EmbeddedTeacher, cache: AnswerCache, sampling: Sampling, *spans: tuple[int, int]
+    server: TeacherServer, cache: AnswerCache, sampling: Sampling, *spans: tuple[int, int]
 ) -> list[Answer]:
-    client = TeacherClient(teacher.server, cache)
+    client = TeacherClient(server, cache)
     try:
-        assert await client.check() == (teacher.server.model,)
+        assert await client.check() == (server.model,)
         answers = [await client.answers(PROMPT, *span, sampling) for span in spans]
     finally:
         await client.close()
@@ -37,7 +38,7 @@ async def ask(
 @pytest.fixture(scope="module")
 def four_answers(embedded, tmp_path_factory) -> list[Answer]:
     with AnswerCache(tmp_path_factory.mktemp("four") / "answers.sqlite") as cache:
-        return asyncio.run(ask(embedded, cache, SAMPLING, (0, 4)))
+        return asyncio.run(ask(embedded.server, cache, SAMPLING, (0, 4)))
 
 
 def test_answers_are_the_models_text(four_answers):
@@ -84,9 +85,24 @@ def test_a_tokens_own_probability_is_the_one_in_its_list(four_answers):
     assert n_listed > 8
 
 
+def test_a_character_of_several_tokens_is_no_single_tokens_guess(embedded, open_cache):
+    """The server lists at such a character what its last token alone might have been."""
+    grammar = ("grammar", 'root ::= "I ☕ x"')
+    server = replace(embedded.server, sampler_extras=(*embedded.server.sampler_extras, grammar))
+    (answer,) = asyncio.run(ask(server, open_cache(), SAMPLING, (0, 1)))
+    rows = answer.logprobs
+    assert rows is not None
+    assert answer.text == "I ☕ x"
+    assert b"".join(filter(None, rows.token_bytes)) == answer.text.encode()
+    spelled = zip(rows.tokens, rows.top_logprobs, rows.top_ids, rows.token_logprobs, strict=True)
+    for token, likely, ids, own in spelled:
+        is_known = token != "☕"
+        assert [bool(likely), bool(ids), own is not None] == [is_known] * 3
+
+
 def test_same_seed_same_text_however_it_is_asked(embedded, open_cache, four_answers):
     """Answer i is drawn with seed + i: one request for all of them or one for each."""
-    again = asyncio.run(ask(embedded, open_cache(), SAMPLING, (0, 1), (1, 3)))
+    again = asyncio.run(ask(embedded.server, open_cache(), SAMPLING, (0, 1), (1, 3)))
     assert [answer.text for answer in again] == [answer.text for answer in four_answers]
 
 

@@ -99,7 +99,7 @@ def test_a_reply_as_openai_sends_it():
         ((-0.25, -2.0), (-1.5, -9999.0), (0.0,)),
         (-0.25, None, -1e-9),
     )
-    assert b"".join(part or b"?" for part in found.token_bytes) == " tea ☕".encode()
+    assert b"".join(filter(None, found.token_bytes)) == " tea ☕".encode()
 
 
 def test_a_character_that_is_given_with_its_last_token_only():
