@@ -90,6 +90,18 @@ def _normalised(text: str) -> str:
 
 
 @dataclass(frozen=True)
+class SpanLogprobs:
+    """The teacher's view of a few of the answer's tokens, which cover what a few of its own do."""
+
+    tokens: range
+    """Which of the answer's tokens, counted from its first."""
+    log_earlier: float
+    """The log-probability of the teacher's own tokens there, but for the last, one by one."""
+    top_logprobs: tuple[float, ...]
+    """Of the k most likely tokens in the place of its last, most likely first."""
+
+
+@dataclass(frozen=True)
 class Example:
     """One conversation as token rows of equal length."""
 
@@ -98,6 +110,8 @@ class Example:
     """The token itself where it is a target, `IGNORED` where it is context."""
     logprobs: AnswerLogprobs | None = None
     """The teacher's view of the answer's tokens, where its tokenizer is the student's."""
+    spans: tuple[SpanLogprobs, ...] = ()
+    """Its view where its tokenizer may be another; in the order of the tokens, none twice."""
 
     @classmethod
     def of_text(cls, tokens: Sequence[int]) -> Example:

@@ -6,6 +6,7 @@ from quantum_hybrid.training.losses import Distilled, Losses, three_part_loss
 from quantum_hybrid.training.optimizer import build_optimizer, set_learning_rates, trainable_parts
 from quantum_hybrid.training.step import Objective, StepResult, check_gradients, training_step
 from quantum_hybrid.training.top_k import TopK, top_k_kl
+from quantum_hybrid.training.uld import SpanTopK, span_distances
 
 __all__ = [
     "Distilled",
@@ -13,6 +14,7 @@ __all__ = [
     "Losses",
     "Objective",
     "Progress",
+    "SpanTopK",
     "StepResult",
     "TopK",
     "build_optimizer",
@@ -21,6 +23,7 @@ __all__ = [
     "load_checkpoint",
     "save_checkpoint",
     "set_learning_rates",
+    "span_distances",
     "three_part_loss",
     "top_k_kl",
     "trainable_parts",

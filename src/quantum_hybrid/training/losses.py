@@ -2,7 +2,8 @@
 
 Each pathway is trained as a predictor in its own right, so that alpha weighs two real predictors.
 Where the teacher's log-probabilities are learned from, w T^2 KL(teacher, hybrid) is added, see
-`top_k`; rows without them add nothing to its mean over all rows.
+`top_k`, or w times the distance of sorted lists, see `uld`; rows without them, or in no span, add
+nothing to its sum, which is divided by the number of all rows.
 
 On several processes the objective of each is of its own rows, weighed so that the mean of them all,
 and of their gradients, is that of all rows: it is divided by the mean number of rows of a process.
@@ -20,6 +21,7 @@ from quantum_hybrid.ranks import ALONE, Ranks
 from quantum_hybrid.student import HybridHead
 from quantum_hybrid.training.one_pass import LogProbabilities, one_pass
 from quantum_hybrid.training.top_k import TopK, top_k_kl
+from quantum_hybrid.training.uld import SpanTopK, span_distances
 
 
 @dataclass(frozen=True)
@@ -36,15 +38,27 @@ class Losses:
     """KL(teacher, hybrid) at temperature 1, of the rows where the teacher's is known."""
     n_listed: Int[Tensor, " known"] | None = None
     """How many tokens the teacher lists at these."""
+    uld: Float[Tensor, " spans"] | None = None
+    """Distance of teacher and hybrid at temperature 1, of the spans that are compared."""
+    n_spanned: Int[Tensor, " spans"] | None = None
+    """How many rows are in each of these."""
 
 
 @dataclass(frozen=True)
 class Distilled:
     """What is learned from the teacher's log-probabilities, and how."""
 
-    teacher: TopK
+    teacher: TopK | SpanTopK
     weight: float
     temperature: float
+
+    def term(self, log_q: Float[Tensor, "rows asked"], rows: slice) -> Float[Tensor, ""]:
+        """What some rows add to the objective; of each, its target stands before the others."""
+        if isinstance(self.teacher, SpanTopK):
+            found = span_distances(self.teacher.within(rows), log_q, self.temperature)
+        else:
+            found = top_k_kl(self.teacher.log_p[rows], log_q[:, 1:], self.temperature)
+        return self.weight * found.sum().to(log_q.dtype)
 
 
 def three_part_loss(
@@ -65,19 +79,26 @@ def three_part_loss(
         of_pathways = classical_weight * target[1] + quantum_weight * target[2]
         loss = -(target[0] + of_pathways).sum()
         if distilled is not None:
-            teacher = distilled.teacher.log_p[rows]
-            kl = top_k_kl(teacher, log_p.hybrid[:, 1:], distilled.temperature)
-            loss = loss + distilled.weight * kl.sum().to(loss.dtype)
+            loss = loss + distilled.term(log_p.hybrid, rows)
         return loss / n_rows
 
-    listed = targets[:, None]
-    if distilled is not None:
-        listed = torch.cat([listed, distilled.teacher.ids], 1)
-    value, log_p = one_pass(head, hidden, listed, objective, ranks)
+    listed, n_likeliest, ends = targets[:, None], 0, None
+    teacher = None if distilled is None else distilled.teacher
+    if isinstance(teacher, TopK):
+        listed = torch.cat([listed, teacher.ids], 1)
+    if isinstance(teacher, SpanTopK):
+        n_words = head.classical.decoder.out_features
+        n_likeliest, ends = min(teacher.log_p.shape[1], n_words), teacher.ends(len(targets))
+    value, log_p = one_pass(
+        head, hidden, listed, objective, ranks, n_likeliest=n_likeliest, ends=ends
+    )
     parts = (log_p.hybrid, log_p.classical, log_p.quantum, log_p.ablated)
     losses = Losses(value, *(-part[:, 0] for part in parts))
-    if distilled is None:
-        return losses
-    known = distilled.teacher.log_p[distilled.teacher.known]
-    kl = top_k_kl(known, log_p.hybrid[distilled.teacher.known, 1:], 1.0)
-    return replace(losses, kl=kl, n_listed=known.isfinite().sum(1))
+    if isinstance(teacher, TopK):
+        known = teacher.log_p[teacher.known]
+        kl = top_k_kl(known, log_p.hybrid[teacher.known, 1:], 1.0)
+        losses = replace(losses, kl=kl, n_listed=known.isfinite().sum(1))
+    if isinstance(teacher, SpanTopK):
+        uld = span_distances(teacher, log_p.hybrid, 1.0)
+        losses = replace(losses, uld=uld, n_spanned=teacher.n_tokens)
+    return losses

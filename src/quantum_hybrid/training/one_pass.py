@@ -32,7 +32,7 @@ from torch import Tensor
 
 from quantum_hybrid.ranks import ALONE, Ranks
 from quantum_hybrid.student import HybridHead
-from quantum_hybrid.training.sweeps import LANES, Mixture, Sweeps, sweeps_over
+from quantum_hybrid.training.sweeps import LANES, Mixture, Sweeps, likeliest, sweeps_over
 
 CHUNK_NUMBERS = 2**25
 """Logits that exist at a time: 128 MiB in float32, 656 rows at GPT-2's vocabulary."""
@@ -61,6 +61,9 @@ def one_pass(
     listed: Int[Tensor, "rows listed"],
     objective: Objective,
     ranks: Ranks = ALONE,
+    *,
+    n_likeliest: int = 0,
+    ends: Sequence[int] | None = None,
 ) -> tuple[Float[Tensor, ""], LogProbabilities]:
     """The objective over all rows, differentiable once, and the log-probabilities it is made of.
 
@@ -68,10 +71,20 @@ def one_pass(
     log-probabilities returned have no gradient. Under ``torch.autocast`` all is done in the dtype
     of the head.
 
+    Behind the listed tokens come the hybrid's `n_likeliest` most likely ones of each row, most
+    likely first: which they are is chosen on the chunk and has no gradient, their
+    log-probabilities have one (see `sweeps.likeliest` for the cost). An objective that couples
+    rows wants them in one chunk: `ends` are the numbers of rows, ascending and with that of all
+    rows, after which a chunk may end. Without them it may anywhere; a chunk is larger than
+    CHUNK_NUMBERS only where they leave no other way.
+
     Raises:
-        ValueError: there is no row, `listed` has another number of them, or what it lists is no
-            token, such as the mark of a row that has no target.
+        ValueError: there is no row, `listed` has another number of them, what it lists is no
+            token, such as the mark of a row that has no target, or `ends` do not end with the
+            rows.
     """
+    if ends is not None and (not ends or ends[-1] != len(hidden)):
+        raise ValueError(f"chunks may not end after all {len(hidden)} rows; allowed: ends with it")
     _check(hidden, listed, head.classical.decoder.out_features)
     of_logits, kind = head.mixing == "logits", hidden.device.type
     if torch.is_autocast_enabled(kind):
@@ -81,7 +94,8 @@ def one_pass(
         if not torch.is_grad_enabled():
             tensors = tensors.detached()
         mean_points = ranks.mean(tensors.points.detach().mean(0), len(hidden))
-        value, *log_p = _OnePass.apply(listed, objective, of_logits, mean_points, *tensors)
+        asked = _Asked(listed, objective, of_logits, mean_points, n_likeliest, ends)
+        value, *log_p = _OnePass.apply(asked, *tensors)
     return value, LogProbabilities(*log_p)
 
 
@@ -111,19 +125,23 @@ def _given(head: HybridHead, hidden: Tensor, of_logits: bool) -> _Tensors:
     )
 
 
+class _Asked(NamedTuple):
+    """What `one_pass` is asked for, but for what it differentiates by."""
+
+    listed: Tensor
+    objective: Objective
+    of_logits: bool
+    mean_points: Float[Tensor, " m"]
+    """Of all rows of all processes."""
+    n_likeliest: int
+    ends: Sequence[int] | None
+
+
 class _OnePass(torch.autograd.Function):
     @staticmethod
-    def forward(
-        ctx: Any,
-        listed: Tensor,
-        objective: Objective,
-        of_logits: bool,
-        mean_points: Tensor,
-        *tensors: Any,
-    ) -> tuple[Tensor, ...]:
-        wanted = ctx.needs_input_grad[4:]
-        given = _Tensors(*tensors).detached()
-        run = _Run(given, listed, objective, of_logits, mean_points, wanted)
+    def forward(ctx: Any, asked: _Asked, *tensors: Any) -> tuple[Tensor, ...]:
+        wanted = ctx.needs_input_grad[1:]
+        run = _Run(_Tensors(*tensors).detached(), asked, wanted)
         value, log_p = run.all_rows()
         if run.gradients is not None:
             pairs = zip(run.gradients, wanted, strict=True)
@@ -141,7 +159,7 @@ class _OnePass(torch.autograd.Function):
         gradients, ctx.gradients = ctx.gradients, None
         if upstream.item() != 1:
             gradients = [None if g is None else g.mul_(upstream) for g in gradients]
-        return None, None, None, None, *gradients
+        return None, *gradients
 
 
 class _Tensors(NamedTuple):
@@ -185,8 +203,9 @@ class _Chunk(NamedTuple):
 
 
 class _Listed(NamedTuple):
-    """Logits of the listed tokens, (rows, listed)."""
+    """The listed tokens and their logits, (rows, listed)."""
 
+    ids: Tensor
     classical: Tensor
     quantum: Tensor
     mean_quantum: Tensor
@@ -195,18 +214,10 @@ class _Listed(NamedTuple):
 class _Run:
     """One pass forward, and with it the gradients if any of them is wanted."""
 
-    def __init__(
-        self,
-        tensors: _Tensors,
-        listed: Tensor,
-        objective: Objective,
-        of_logits: bool,
-        mean_points: Float[Tensor, " m"],
-        wanted: tuple[bool, ...],
-    ) -> None:
-        self._given, self._listed, self._objective = tensors, listed, objective
-        self._mixture = Mixture(tensors.weights, of_logits)
-        self._mean_quantum = tensors.readout @ mean_points
+    def __init__(self, tensors: _Tensors, asked: _Asked, wanted: tuple[bool, ...]) -> None:
+        self._given, self._asked = tensors, asked
+        self._mixture = Mixture(tensors.weights, asked.of_logits)
+        self._mean_quantum = tensors.readout @ asked.mean_points
         self.gradients: _Gradients | None = None
         if any(wanted):
             small = (tensors.features, tensors.points, tensors.readout, tensors.weights)
@@ -220,24 +231,28 @@ class _Run:
         n_rows, n_words = len(self._given.features), len(self._given.decoder)
         n_chunks = -(-n_rows // max(LANES, CHUNK_NUMBERS // n_words // LANES * LANES))
         step = -(-n_rows // (n_chunks * LANES)) * LANES
-        memory = self._given.features.new_empty(n_words * step)
+        chunks = _chunks(n_rows, step, self._asked.ends)
+        longest = max(rows.stop - rows.start for rows in chunks)
+        memory = self._given.features.new_empty(n_words * -(-longest // LANES) * LANES)
         value, found = self._given.features.new_zeros(()), []
-        for start in range(0, n_rows, step):
-            part, log_p = self._some_rows(slice(start, min(start + step, n_rows)), memory)
+        for rows in chunks:
+            part, log_p = self._some_rows(rows, memory)
             value += part
             found.append(log_p)
         return value, [torch.cat(column) for column in zip(*found, strict=True)]
 
     def _some_rows(self, rows: slice, memory: Tensor) -> tuple[Tensor, list[Tensor]]:
-        given, listed, n = self._given, self._listed[rows], rows.stop - rows.start
+        given, n = self._given, rows.stop - rows.start
         chunk = self._project(rows, memory)
         sweeps = sweeps_over(chunk.logits, given.readout, chunk.points, self._mixture)
         normalisers = sweeps.normalisers(given.weights[1] * self._mean_quantum)
+        listed = self._listed(chunk, normalisers)
         quantum = (given.readout[listed] @ chunk.points[:n, :, None]).squeeze(-1)
-        at = _Listed(chunk.logits.gather(0, listed.T).T, quantum, self._mean_quantum[listed])
+        classical = chunk.logits.gather(0, listed.T).T
+        at = _Listed(listed, classical, quantum, self._mean_quantum[listed])
         log_p, leaves = self._log_probabilities(at, normalisers[:, :n, None])
         with torch.enable_grad():
-            value = self._objective(log_p, rows)
+            value = self._asked.objective(log_p, rows)
         if self.gradients is not None:
             slopes = torch.autograd.grad(value, leaves, allow_unused=True, materialize_grads=True)
             self._add(self.gradients, chunk, sweeps, normalisers, at, slopes)
@@ -253,6 +268,22 @@ class _Run:
         else:
             torch.addmm(given.bias[:, None], given.decoder, features.T, out=logits)
         return _Chunk(rows, features, points, logits)
+
+    def _listed(self, chunk: _Chunk, normalisers: Float[Tensor, "4 filled_rows"]) -> Tensor:
+        """(rows, listed): the given ones, and those that are the most likely."""
+        listed, count = self._asked.listed[chunk.rows], self._asked.n_likeliest
+        if count == 0:
+            return listed
+        given, n = self._given, len(listed)
+        chosen = likeliest(
+            chunk.logits[:, :n],
+            given.readout,
+            chunk.points[:n],
+            self._mixture,
+            normalisers[:, :n],
+            count,
+        )
+        return torch.cat([listed, chosen], 1)
 
     @torch.enable_grad()
     def _log_probabilities(
@@ -285,7 +316,7 @@ class _Run:
     ) -> None:
         """The formula above. ``slopes``: by C's, Q's log-probabilities, the weights, and H's."""
         given, w = self._given, self._given.weights
-        listed, n = self._listed[chunk.rows], len(at.classical)
+        listed, n = at.ids, len(at.classical)
         by_classical, by_quantum, by_weights = slopes[:3]
         by_hybrid = slopes[3] if self._mixture.of_logits else torch.zeros_like(by_classical)
         totals = [by_classical, by_quantum, w[0] * by_hybrid, w[1] * by_hybrid]
@@ -309,3 +340,15 @@ class _Run:
             gradients.decoder.addmm_(logits, chunk.features)
         if gradients.bias is not None:
             gradients.bias.add_(logits.sum(1))
+
+
+def _chunks(n_rows: int, step: int, ends: Sequence[int] | None) -> list[slice]:
+    """As few as there are of at most `step` rows; of more where `ends` leave no other way."""
+    if ends is None:
+        return [slice(i, min(i + step, n_rows)) for i in range(0, n_rows, step)]
+    chunks, start = [], 0
+    for end, following in zip(ends, [*ends[1:], None], strict=True):
+        if following is None or following - start > step:
+            chunks.append(slice(start, end))
+            start = end
+    return chunks

@@ -68,18 +68,25 @@ def top_k_kl(
     Where `log_p` is minus infinity nothing is listed, and `log_q` is not looked at.
     """
     listed = log_p.isfinite()
-    floor = _FLOOR_IN_EPS * torch.finfo(log_q.dtype).eps
-    log_b = (_buckets(log_p, listed, 0.0) / temperature).log_softmax(-1)
-    log_c = (_buckets(log_q, listed, floor) / temperature).log_softmax(-1)
+    log_b = soft_buckets(log_p, listed, temperature)
+    log_c = soft_buckets(log_q, listed, temperature, rounding_of(log_q))
     # A bucket without teacher's mass adds nothing, and may be empty on both sides.
     difference = torch.where(log_b.isfinite(), log_b - log_c, 0)
     return temperature**2 * (log_b.exp() * difference).sum(-1)
 
 
-def _buckets(
-    log_p: Float[Tensor, "rows k"], listed: Bool[Tensor, "rows k"], floor: float
+def soft_buckets(
+    log_p: Float[Tensor, "rows k"],
+    listed: Bool[Tensor, "rows k"],
+    temperature: float,
+    floor: float = 0.0,
 ) -> Float[Tensor, "rows k+1"]:
-    """Logarithms of the listed tokens' probabilities and of what they leave, in float64."""
+    """Logarithms of the module's b, in float64; the rest is taken to have `floor` at least."""
     log_p = torch.where(listed, log_p.double(), -math.inf)
     rest = (1 - log_p.exp().sum(-1, keepdim=True)).clamp_min(floor)
-    return torch.cat([log_p, rest.log()], -1)
+    return (torch.cat([log_p, rest.log()], -1) / temperature).log_softmax(-1)
+
+
+def rounding_of(log_q: Tensor) -> float:
+    """Below this, what a student's listed tokens leave for the rest is rounding."""
+    return _FLOOR_IN_EPS * torch.finfo(log_q.dtype).eps
