@@ -24,6 +24,7 @@ from quantum_hybrid.training import Learner, follow
 CONFIGS: dict[str, dict[str, Any]] = {
     "lora": {},
     "lora, top-k": {"distill_top_logprobs": 4, "distill_weight": 2.0, "distill_temperature": 1.5},
+    "lora, uld": {"distill_top_logprobs": 4, "distill_loss": "uld", "distill_weight": 5.0},
     "full, probability": {"train_backbone": "full", "mixing": "probability"},
     "frozen": {"train_backbone": "none"},
 }

@@ -29,6 +29,10 @@ from quantum_hybrid.errors import UsageError
             {"distill_top_logprobs": 8, "teacher_top_logprobs": 0},
             "--env.teacher_top_logprobs 0: must be at least 1 with --env.distill_top_logprobs 8",
         ),
+        (
+            {"distill_loss": "uld"},
+            "--env.distill_loss uld: needs --env.distill_top_logprobs of at least 1",
+        ),
         ({"run_dir": ""}, "--env.run_dir '': must not be empty"),
         ({"drop_layers": "9-3"}, "--env.drop_layers '9-3': must be auto, none, or first-last"),
         ({"drop_layers": "x"}, "--env.drop_layers 'x': must be auto, none, or first-last"),

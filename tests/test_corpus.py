@@ -205,6 +205,50 @@ def test_tokens_of_another_vocabulary_are_not_taken_for_ours(encoder) -> None:
         assert example.logprobs is None
 
 
+SAID = (-0.1, -0.2, -0.4, -0.8, -1.6, -3.2)
+
+
+def letter_by_letter(text: str) -> AnswerLogprobs:
+    """What a teacher says whose tokens are letters, in numbers that nobody knows."""
+    top = tuple((value, -5.0) for value in SAID[: len(text)])
+    return AnswerLogprobs(tuple(text), (), (), top, SAID[: len(text)])
+
+
+def test_the_students_own_tokens_carry_the_teachers_view_of_spans(encoder) -> None:
+    ids = encoder.tokenizer("Twelve")["input_ids"]
+    assert len(ids) == 2
+    first = len(encoder.tokenizer.decode(ids[:1]))
+    example = encoder.aligned_example(PROMPT, answer("Twelve", "stop", letter_by_letter("Twelve")))
+    assert list(example.tokens[example.n_context :]) == [*ids, encoder.tokenizer.eos_token_id]
+    assert example.logprobs is None
+    one, two = example.spans
+    assert (one.tokens, two.tokens) == (range(0, 1), range(1, 2))
+    assert one.log_earlier == pytest.approx(sum(SAID[: first - 1]))
+    assert two.log_earlier == pytest.approx(sum(SAID[first:5]))
+    assert one.top_logprobs == (SAID[first - 1], -5.0)
+    assert two.top_logprobs == (SAID[5], -5.0)
+
+
+def test_a_span_of_which_not_all_is_known_is_left_out(encoder) -> None:
+    logprobs = letter_by_letter("Twelve")
+    own, top = list(logprobs.token_logprobs), list(logprobs.top_logprobs)
+    own[0], top[0] = None, ()
+    known = dataclasses.replace(logprobs, token_logprobs=tuple(own), top_logprobs=tuple(top))
+    (span,) = encoder.aligned_example(PROMPT, answer("Twelve", "length", known)).spans
+    assert span.tokens == range(1, 2)
+    top[5] = ()
+    known = dataclasses.replace(known, top_logprobs=tuple(top))
+    assert encoder.aligned_example(PROMPT, answer("Twelve", "length", known)).spans == ()
+    own[5] = None  # of a last token it is the list that counts
+    known = dataclasses.replace(logprobs, token_logprobs=tuple(own))
+    assert len(encoder.aligned_example(PROMPT, answer("Twelve", "length", known)).spans) == 1
+
+
+def test_a_text_without_log_probabilities_is_the_same_example_as_ever(encoder) -> None:
+    given = answer("Twelve, or 12.", "stop")
+    assert encoder.aligned_example(PROMPT, given) == encoder.example(PROMPT, given)
+
+
 def test_the_embedded_tokenizer_splits_digits(embedded_tokenizer, tmp_path) -> None:
     """As llama.cpp does for this model; else teacher and student would disagree on numbers."""
     embedded_tokenizer.save_pretrained(tmp_path)

@@ -374,3 +374,47 @@ def test_a_server_without_log_probabilities_is_no_teacher_of_them(
         server.close()
     assert "gives no log-probabilities" in capsys.readouterr().err
     assert len(server.chats()) == 3  # the held-out answers
+
+
+ULD = ["--env.distill_top_logprobs", "5", "--env.distill_loss", "uld"]
+
+
+@pytest.mark.parametrize("is_known", [True, False], ids=["embedded", "a server"])
+def test_another_vocabulary_is_a_teacher_of_probabilities_by_rank(
+    flags, small_llama, workplace, monkeypatch, is_known
+) -> None:
+    extra = [*flags, "--env.base_model_name", str(small_llama), *ULD]
+    given = ["process", "--env.run_dir", "run", *extra]
+    if is_known:
+        assert main(given) == 0
+    else:
+        with EmbeddedTeacher() as teacher:
+            monkeypatch.setenv("ATROPOS_HERMES_API_KEY", teacher.server.api_key or "")
+            assert main([*given, "--openai.base_url", teacher.server.base_url]) == 0
+    shown = (workplace / "run" / "log.txt").read_text()
+    assert "log-probabilities: uld, weight 1, temperature 1" in shown
+    assert "can be compared with the teacher's" in shown
+    train = [row for row in figures(workplace / "run") if "train/hybrid_loss" in row]
+    assert len(train) == STEPS
+    # Of an answer that ends by itself, the last token has no text.
+    assert all(0.8 <= row["train/uld_rows"] <= 1 for row in train)
+    assert sum(row["train/uld_rows"] for row in train) > 0.9 * STEPS
+    assert all(0 < row["train/uld"] < 2 for row in train)
+    assert not any("eval/kl_to_teacher" in row for row in figures(workplace / "run"))
+
+
+def test_without_log_probabilities_there_is_nothing_to_compare(
+    flags, workplace, monkeypatch, capsys
+) -> None:
+    server = ScriptedServer()
+    monkeypatch.setenv("ATROPOS_HERMES_API_KEY", KEY)
+    url = ["--openai.base_url", server.base_url, "--openai.model_name", "m"]
+    try:
+        assert main(["process", "--env.run_dir", "run", *flags, *url, *ULD]) == 2
+    finally:
+        server.close()
+    shown = capsys.readouterr()
+    assert "--env.distill_loss uld: of no held-out answer does the teacher give" in shown.err
+    assert len(shown.err.strip().splitlines()) == 1
+    assert len(server.chats()) == 3  # the held-out answers
+    assert not (workplace / "run" / "metrics.jsonl").read_text()

@@ -200,10 +200,13 @@ class RunConfig:
     """Weight of the quantum pathway's own loss in the objective."""
     distill_top_logprobs: int = 0
     """Teacher's most likely tokens to learn from at each answer token; 0: from its text alone.
-    Needs a teacher of the student's vocabulary. Answers are asked for anew with them, in replies
-    about 100 bytes longer for each of them at each token."""
+    Answers are asked for anew with them, in replies about 100 bytes longer for each of them at
+    each token."""
+    distill_loss: Literal["kl", "uld"] = "kl"
+    """How to learn from them. `kl`: T^2 KL(teacher, student), from a teacher of the student's
+    vocabulary; `uld`: distance of the probabilities by rank, from one of any vocabulary."""
     distill_weight: float = 1.0
-    """Weight of T^2 KL(teacher, student) on these tokens in the objective."""
+    """Weight of that in the objective."""
     distill_temperature: float = 1.0
     """T: teacher's and student's probabilities are taken to the power of 1/T, those of all other
     tokens together."""
@@ -246,7 +249,11 @@ class RunConfig:
             raise UsageError(
                 f"--env.teacher_top_logprobs 0: must be at least 1 with --env.distill_top_logprobs "
                 f"{self.distill_top_logprobs}; the held-out answers show whether the teacher's "
-                "vocabulary is the student's"
+                "log-probabilities can be learned from"
+            )
+        if self.distill_loss == "uld" and not self.distill_top_logprobs:
+            raise UsageError(
+                "--env.distill_loss uld: needs --env.distill_top_logprobs of at least 1"
             )
         for name in _LEARNING_RATES:
             value = getattr(self, name)

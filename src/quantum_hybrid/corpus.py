@@ -13,12 +13,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import random
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from typing import TYPE_CHECKING, Literal, cast
 
+from quantum_hybrid.alignment import common_spans, decoded_ends, spelled_ends
 from quantum_hybrid.errors import TeacherError, UsageError
 from quantum_hybrid.records import Answer, AnswerLogprobs, Prompt
 from quantum_hybrid.vocabulary import spells
@@ -163,16 +165,47 @@ class Encoder:
 
     def example(self, prompt: Prompt, answer: Answer) -> Example:
         """Tokens and mask of one answer; an answer that was not cut off ends with end-of-text."""
-        context = self.prompt_tokens(prompt)
         logprobs = answer.logprobs if spells(self.tokenizer, answer) else None
         targets = list(logprobs.token_ids) if logprobs else self._ids(answer.text)
+        return self._example(prompt, answer, targets, logprobs)
+
+    def aligned_example(self, prompt: Prompt, answer: Answer) -> Example:
+        """The same in the student's own tokens, whatever the teacher's are, with the spans of them
+        of which it gives log-probabilities that can be compared."""
+        targets = self._ids(answer.text)
+        spans = self._spans(targets, answer.text, answer.logprobs) if answer.logprobs else ()
+        return self._example(prompt, answer, targets, spans=spans)
+
+    def _example(
+        self,
+        prompt: Prompt,
+        answer: Answer,
+        targets: list[int],
+        logprobs: AnswerLogprobs | None = None,
+        spans: tuple[SpanLogprobs, ...] = (),
+    ) -> Example:
+        context = self.prompt_tokens(prompt)
         end = cast("int | None", self.tokenizer.eos_token_id)
         if answer.finish_reason == "stop" and end is not None and targets[-1:] != [end]:
             targets.append(end)
         if not targets:
             raise TeacherError(f"prompt {answer.prompt_id}: an answer without a single token")
         mask = [IGNORED] * len(context) + targets
-        return Example(tuple(context + targets), tuple(mask), logprobs)
+        return Example(tuple(context + targets), tuple(mask), logprobs, spans)
+
+    def _spans(
+        self, ids: Sequence[int], text: str, logprobs: AnswerLogprobs
+    ) -> tuple[SpanLogprobs, ...]:
+        """Without those of which the teacher's server does not say all that is needed."""
+        theirs = spelled_ends(logprobs.token_bytes, text)
+        found = []
+        for span in common_spans(decoded_ends(self.tokenizer, ids, text), theirs):
+            *earlier, last = span.theirs
+            given = [logprobs.token_logprobs[i] for i in earlier]
+            known = [value for value in given if value is not None]
+            if logprobs.top_logprobs[last] and len(known) == len(given):
+                found.append(SpanLogprobs(span.ours, math.fsum(known), logprobs.top_logprobs[last]))
+        return tuple(found)
 
     def examples(self, prompt: Prompt, answers: Sequence[Answer]) -> list[Example]:
         """One example an answer."""

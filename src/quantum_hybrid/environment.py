@@ -112,8 +112,8 @@ class QuantumHybridEnv(BaseEnv):
         if config.distill_top_logprobs:
             console.line(
                 f"learns    text, and the teacher's top {config.distill_top_logprobs} "
-                f"log-probabilities: weight {config.distill_weight:g}, temperature "
-                f"{config.distill_temperature:g}"
+                f"log-probabilities: {config.distill_loss}, weight {config.distill_weight:g}, "
+                f"temperature {config.distill_temperature:g}"
             )
         job = Distillation(self.run, teacher, console, self._open_tracker, self._ranks)
         self.job = await self._stack.enter_async_context(job)

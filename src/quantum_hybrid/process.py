@@ -22,7 +22,7 @@ import torch
 from quantum_hybrid.backbone import embedded_tokenizer
 from quantum_hybrid.console import Console
 from quantum_hybrid.corpus import Example, LeakageCheck, held_out_prompts, training_schedule
-from quantum_hybrid.errors import QuantumHybridError, TeacherError, TeacherSilent
+from quantum_hybrid.errors import QuantumHybridError, TeacherError, TeacherSilent, UsageError
 from quantum_hybrid.evaluation import reward
 from quantum_hybrid.ranks import ALONE, Ranks
 from quantum_hybrid.records import Answer, Prompt, Sampling
@@ -137,7 +137,9 @@ class Distillation:
             answers = await held_out
         finally:
             held_out.cancel()
-        if self.config.distill_top_logprobs:
+        if self.config.distill_loss == "uld":
+            await self.in_worker(lambda: self._check_alignment(answers))
+        elif self.config.distill_top_logprobs:
             await self.in_worker(lambda: self._check_vocabulary([a for _, a in answers]))
         self.held_out = [self.learner.encoder.example(*pair) for pair in answers]
         self.leakage = LeakageCheck(answer for _, answer in answers)
@@ -161,6 +163,23 @@ class Distillation:
             found = f"tokenizer fingerprint {common}, "
         n_same = check_answers(flag, tokenizer, held_out)
         self.console.line(f"vocabulary  the teacher's is the student's: {found}{n_same} tokens")
+
+    def _check_alignment(self, held_out: list[tuple[Prompt, Answer]]) -> None:
+        """A `UsageError` unless some held-out answer can be compared with the teacher's view."""
+        examples = [self.learner.encoder.aligned_example(*pair) for pair in held_out]
+        n_spanned = sum(len(span.tokens) for example in examples for span in example.spans)
+        if n_spanned == 0:
+            raise UsageError(
+                "--env.distill_loss uld: of no held-out answer does the teacher give "
+                "log-probabilities of tokens that spell its text (llama.cpp, vLLM and OpenAI do); "
+                "start a new run without --env.distill_loss and --env.distill_top_logprobs: "
+                "learning from the teacher's text alone, the default, needs none"
+            )
+        n_tokens = sum(len(example.tokens) - example.n_context for example in examples)
+        self.console.line(
+            f"vocabulary  any: {n_spanned} of {n_tokens} tokens of the held-out answers can be "
+            "compared with the teacher's"
+        )
 
     async def in_worker(self, work: Callable[[], T]) -> T:
         """Run something heavy on the one training thread, the event loop staying free."""
@@ -199,7 +218,7 @@ class Distillation:
     async def train_on(self, prompt: Prompt, answers: list[Answer]) -> ScoredGroup:
         """Score a group, train on it, log it."""
         started = time.perf_counter()
-        examples = self.learner.encoder.examples(prompt, answers)
+        examples = self._examples(prompt, answers)
         result = await self.in_worker(lambda: self.learner.train_on(examples, self.progress.step))
         seconds = time.perf_counter() - started
         # Groups count as drawn once one is trained on, so that a stop in between loses none.
@@ -213,6 +232,12 @@ class Distillation:
         self.tracker.log(self.progress.step, metrics)
         self.console.advance(self.progress.step, self._description(metrics))
         return ScoredGroup(prompt, answers, examples, scores)
+
+    def _examples(self, prompt: Prompt, answers: list[Answer]) -> list[Example]:
+        encoder = self.learner.encoder
+        if self.config.distill_loss == "uld":
+            return [encoder.aligned_example(prompt, answer) for answer in answers]
+        return encoder.examples(prompt, answers)
 
     async def evaluate(self) -> dict[str, float]:
         """All held-out metrics of the student as it is now, logged."""

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 WHAT_TO_DO = (
     "start a new run without the flag: learning from the teacher's text alone, the default, needs "
-    "no common vocabulary"
+    "no common vocabulary; nor does --env.distill_loss uld"
 )
 
 

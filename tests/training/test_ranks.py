@@ -13,16 +13,22 @@ import torch
 
 import ranks_worker
 from processes import run_together
+from quantum_hybrid.corpus import SpanLogprobs
 from quantum_hybrid.ranks import ALONE, Ranks
 from quantum_hybrid.records import Answer, AnswerLogprobs
 
 TEXTS = ("Yes.", "No! Not before Monday, and not after noon either.", "Six minutes", "It depends.")
+SPANS = (
+    SpanLogprobs(range(0, 1), 0.0, (math.log(0.6), math.log(0.2))),
+    SpanLogprobs(range(1, 3), -0.3, (math.log(0.5), math.log(0.3), math.log(0.1))),
+)
 SIZES = [2, 3]
 
 
 @pytest.fixture(scope="module")
 def groups(new_learner) -> list[Any]:
-    """Three groups of four answers of very different lengths, one answer with log-probabilities."""
+    """Three groups of four answers of very different lengths; one comes with log-probabilities of
+    its tokens, and with some of spans of these."""
     from quantum_hybrid.corpus import prompts_in
 
     encoder = new_learner(train_backbone="none").encoder
@@ -30,7 +36,7 @@ def groups(new_learner) -> list[Any]:
     for n, prompt in enumerate(prompts_in("train", 0)[:3]):
         answers = [Answer(prompt.id, i, TEXTS[(n + i) % 4], "stop", "m") for i in range(4)]
         group = encoder.examples(prompt, answers)
-        group[1] = dataclasses.replace(group[1], logprobs=logprobs(group[1]))
+        group[1] = dataclasses.replace(group[1], logprobs=logprobs(group[1]), spans=SPANS)
         found.append(group)
     return found
 
@@ -39,7 +45,7 @@ def logprobs(example) -> AnswerLogprobs:
     ids = tuple(example.tokens[example.n_context :])
     rows = tuple((i, (i + 1) % 512, (i + 2) % 512) for i in ids)
     values = tuple((math.log(0.6), math.log(0.2), math.log(0.1)) for _ in ids)
-    return AnswerLogprobs(tuple("" for _ in ids), ids, rows, values)
+    return AnswerLogprobs.from_lists(tuple("" for _ in ids), ids, rows, values)
 
 
 @pytest.fixture(scope="module", params=SIZES)
@@ -63,9 +69,9 @@ def test_several_processes_train_as_one_does(together, groups, small_llama, name
     assert several["parameters"].keys() == alone["parameters"].keys()
     for parameter, expected in alone["parameters"].items():
         torch.testing.assert_close(several["parameters"][parameter], expected, rtol=1e-3, atol=1e-5)
-    if name == "lora, top-k":
-        rows = [step.metrics["train/kl_rows"] for step in several["steps"]]
-        assert all(0 < share < 1 for share in rows)
+    share = {"lora, top-k": "train/kl_rows", "lora, uld": "train/uld_rows"}.get(name)
+    if share is not None:
+        assert all(0 < step.metrics[share] < 1 for step in several["steps"])
 
 
 @pytest.mark.parametrize("sizes", [[5, 9, 2, 7], [1, 1, 1], [3, 3, 3, 3, 3, 3, 3], [100, 1, 1, 1]])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from heads import ROWS, VOCABULARY, assert_equal, batch, gradients, head
+from quantum_hybrid.corpus import IGNORED, Example, SpanLogprobs
 from quantum_hybrid.student import HybridHead
 from quantum_hybrid.student.head import Mixing
 from quantum_hybrid.training import Distilled, SpanTopK, span_distances, three_part_loss
@@ -200,3 +202,49 @@ def test_without_any_span_nothing_is_added() -> None:
     assert torch.equal(losses.objective, text.objective)
     assert losses.uld is not None
     assert len(losses.uld) == 0
+
+
+def with_spans(example: Example, *lengths: int) -> Example:
+    """Spans of so many tokens each from the answer's first on, of a teacher that is certain."""
+    spans, start = [], 0
+    for n in lengths:
+        top = (math.log(0.9), math.log(0.05), math.log(0.01))[: 1 + n]
+        spans.append(SpanLogprobs(range(start, start + n), -0.25 * (n - 1), top))
+        start += n
+    return dataclasses.replace(example, spans=tuple(spans))
+
+
+def test_rows_are_those_of_the_answers(groups) -> None:
+    one, two = groups[0]
+    n_one, n_two = (sum(token != IGNORED for token in example.mask) for example in (one, two))
+    teacher = SpanTopK.of([with_spans(one, 1, 2), two, with_spans(one, 2)])
+    assert teacher.first.tolist() == [0, 1, n_one + n_two]
+    assert teacher.last.tolist() == [0, 2, n_one + n_two + 1]
+    assert teacher.log_a.tolist() == [0, -0.25, -0.25]
+    assert teacher.log_p.shape == (3, 3)
+    assert teacher.log_p[0].tolist() == [math.log(0.9), math.log(0.05), -math.inf]
+
+
+def test_a_step_learns_from_it_and_says_how_much_of_it_there_was(new_learner, groups) -> None:
+    one, two = groups[0]
+    group = [with_spans(one, 1, 2), two]
+    values = {"distill_top_logprobs": 3, "distill_loss": "uld"}
+    learner, text_only = new_learner(**values), new_learner(**values, distill_weight=0.0)
+    plain = new_learner()
+    results = [x.train_on(group, 0) for x in (learner, text_only, plain)]
+    assert results[0].metrics["train/uld_rows"] == pytest.approx(3 / results[0].n_tokens)
+    assert 0 < results[0].metrics["train/uld"] <= 2
+    assert "train/kl_rows" not in results[0].metrics
+    assert "train/uld_rows" not in results[2].metrics
+    after = [x.train_on(group, 1).metrics for x in (learner, text_only, plain)]
+    assert after[0]["train/uld"] != after[1]["train/uld"]
+    assert after[1]["train/hybrid_loss"] == pytest.approx(after[2]["train/hybrid_loss"], rel=1e-5)
+    history = [learner.train_on(group, step).metrics for step in range(2, 14)]
+    assert history[-1]["train/uld"] < after[0]["train/uld"]
+
+
+def test_without_any_the_share_is_zero_and_no_distance_is_made_up(new_learner, groups) -> None:
+    learner = new_learner(distill_top_logprobs=3, distill_loss="uld")
+    metrics = learner.train_on(groups[0], 0).metrics
+    assert metrics["train/uld_rows"] == 0
+    assert "train/uld" not in metrics

@@ -25,6 +25,7 @@ from quantum_hybrid.student import AnswerRows, HybridForCausalLM, HybridHead, an
 from quantum_hybrid.training.losses import Distilled, Losses, three_part_loss
 from quantum_hybrid.training.optimizer import update
 from quantum_hybrid.training.top_k import TopK
+from quantum_hybrid.training.uld import SpanTopK
 
 
 @dataclass(frozen=True)
@@ -144,7 +145,8 @@ def circuit_gradient_norm(student: HybridForCausalLM) -> float:
 def _distilled(examples: Sequence[Example], config: RunConfig) -> Distilled | None:
     if not config.distill_top_logprobs:
         return None
-    return Distilled(TopK.of(examples), config.distill_weight, config.distill_temperature)
+    teacher = SpanTopK if config.distill_loss == "uld" else TopK
+    return Distilled(teacher.of(examples), config.distill_weight, config.distill_temperature)
 
 
 @torch.no_grad()
@@ -168,6 +170,12 @@ def _figures(head: HybridHead, share: Share, n_answers: int, ranks: Ranks) -> St
                 "train/kl_listed": losses.n_listed.double().sum().item() / max(n_known, 1),
             }
             metrics |= _means(own, n_known, ranks)
+    if losses.uld is not None and losses.n_spanned is not None:
+        n_spanned = int(ranks.total(losses.n_spanned.sum()))
+        metrics["train/uld_rows"] = n_spanned / n_tokens
+        if n_spanned:
+            own = {"train/uld": losses.uld.sum().item() / max(len(losses.uld), 1)}
+            metrics |= _means(own, len(losses.uld), ranks)
     answer_losses = rows.per_example(losses.hybrid)
     of_answers = answer_losses.new_zeros(2, n_answers)
     gains = rows.per_example(losses.ablated) - answer_losses
