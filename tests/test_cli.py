@@ -167,6 +167,30 @@ def test_what_does_not_go_with_several_processes_is_said_before_they_meet(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("variables", "message"),
+    [
+        ({"RANK": "x"}, "RANK=x in the environment: must be from 0 to 2"),
+        ({"RANK": "3"}, "RANK=3 in the environment: must be from 0 to 2"),
+        ({"WORLD_SIZE": "0"}, "WORLD_SIZE=0 in the environment: must be from 1 to"),
+        ({"LOCAL_WORLD_SIZE": "4"}, "LOCAL_WORLD_SIZE=4 in the environment: must be from 1 to 3"),
+        ({"RANK": "1", "MASTER_PORT": "99999"}, "the run's other processes cannot be met"),
+    ],
+    ids=str,
+)
+def test_what_a_launcher_cannot_have_said_is_one_line(
+    variables, message, tmp_path, monkeypatch, capsys
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name, value in (launch(0, 3, 1) | variables).items():
+        monkeypatch.setenv(name, value)
+    assert main(["process", "--env.group_size", "8"]) in (1, 2)
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: {message}")
+    assert error.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_only_the_first_of_several_processes_shows_the_help(monkeypatch, capsys) -> None:
     for name, value in launch(1, 3, 1).items():
         monkeypatch.setenv(name, value)

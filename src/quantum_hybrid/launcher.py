@@ -5,7 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from quantum_hybrid.errors import UsageError
+
 _NAMES = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+_MOST = 1024
+"""Processes of one run."""
 
 
 @dataclass(frozen=True)
@@ -20,8 +24,25 @@ class Launch:
 
     @classmethod
     def of(cls, environment: Mapping[str, str]) -> Launch:
-        """From the variables that `torchrun` sets; alone without them."""
+        """From the variables that `torchrun` sets; alone without them.
+
+        Raises `UsageError` where they hold no place among that many processes.
+        """
         if not all(name in environment for name in _NAMES):
             return cls()
-        rank, size = int(environment["RANK"]), int(environment["WORLD_SIZE"])
-        return cls(rank, size, int(environment.get("LOCAL_WORLD_SIZE", 1)))
+        size = _number(environment, "WORLD_SIZE", 1, _MOST)
+        rank = _number(environment, "RANK", 0, size - 1)
+        n_local = 1
+        if "LOCAL_WORLD_SIZE" in environment:
+            n_local = _number(environment, "LOCAL_WORLD_SIZE", 1, size)
+        return cls(rank, size, n_local)
+
+
+def _number(environment: Mapping[str, str], name: str, low: int, high: int) -> int:
+    text = environment[name]
+    if not text.isdecimal() or not low <= int(text) <= high:
+        raise UsageError(
+            f"{name}={text} in the environment: must be from {low} to {high}; start the processes "
+            "with torchrun, or unset it"
+        )
+    return int(text)

@@ -52,13 +52,18 @@ class Ranks:
     def joined(cls, launch: Launch) -> Iterator[Ranks]:
         """Meet the others that `torchrun` has started; the first one ends them when it leaves.
 
-        Theirs is not to stop at a signal: the first one finishes its step with them before.
+        Theirs is not to stop at a signal: the first one finishes its step with them before. Raises
+        `ProcessLost` if they cannot be met.
         """
         if launch.size == 1:
             yield ALONE
             return
-        dist.init_process_group("gloo")
-        telling = dist.new_group(timeout=LONGEST_WAIT)
+        try:
+            dist.init_process_group("gloo")
+            telling = dist.new_group(timeout=LONGEST_WAIT)
+        except (RuntimeError, ValueError) as error:
+            why = str(error).splitlines()[0]
+            raise ProcessLost(f"the run's other processes cannot be met: {why}") from error
         ranks = cls(launch.rank, launch.size, launch.n_local, telling)
         if not ranks.is_first:
             for number in (signal.SIGINT, signal.SIGTERM):
