@@ -68,8 +68,8 @@ def _follow(launch: Launch, arguments: list[str]) -> int:
 
 def _dispatch(arguments: list[str], launch: Launch) -> int:
     _refuse_keys(arguments)
-    if launch.size > 1 and arguments[:1] != ["process"]:
-        raise UsageError(f"{' '.join(arguments[:1])}: takes one process; only process takes more")
+    if launch.size > 1 and arguments and arguments[0] != "process":
+        raise UsageError(f"{arguments[0]}: takes one process; only process takes more")
     parser = _parser()
     if not arguments:
         parser.print_help()
