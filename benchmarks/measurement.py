@@ -137,14 +137,20 @@ class _Race:
 
     def _take_turns(self, programs: Collection[Program]) -> None:
         for _ in range(ROUNDS):
+            waiting = [program for program in programs if self._has_time_left(program)]
+            if not waiting:
+                return
             leading = self._lead()
-            for program in list(programs):
-                spent = sum(self._results[program].seconds)
-                if program in self._workers and spent <= PROGRAM_SECONDS:
+            for program in waiting:
+                if program in self._workers:
                     is_leader = program == self._leader
                     seconds = leading if is_leader else self._round(program)
                     self._results[program].seconds += seconds
                     self._results[program].beside += leading if seconds else []
+
+    def _has_time_left(self, program: Program) -> bool:
+        spent = sum(self._results[program].seconds)
+        return program in self._workers and spent <= PROGRAM_SECONDS
 
     def _lead(self) -> list[float]:
         return self._round(self._leader)
