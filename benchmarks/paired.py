@@ -7,7 +7,8 @@ teacher where it is known, in nats per token, each with its standard error, answ
 independent units. Then the mean over pairs, with its standard error over pairs, which holds what a
 seed changes besides the held-out answers. Prints a table and, as its last line, one line of JSON.
 
-Raises `SystemExit` for runs that were not evaluated on the same answers.
+Raises `SystemExit` for runs that were not evaluated on the same answers, or cut them into other
+tokens: losses per token could not be compared.
 """
 
 from __future__ import annotations
@@ -65,8 +66,10 @@ def _compare(a: Path, b: Path) -> dict[str, tuple[float, float]]:
     """B minus A: mean and standard error of each figure."""
     if (held_out := read_held_out(a)) != read_held_out(b):
         raise SystemExit(f"{a} and {b}: were evaluated on different held-out answers")
-    encoder = Encoder(AutoTokenizer.from_pretrained(a / "student"))
-    examples = [encoder.example(*pair) for pair in held_out]
+    encoders = [Encoder(AutoTokenizer.from_pretrained(run / "student")) for run in (a, b)]
+    examples, others = ([one.example(*pair) for pair in held_out] for one in encoders)
+    if examples != others:
+        raise SystemExit(f"{a} and {b}: cut the held-out answers into different tokens")
     of_example = torch.tensor(
         [i for i, e in enumerate(examples) for _ in range(len(e.tokens) - e.n_context)]
     )

@@ -361,22 +361,33 @@ def test_another_vocabulary_is_no_teacher_of_log_probabilities(
     assert not (workplace / "run" / "metrics.jsonl").read_text()
 
 
+TOP_5 = ["--env.distill_top_logprobs", "5"]
+ULD = [*TOP_5, "--env.distill_loss", "uld"]
+
+
+@pytest.mark.parametrize(
+    ("extra", "message"),
+    [
+        (TOP_5, "gives no log-probabilities"),
+        (ULD, "--env.distill_loss uld: of no held-out answer does the teacher give"),
+    ],
+    ids=["by token", "by rank"],
+)
 def test_a_server_without_log_probabilities_is_no_teacher_of_them(
-    flags, workplace, monkeypatch, capsys
+    flags, workplace, monkeypatch, capsys, extra, message
 ) -> None:
     server = ScriptedServer()
     monkeypatch.setenv("ATROPOS_HERMES_API_KEY", KEY)
     url = ["--openai.base_url", server.base_url, "--openai.model_name", "m"]
-    extra = ["--env.distill_top_logprobs", "5"]
     try:
         assert main(["process", "--env.run_dir", "run", *flags, *url, *extra]) == 2
     finally:
         server.close()
-    assert "gives no log-probabilities" in capsys.readouterr().err
+    shown = capsys.readouterr()
+    assert message in shown.err
+    assert len(shown.err.strip().splitlines()) == 1
     assert len(server.chats()) == 3  # the held-out answers
-
-
-ULD = ["--env.distill_top_logprobs", "5", "--env.distill_loss", "uld"]
+    assert not (workplace / "run" / "metrics.jsonl").read_text()
 
 
 @pytest.mark.parametrize("is_known", [True, False], ids=["embedded", "a server"])
@@ -401,20 +412,3 @@ def test_another_vocabulary_is_a_teacher_of_probabilities_by_rank(
     assert sum(row["train/uld_rows"] for row in train) > 0.9 * STEPS
     assert all(0 < row["train/uld"] < 2 for row in train)
     assert not any("eval/kl_to_teacher" in row for row in figures(workplace / "run"))
-
-
-def test_without_log_probabilities_there_is_nothing_to_compare(
-    flags, workplace, monkeypatch, capsys
-) -> None:
-    server = ScriptedServer()
-    monkeypatch.setenv("ATROPOS_HERMES_API_KEY", KEY)
-    url = ["--openai.base_url", server.base_url, "--openai.model_name", "m"]
-    try:
-        assert main(["process", "--env.run_dir", "run", *flags, *url, *ULD]) == 2
-    finally:
-        server.close()
-    shown = capsys.readouterr()
-    assert "--env.distill_loss uld: of no held-out answer does the teacher give" in shown.err
-    assert len(shown.err.strip().splitlines()) == 1
-    assert len(server.chats()) == 3  # the held-out answers
-    assert not (workplace / "run" / "metrics.jsonl").read_text()

@@ -62,7 +62,7 @@ class Ranks:
             dist.init_process_group("gloo")
             telling = dist.new_group(timeout=LONGEST_WAIT)
         except (RuntimeError, ValueError) as error:
-            why = str(error).splitlines()[0]
+            why = (str(error) or type(error).__name__).splitlines()[0]
             raise ProcessLost(f"the run's other processes cannot be met: {why}") from error
         ranks = cls(launch.rank, launch.size, launch.n_local, telling)
         if not ranks.is_first:
