@@ -18,6 +18,7 @@ import pytest
 from misbehaving_server import KEY, MODEL, MisbehavingServer, Reply, choice
 from quantum_hybrid.cli import main
 from quantum_hybrid.corpus import held_out_prompts, training_schedule
+from quantum_hybrid.process import GROUPS_AHEAD, MAX_LEFT_OUT_IN_A_ROW
 from quantum_hybrid.tracking import read_metrics
 
 ATROPOS = Path(__file__).parents[1] / "atropos.py"
@@ -253,3 +254,27 @@ def test_the_key_is_in_nothing_that_a_run_leaves(flags, workplace) -> None:
         assert not [path for path in files if secret in path.read_bytes()]
         assert secret.decode() not in shown
         assert not [line for line in processes if secret.decode() in line]
+
+
+class Repeating(MisbehavingServer):
+    """Gives every prompt the same answer, as a model that refuses does."""
+
+    def _good(self, request: dict[str, Any]) -> Reply:
+        same = [choice(i, "I cannot help with that.") for i in range(request["n"])]
+        return self.completion(request, same)
+
+
+def test_a_teacher_that_repeats_itself_is_given_up(flags, workplace, capsys) -> None:
+    """Each of its answers is a held-out answer; asking on would cost money for ever."""
+    with Repeating(seed=0, fault_share=0.0) as server:
+        url = server.base_url
+        assert main(["process", "--env.run_dir", "run", *flags, "--openai.base_url", url]) == 1
+        n_paid = server.requests
+        assert n_paid <= HELD_OUT + MAX_LEFT_OUT_IN_A_ROW + GROUPS_AHEAD
+        shown = capsys.readouterr()
+        assert f"last {MAX_LEFT_OUT_IN_A_ROW} groups could not be trained on" in shown.err
+        assert "one of its answers is a held-out answer" in shown.err
+        assert len(shown.err.strip().splitlines()) == 1
+
+        assert main(["process", "--env.run_dir", "run"]) == 1
+        assert server.requests == n_paid, "going on asks for nothing anew"

@@ -37,6 +37,7 @@ from quantum_hybrid.ranks import ALONE, Ranks
 from quantum_hybrid.records import Answer, Prompt
 from quantum_hybrid.report import draw_curves, summarise, summary_lines, teacher_lines
 from quantum_hybrid.run_directory import RunDirectory, resolve
+from quantum_hybrid.run_evaluation import evaluate_run
 from quantum_hybrid.stop_request import StopRequest
 from quantum_hybrid.teacher import choose_teacher
 from quantum_hybrid.tracking import (
@@ -77,6 +78,11 @@ class QuantumHybridEnv(BaseEnv):
         self._stack = AsyncExitStack()
         if run is None:
             plan = resolve(_run_flags(config), _server_flags(server_configs))
+            if (plan.path / "summary.json").is_file():
+                raise UsageError(
+                    f"`run_dir` {str(plan.path)!r}: is a finished run, into which nothing more is "
+                    "served; name a new directory"
+                )
             run = self._stack.enter_context(RunDirectory.open(plan))
         self.run, self._ranks = run, ranks
         self.console = self._stack.enter_context(Console(run.path / "log.txt"))
@@ -147,6 +153,18 @@ class QuantumHybridEnv(BaseEnv):
         finally:
             await self.close()
 
+    async def env_manager(self) -> None:
+        """Atropos's own loop, until a signal stops it; a checkpoint of the last step is kept."""
+        stop = StopRequest(self.console.line)
+        try:
+            with stop.listening():
+                await stop.unless(super().env_manager())
+        finally:
+            if hasattr(self, "job"):
+                async with self._training:
+                    await self.job.save_checkpoint()
+            await self.close()
+
     async def get_next_item(self) -> tuple[Prompt, list[Answer]]:
         """The next prompt with the answers that the teacher has written to it."""
         return await self.job.next_group()
@@ -158,19 +176,14 @@ class QuantumHybridEnv(BaseEnv):
         async with self._training:
             group = await self.job.train_on(*item)
             self._write_group(group)
+            if self.job.progress.step % self.run.config.steps_per_checkpoint == 0:
+                await self.job.save_checkpoint()
         return atropos_group(group), []
 
     async def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
         """All held-out metrics of the student as it is now."""
-        started = time.time()
-        learner = self.job.learner
-        metrics = await self.job.in_worker(lambda: learner.evaluate(self.job.held_out))
-        self.console.line("\n".join(f"{name:28}{value:12.4f}" for name, value in metrics.items()))
-        if self.config.data_dir_to_save_evals is not None:
-            # Atropos's own table would print a standard error of 0, which nobody computed.
-            ended = time.time()
-            await self.evaluate_log(metrics, start_time=started, end_time=ended, verbose=False)
-        return metrics
+        async with self._training:
+            return await self.job.evaluate()
 
     def _write_group(self, group: ScoredGroup) -> None:
         self._groups.write(json.dumps(atropos_group(group)) + "\n")
@@ -221,17 +234,19 @@ def run_process(run: RunDirectory, ranks: Ranks = ALONE) -> None:
 
 
 def run_atropos_verb(arguments: list[str]) -> int:
-    """`serve` and `evaluate`, through BaseEnv's own command line."""
+    """`serve`, through BaseEnv's own command line, and `evaluate`, which needs none of it."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--env.run_dir", dest="run_dir")
+    parser.add_argument("--env.data_dir_to_save_evals", dest="results", type=Path)
     parser.add_argument("--config")
     known = parser.parse_known_args(arguments)[0]
     if known.config is not None:
         refuse_keys_in(known.config)
     if arguments[0] == "evaluate":
-        run_dir = known.run_dir
-        if run_dir is None or not (Path(run_dir).expanduser() / "config.json").is_file():
-            raise UsageError(f"--env.run_dir {run_dir}: must be the directory of a run to evaluate")
+        if known.run_dir is None:
+            raise UsageError("`run_dir`: must be given, the directory of a run to evaluate")
+        evaluate_run(known.run_dir, print, known.results)
+        return 0
     sys.argv = ["atropos.py", *arguments]
     QuantumHybridEnv.cli()
     return 0

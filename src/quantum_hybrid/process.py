@@ -26,7 +26,7 @@ from quantum_hybrid.errors import QuantumHybridError, TeacherError, TeacherSilen
 from quantum_hybrid.evaluation import reward
 from quantum_hybrid.ranks import ALONE, Ranks
 from quantum_hybrid.records import Answer, Prompt, Sampling
-from quantum_hybrid.run_directory import RunDirectory
+from quantum_hybrid.run_directory import RunDirectory, read_held_out
 from quantum_hybrid.stop_request import StopRequest
 from quantum_hybrid.teacher import (
     Account,
@@ -38,14 +38,15 @@ from quantum_hybrid.teacher import (
     compute_threads,
 )
 from quantum_hybrid.tracking import Tracker
-from quantum_hybrid.training import Learner, Progress, StepResult
+from quantum_hybrid.training import Learner, Progress, StepResult, tidy_checkpoints
 from quantum_hybrid.vocabulary import check_answers, check_fingerprints
 
 GROUPS_AHEAD = 16
 """How many groups may be asked of the teacher before they are trained on, at least: twice as many
 as it answers at the same time, so that one slow answer leaves no place idle."""
-MAX_SILENT_IN_A_ROW = 8
-"""Prompts without any answer, one after another, before the teacher is given up."""
+MAX_LEFT_OUT_IN_A_ROW = 8
+"""Groups that cannot be trained on, one after another, before the teacher is given up: it is paid
+for each."""
 SEED_STRIDE = 100_003
 """Answer i is drawn with the sampling seed plus i, so the seeds of two runs must lie far apart."""
 T = TypeVar("T")
@@ -126,7 +127,7 @@ class Distillation:
         self._earlier = self.run.read_teacher_account()
         self._stack.callback(self._write_account)
         self._stack.push_async_callback(self.client.close)
-        if any(self.client.lacks(p, 0, 1, sampling) for p, sampling in self._held_out_requests()):
+        if not self.run.has_held_out and self._lacks_held_out():
             await self.client.check()  # a wrong key or address stops the run here
         held_out = asyncio.create_task(self._held_out_answers())
         try:
@@ -187,21 +188,27 @@ class Distillation:
 
     async def next_group(self) -> tuple[Prompt, list[Answer]]:
         """Wait for the next group. One is left out, and said so, if one of its answers is a
-        held-out answer or the teacher has no text for its prompt."""
-        n_silent = 0
-        while True:
+        held-out answer or the teacher has no text for its prompt.
+
+        Raises `TeacherError` after `MAX_LEFT_OUT_IN_A_ROW` of them.
+        """
+        why = ""
+        for _ in range(MAX_LEFT_OUT_IN_A_ROW):
             n_wanted = self.config.total_steps - self.progress.step
             try:
                 prompt, answers = await self.stream.next_group(n_wanted)
             except TeacherSilent as error:
-                n_silent += 1
-                if n_silent > MAX_SILENT_IN_A_ROW:
-                    raise
-                self._leave_out(str(error))
-                continue
-            if not self.leakage.leaks(answers):
-                return prompt, answers
-            self._leave_out(f"{prompt.id}: one of its answers is a held-out answer")
+                why = str(error)
+            else:
+                if not self.leakage.leaks(answers):
+                    return prompt, answers
+                why = f"{prompt.id}: one of its answers is a held-out answer"
+            self._leave_out(why)
+        raise TeacherError(
+            f"the teacher's last {MAX_LEFT_OUT_IN_A_ROW} groups could not be trained on, so no "
+            f"more are asked for; the last one: {why}. A teacher that gives the same text to every "
+            "prompt, a refusal for instance, cannot be learned from"
+        )
 
     def _leave_out(self, why: str) -> None:
         self._left_out += 1
@@ -261,9 +268,15 @@ class Distillation:
         self._write_account()
 
     def _load_progress(self) -> Progress:
-        progress = self.learner.load_checkpoint(self.run.path / "checkpoints", self.console.line)
-        if not self.run.is_complete:
-            self.run.truncate(progress.step)
+        """Go back to the last checkpoint, or leave one of the beginning before anything else."""
+        folder = self.run.path / "checkpoints"
+        progress = self.learner.load_checkpoint(folder, self.console.line)
+        if progress is None:
+            self.run.refuse_records()
+            self.learner.save_checkpoint(folder, Progress())
+            return Progress()
+        tidy_checkpoints(folder, progress.step, self.config.checkpoints_kept)
+        self.run.truncate(progress.step)
         return progress
 
     def _rewards(self, result: StepResult) -> list[float]:
@@ -284,7 +297,14 @@ class Distillation:
         prompts = held_out_prompts(config.eval_split, config.eval_prompts, config.seed)
         return [(prompt, sampling) for prompt in prompts]
 
+    def _lacks_held_out(self) -> bool:
+        requests = self._held_out_requests()
+        return any(self.client.lacks(prompt, 0, 1, sampling) for prompt, sampling in requests)
+
     async def _held_out_answers(self) -> list[tuple[Prompt, Answer]]:
+        """The run's own, from its beginning to its end: the cache may have others meanwhile."""
+        if self.run.has_held_out:
+            return read_held_out(self.run.path)
         answers = await asyncio.gather(*map(self._held_out_answer, self._held_out_requests()))
         pairs = [pair for pair in answers if pair is not None]
         if not pairs:

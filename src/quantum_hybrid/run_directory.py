@@ -27,6 +27,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from filelock import FileLock, Timeout
@@ -91,17 +92,25 @@ def resolve(env: Mapping[str, Any], openai: Mapping[str, Any]) -> Plan:
             raise UsageError(f"{flag}: is a file, must be a directory")
         if not (path / "config.json").is_file():
             raise UsageError(f"{flag}: holds other files and no run; name a new directory")
-        stored = json.loads((path / "config.json").read_text(encoding="utf-8"))
-        stored_env, stored_openai = dict(stored["env"]), dict(stored["openai"])
-        stored_env["run_dir"] = env["run_dir"]
-        stored_openai |= {name: value for name, value in openai.items() if name in FREE_TO_CHANGE}
-        # A run of before a flag was there has its default.
-        plan = Plan(path, RunConfig(**stored_env), ServerConfig(**stored_openai), resumes=True)
-        _refuse_changes(flag, "env", env, plan.config)
-        _refuse_changes(flag, "openai", openai, plan.server)
-        return plan
     except OSError as error:
         raise UsageError(f"{flag}: cannot be read: {error.strerror}") from error
+    plan = recorded(path, {name: value for name, value in openai.items() if name in FREE_TO_CHANGE})
+    others = {name: value for name, value in env.items() if name != "run_dir"}
+    _refuse_changes(flag, "env", others, plan.config)
+    _refuse_changes(flag, "openai", openai, plan.server)
+    return plan
+
+
+def recorded(path: Path, server: Mapping[str, Any] = MappingProxyType({})) -> Plan:
+    """The plan of the run that lies there, with some of its server's fields given anew."""
+    try:
+        stored = json.loads((path / "config.json").read_text(encoding="utf-8"))
+        # Runs older than a field get its default.
+        env: dict[str, Any] = {**stored["env"], "run_dir": str(path)}
+        openai: dict[str, Any] = {**stored["openai"], **server}
+        return Plan(path, RunConfig(**env), ServerConfig(**openai), resumes=True)
+    except OSError as error:
+        raise UsageError(f"{path / 'config.json'}: cannot be read: {error.strerror}") from error
     except (ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"{path / 'config.json'}: not a run's configuration") from error
 
@@ -191,11 +200,22 @@ class RunDirectory:
         """Whether the run has already been brought to its end."""
         return (self.path / "summary.json").is_file()
 
-    def truncate(self, step: int) -> None:
-        """Forget what was written after this step by a run that was cut off later.
+    def refuse_records(self) -> None:
+        """A `CheckpointError` if steps were recorded: a run without a checkpoint cannot go on from
+        them, and nothing that was recorded is cut unless a checkpoint is there to cut it back to.
+        """
+        for path in (self.metrics_path, self.groups_path):
+            if path.exists() and path.stat().st_size > 0:
+                raise CheckpointError(
+                    f"{path}: the run recorded steps and has no checkpoint to go on from; nothing "
+                    "was changed: name a new run_dir, answers in the cache cost nothing again"
+                )
 
-        Step 0 stands for no checkpoint: the run begins anew, with the evaluation before step 1.
-        Raises `CheckpointError` where something is missing that was written up to the step.
+    def truncate(self, step: int) -> None:
+        """Go back to the checkpoint of this step: cut what was recorded after it.
+
+        Step 0 is before the first evaluation. Raises `CheckpointError` where something is missing
+        that was recorded up to the step.
         """
         n_metrics = truncate_metrics(self.metrics_path, step if step else -1)
         n_groups = 0
@@ -206,8 +226,8 @@ class RunDirectory:
         for path, n_found in ((self.metrics_path, n_metrics), (self.groups_path, n_groups)):
             if n_found < step:
                 raise CheckpointError(
-                    f"{path}: holds {n_found} of the {step} steps of the last checkpoint; delete "
-                    f"{self.path / 'checkpoints'} to train from the beginning"
+                    f"{path}: holds {n_found} of the {step} steps of the last checkpoint; start a "
+                    "new run to train from the beginning"
                 )
 
     def sync(self) -> None:
@@ -215,6 +235,11 @@ class RunDirectory:
         for path in (self.metrics_path, self.groups_path):
             if path.exists():
                 sync(path)
+
+    @property
+    def has_held_out(self) -> bool:
+        """Whether the held-out answers were drawn; the run is scored on these to its end."""
+        return (self.path / "held_out.jsonl").is_file()
 
     def write_held_out(self, pairs: Sequence[tuple[Prompt, Answer]]) -> None:
         """Keep the held-out answers beside the figures that were computed from them."""

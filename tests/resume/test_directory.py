@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+import signal
 import threading
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from tiny_runs import contents, copied, figures, is_one_line, remains, said
+from tiny_runs import contents, copied, figures, is_one_line, line_of_step, remains, said
 
 
 def truncate(checkpoint: Path) -> None:
@@ -80,6 +82,48 @@ def test_a_run_whose_figures_are_gone_is_not_gone_on_with(runs, killed, tmp_path
     assert runs.status(run) == 2
     assert is_one_line(run), said(run)
     assert f"{missing}: holds 0 of the 6 steps of the last checkpoint" in said(run)
+
+
+def test_a_run_killed_before_its_first_step_has_a_checkpoint_to_go_back_to(
+    runs, unbroken, lines, tmp_path
+) -> None:
+    run = tmp_path / "run"
+    assert runs.status(run, die_at=line_of_step(lines, 2)) == -signal.SIGKILL
+    assert os.listdir(run / "checkpoints") == ["step-000000"]
+    assert len(figures(run)) == 2, "the first evaluation, and step 1"
+    runs.finish(run)
+    assert remains(run) == remains(unbroken)
+
+
+@pytest.mark.parametrize("verb", ["process", "serve"])
+def test_what_was_recorded_is_not_cut_where_no_checkpoint_is(runs, killed, tmp_path, verb) -> None:
+    """As a run of an earlier version that was killed before its first checkpoint."""
+    run = copied(killed, tmp_path)
+    shutil.rmtree(run / "checkpoints")
+    before = {name: (run / name).read_bytes() for name in ("groups.jsonl", "metrics.jsonl")}
+    arguments = [verb, "--env.run_dir", str(run)]
+    assert runs.forks.run(replace(runs.order(run), arguments=arguments)) == 2
+    assert "the run recorded steps and has no checkpoint to go on from" in said(run)
+    assert "Traceback" not in said(run)
+    assert {name: (run / name).read_bytes() for name in before} == before
+
+
+def test_a_finished_run_is_not_served_into(runs, unbroken) -> None:
+    before = contents(unbroken)
+    arguments = ["serve", "--env.run_dir", str(unbroken)]
+    assert runs.forks.run(replace(runs.order(unbroken), arguments=arguments)) == 2
+    assert "is a finished run, into which nothing more is served" in said(unbroken)
+    assert contents(unbroken) == before
+
+
+def test_a_run_is_scored_on_its_own_held_out_answers(runs, unbroken, killed, tmp_path) -> None:
+    """The cache may have others by then: here they are another teacher's."""
+    run, cache = copied(killed, tmp_path), tmp_path / "cache"
+    held_out = (run / "held_out.jsonl").read_text()
+    assert runs.status(run, cache=cache) == 0, said(run)
+    assert (run / "held_out.jsonl").read_text() == held_out
+    evaluations = [row for row in figures(run) if "eval/hybrid_loss" in row]
+    assert evaluations == [row for row in figures(unbroken) if "eval/hybrid_loss" in row]
 
 
 def test_a_second_process_is_refused_in_one_line(runs, unbroken, teacher, tmp_path) -> None:

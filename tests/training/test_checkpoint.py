@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from quantum_hybrid.errors import CheckpointError
-from quantum_hybrid.training import Learner, Progress
+from quantum_hybrid.training import Learner, Progress, tidy_checkpoints
 
 
 def silent(line: str) -> None:
@@ -97,10 +97,15 @@ def test_damaged_checkpoints_do_not_crowd_out_whole_ones(trained, folder) -> Non
     assert learner.load_checkpoint(folder, silent) == Progress(2, 2)
 
 
-def test_loading_clears_what_a_killed_process_left(trained, folder) -> None:
-    for left in (".step-000004.tmp", ".step-000001.old", "step-000001"):
-        shutil.copytree(folder / "step-000002", folder / left)
+def test_loading_changes_nothing_and_tidying_clears_what_a_killed_process_left(
+    trained, folder
+) -> None:
+    left = [".step-000001.old", ".step-000004.tmp", "step-000001"]
+    for name in left:
+        shutil.copytree(folder / "step-000002", folder / name)
     assert trained[0].load_checkpoint(folder, silent) == Progress(3, 4)
+    assert names(folder) == [*left, "step-000002", "step-000003"]
+    tidy_checkpoints(folder, 3, kept=2)
     assert names(folder) == ["step-000002", "step-000003"]
 
 
@@ -118,8 +123,8 @@ def test_loading_goes_back_to_the_newest(trained, folder, new_learner) -> None:
 
 def test_there_is_no_progress_without_a_checkpoint(trained, tmp_path) -> None:
     learner = trained[0]
-    assert learner.load_checkpoint(tmp_path / "none", silent) == Progress(0, 0)
-    assert learner.load_checkpoint(tmp_path, silent) == Progress(0, 0)
+    assert learner.load_checkpoint(tmp_path / "none", silent) is None
+    assert learner.load_checkpoint(tmp_path, silent) is None
 
 
 @pytest.mark.parametrize("position", [0, 100, -1])

@@ -1,6 +1,11 @@
 """Training the student on the teacher's answers."""
 
-from quantum_hybrid.training.checkpoint import Progress, load_checkpoint, save_checkpoint
+from quantum_hybrid.training.checkpoint import (
+    Progress,
+    load_checkpoint,
+    save_checkpoint,
+    tidy_checkpoints,
+)
 from quantum_hybrid.training.learner import Learner, follow
 from quantum_hybrid.training.losses import Distilled, Losses, three_part_loss
 from quantum_hybrid.training.optimizer import build_optimizer, set_learning_rates, trainable_parts
@@ -25,6 +30,7 @@ __all__ = [
     "set_learning_rates",
     "span_distances",
     "three_part_loss",
+    "tidy_checkpoints",
     "top_k_kl",
     "trainable_parts",
     "training_step",

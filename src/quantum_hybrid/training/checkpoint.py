@@ -58,7 +58,7 @@ def save_checkpoint(
     for path in _checkpoints(folder):
         if _step(path) > progress.step:  # The run has gone back behind it: it cannot be used.
             remove_folder(path)
-    _tidy(folder, progress.step, kept)
+    tidy_checkpoints(folder, progress.step, kept)
 
 
 def load_checkpoint(
@@ -66,9 +66,8 @@ def load_checkpoint(
     student: HybridForCausalLM,
     optimizer: AdamW,
     announce: Callable[[str], None],
-    kept: int,
-) -> Progress:
-    """Restore the newest whole checkpoint; no progress where none was ever written."""
+) -> Progress | None:
+    """Restore the newest whole checkpoint, changing nothing on the disk; None where none is."""
     for path in reversed(_checkpoints(folder)):
         try:
             progress, state = _read(path)
@@ -76,14 +75,12 @@ def load_checkpoint(
             announce(f"checkpoint {path} cannot be used ({error}); trying the one before it")
             continue
         restore(str(path), state, student, optimizer)
-        _tidy(folder, progress.step, kept)
         return progress
     if _checkpoints(folder):
         raise CheckpointError(
-            f"{folder}: no checkpoint can be used; delete the folder to train from the beginning"
+            f"{folder}: no checkpoint can be used; start a new run to train from the beginning"
         )
-    _tidy(folder, 0, kept)
-    return Progress()
+    return None
 
 
 def training_state(student: HybridForCausalLM, optimizer: AdamW) -> dict[str, Tensor]:
@@ -128,7 +125,7 @@ def restore(
         raise CheckpointError(f"{source}: holds unknown tensors such as {next(iter(state))}")
 
 
-def _tidy(folder: Path, step: int, kept: int) -> None:
+def tidy_checkpoints(folder: Path, step: int, kept: int) -> None:
     """Drop all but the last `kept` checkpoints up to this step, and what a killed process left."""
     for hidden in folder.glob(".step-*"):
         shutil.rmtree(hidden)

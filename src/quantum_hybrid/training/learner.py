@@ -132,11 +132,10 @@ class Learner:
         kept = self.config.checkpoints_kept
         save_checkpoint(folder, self.model, self.optimizer, progress, kept)
 
-    def load_checkpoint(self, folder: Path, announce: Callable[[str], None]) -> Progress:
-        """Go back to the newest whole checkpoint; to the beginning when there is none."""
-        kept = self.config.checkpoints_kept
-        progress = load_checkpoint(folder, self.model, self.optimizer, announce, kept)
-        if progress != Progress():
+    def load_checkpoint(self, folder: Path, announce: Callable[[str], None]) -> Progress | None:
+        """Go back to the newest whole checkpoint, if there is one; the folder stays as it is."""
+        progress = load_checkpoint(folder, self.model, self.optimizer, announce)
+        if progress is not None:
             state = training_state(self.model, self.optimizer)
             shapes = {name: tensor.shape for name, tensor in state.items()}
             self.ranks.tell("restore", shapes)
