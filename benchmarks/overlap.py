@@ -25,9 +25,9 @@ from typing import Any
 
 from benchmarks.machine import machine
 from quantum_hybrid.config import cache_directory
-from quantum_hybrid.corpus import training_schedule
-from quantum_hybrid.records import Sampling
 from quantum_hybrid.teacher import AnswerCache, GroupStream, TeacherClient, TeacherServer
+from quantum_hybrid.text.prompts import training_schedule
+from quantum_hybrid.text.records import Sampling
 
 SECONDS_AN_ANSWER = 2.0
 GROUPS, GROUP_SIZE = 50, 4

@@ -23,10 +23,10 @@ import torch.nn.functional as F
 from transformers import AutoTokenizer
 from transformers.utils import logging
 
-from quantum_hybrid.corpus import Encoder, Example, teacher_rows
 from quantum_hybrid.evaluation import all_answer_rows, clustered_standard_error, kl_to_teacher
-from quantum_hybrid.run_directory import finished_run, read_held_out
+from quantum_hybrid.run.directory import finished_run, read_held_out
 from quantum_hybrid.student import HybridForCausalLM
+from quantum_hybrid.text.encoder import Encoder, Example, teacher_rows
 
 ROWS_AT_A_TIME = 256
 

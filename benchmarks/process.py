@@ -148,10 +148,10 @@ def _report(steps: list[dict[str, float]], n_tokens: list[int], load: float) -> 
 def install(clock: Clock, n_tokens: list[int]) -> None:
     """Have the parts of a step marked on the clock, and its answer tokens counted."""
     from quantum_hybrid.circuit import QuantumLayer, first_order
-    from quantum_hybrid.console import Console
-    from quantum_hybrid.process import Distillation
+    from quantum_hybrid.run.console import Console
+    from quantum_hybrid.run.job import Distillation
+    from quantum_hybrid.run.tracking import Trackers
     from quantum_hybrid.student import HybridForCausalLM
-    from quantum_hybrid.tracking import Trackers
     from quantum_hybrid.training import Learner, step
 
     def replace(owner: Any, name: str, function: Callable[..., Any]) -> None:

@@ -14,8 +14,9 @@ import pytest
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-    from quantum_hybrid.corpus import Example
     from quantum_hybrid.student import HybridForCausalLM
+    from quantum_hybrid.text.encoder import Example
+    from quantum_hybrid.training import Learner
 
 # Small matrices on few cores: a second thread costs more than it brings.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -25,22 +26,24 @@ os.environ["WANDB_MODE"] = "offline"
 
 from jaxtyping import install_import_hook
 
-COMPILED = {
-    "circuit": (
-        "angles", "kernel", "lanes", "state_kernel", "transfer_kernel", "transfer_rows",
-    ),
-    "training": ("vectors", "vocabulary_kernel"),
-}  # fmt: skip
-"""Modules whose functions Numba compiles: they cannot be wrapped."""
 SOURCES = Path(__file__).parents[1] / "src/quantum_hybrid"
-CHECKED = [
-    f"{package}.{path.stem}"
-    for package, compiled in COMPILED.items()
-    for path in sorted((SOURCES / package).glob("[!_]*.py"))
-    if path.stem not in compiled
+CHECKED = ("circuit", "distillation", "evaluation", "student", "training")
+"""Rooms whose functions take tensors."""
+
+
+def _can_be_wrapped(file: Path) -> bool:
+    """Whether Numba compiles no function of this module: those that it compiles cannot be."""
+    source = file.read_text(encoding="utf-8")
+    return "import numba" not in source and "from numba" not in source and "@compiled" not in source
+
+
+MODULES = [
+    ".".join(file.relative_to(SOURCES).with_suffix("").parts)
+    for room in CHECKED
+    for file in sorted((SOURCES / room).rglob("[!_]*.py"))
+    if _can_be_wrapped(file)
 ]
-CHECKED += ["student", "evaluation"]
-install_import_hook([f"quantum_hybrid.{name}" for name in CHECKED], "beartype.beartype")
+install_import_hook([f"quantum_hybrid.{name}" for name in MODULES], "beartype.beartype")
 
 sys.path.insert(0, str(Path(__file__).parent))  # for tiny.py and circuits.py, which are no tests
 
@@ -132,11 +135,42 @@ def examples(small_llama: Path) -> list[Example]:
     """Four conversations with answers of different lengths, in the small vocabulary."""
     from transformers import AutoTokenizer
 
-    from quantum_hybrid.corpus import Encoder, prompts_in
-    from quantum_hybrid.records import Answer
+    from quantum_hybrid.text.encoder import Encoder
+    from quantum_hybrid.text.prompts import prompts_in
+    from quantum_hybrid.text.records import Answer
 
     encoder = Encoder(AutoTokenizer.from_pretrained(small_llama))
     texts = ("Six minutes.", "Yes, with a little salt.", "Warm water", "No. Try it again tomorrow!")
     answers = [Answer("p", i, text, "stop", "m") for i, text in enumerate(texts)]
     pairs = zip(prompts_in("train", 0), answers, strict=False)
     return [encoder.example(prompt, answer) for prompt, answer in pairs]
+
+
+@pytest.fixture(scope="session")
+def new_learner(small_llama: Path) -> Callable[..., Learner]:
+    """Builds a quick learner for given `RunConfig` values: 4 layers, 512 tokens."""
+    from quantum_hybrid.config import RunConfig
+    from quantum_hybrid.training import Learner
+
+    def build(**values: Any) -> Learner:
+        given = {"base_model_name": str(small_llama), "total_steps": 20, "lora_rank": 4} | values
+        return Learner(RunConfig(**given))
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def groups(new_learner: Callable[..., Learner]) -> list[list[Example]]:
+    """Four groups of two answers, in the order of a schedule."""
+    from quantum_hybrid.text.prompts import prompts_in
+    from quantum_hybrid.text.records import Answer
+
+    encoder = new_learner(train_backbone="none").encoder
+    texts = ("Yes, of course.", "No! Not before Monday.", "Six minutes", "It depends on the egg.")
+    return [
+        encoder.examples(
+            prompt,
+            [Answer(prompt.id, i, texts[(n + i) % 4], "stop", "m") for i in range(2)],
+        )
+        for n, prompt in enumerate(prompts_in("train", 0)[:4])
+    ]

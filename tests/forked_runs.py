@@ -199,9 +199,9 @@ def _warm_up(base_model: str) -> None:
     import torch.utils.tensorboard
     from transformers.utils import logging
 
-    from quantum_hybrid import environment
     from quantum_hybrid.backbone import adapt, load_base_model
     from quantum_hybrid.circuit import QuantumLayer
+    from quantum_hybrid.run import session
     from quantum_hybrid.training import learner
 
     logging.disable_progress_bar()
@@ -209,7 +209,7 @@ def _warm_up(base_model: str) -> None:
     with torch.no_grad():
         QuantumLayer(3, 2)(torch.zeros(2, 3))
     # Half of a run's time, and nothing of what is compared or resumed.
-    environment.draw_curves = _draw_nothing
+    session.draw_curves = _draw_nothing
     learner.CALIBRATION_PROMPTS = 8
     assert threading.active_count() == 1
 

@@ -10,7 +10,7 @@ from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from quantum_hybrid.corpus import split_of
+from quantum_hybrid.text.prompts import split_of
 
 
 class LoopbackTeacher:

@@ -17,8 +17,8 @@ from typing import Any
 import torch
 
 from quantum_hybrid.config import RunConfig
-from quantum_hybrid.launcher import Launch
-from quantum_hybrid.ranks import ALONE, Ranks
+from quantum_hybrid.processes.launch import Launch
+from quantum_hybrid.processes.ranks import ALONE, Ranks
 from quantum_hybrid.training import Learner, follow
 
 CONFIGS: dict[str, dict[str, Any]] = {

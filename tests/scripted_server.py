@@ -9,8 +9,8 @@ from collections.abc import Callable, Coroutine
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, TypeVar
 
-from quantum_hybrid.records import Prompt, Sampling
 from quantum_hybrid.teacher import AnswerCache, TeacherClient, TeacherServer
+from quantum_hybrid.text.records import Prompt, Sampling
 
 KEY = "sk-test-0123456789abcdef"
 PROMPT = Prompt("p1", "test", "Say something.")

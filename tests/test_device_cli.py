@@ -14,11 +14,12 @@ from transformers import AutoTokenizer
 
 from quantum_hybrid.cli import main
 from quantum_hybrid.config import RunConfig, ServerConfig
-from quantum_hybrid.corpus import IGNORED, Encoder, prompts_in
-from quantum_hybrid.device_check import loss_difference
 from quantum_hybrid.evaluation import all_answer_rows, clustered_standard_error, evaluate
-from quantum_hybrid.records import Answer, AnswerLogprobs
-from quantum_hybrid.run_directory import Plan, RunDirectory, read_held_out
+from quantum_hybrid.run.device_check import loss_difference
+from quantum_hybrid.run.directory import Plan, RunDirectory, read_held_out
+from quantum_hybrid.text.encoder import IGNORED, Encoder
+from quantum_hybrid.text.prompts import prompts_in
+from quantum_hybrid.text.records import Answer, AnswerLogprobs
 
 TEXTS = ("Six minutes.", "Yes, with a little salt.", "Warm water", "No. Try it again tomorrow!")
 LOGPROBS = AnswerLogprobs(("\udce2\udc98",), (), (), ((-0.5,),), (-0.5,))
@@ -136,7 +137,7 @@ def test_the_same_seed_gives_the_same_table(finished, capsys) -> None:
 def test_the_second_circuit_runs_on_what_was_measured_of_the_first(
     finished, monkeypatch, capsys
 ) -> None:
-    from quantum_hybrid import device_check
+    from quantum_hybrid.run import device_check
 
     calls = []
     measure = device_check.DeviceCircuit.expectations

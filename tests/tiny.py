@@ -18,7 +18,7 @@ from transformers import (
 )
 
 from quantum_hybrid.backbone import prepare_embedded
-from quantum_hybrid.corpus import load_prompts
+from quantum_hybrid.text.prompts import load_prompts
 
 D_MODEL, N_LAYERS = 32, 4
 END_OF_TEXT = "<|endoftext|>"

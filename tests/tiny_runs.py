@@ -14,7 +14,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from forked_runs import ForkServer, Line, Order
 from processes import free_port, launch
-from quantum_hybrid.tracking import read_metrics
+from quantum_hybrid.run.tracking import read_metrics
 
 STEPS = 8
 VOLATILE = ("time_s", "train/tokens_per_second")

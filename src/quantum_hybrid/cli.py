@@ -18,12 +18,17 @@ from collections.abc import Sequence
 from dataclasses import Field, fields
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from quantum_hybrid.config import KEY_VARIABLE, RunConfig
 from quantum_hybrid.config_file import SECTIONS, read_config_file, suggestion, value_type
 from quantum_hybrid.errors import QuantumHybridError, UsageError
-from quantum_hybrid.launcher import Launch
+from quantum_hybrid.processes.launch import Launch
+from quantum_hybrid.report.groups_page import groups_page_path
+from quantum_hybrid.report.summary import summary_lines
+
+if TYPE_CHECKING:
+    from quantum_hybrid.run.directory import RunDirectory
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -33,6 +38,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         launch = Launch.of(os.environ)
         return _follow(launch, arguments) if launch.rank > 0 else _dispatch(arguments, launch)
     except QuantumHybridError as error:
+        if error.resumable_run is not None:
+            launcher = "torchrun ..." if "WORLD_SIZE" in os.environ else "python"
+            command = f"{launcher} atropos.py process --env.run_dir {error.resumable_run}"
+            print(f"Go on with: {command}", flush=True)
         print(f"error: {error}", file=sys.stderr)
         return error.exit_status
     except KeyboardInterrupt:
@@ -58,7 +67,7 @@ def _follow(launch: Launch, arguments: list[str]) -> int:
     """
     if {"-h", "--help"} & set(arguments):
         return 0
-    from quantum_hybrid.ranks import Ranks
+    from quantum_hybrid.processes.ranks import Ranks
     from quantum_hybrid.training import follow
 
     with Ranks.joined(launch) as ranks:
@@ -74,10 +83,10 @@ def _dispatch(arguments: list[str], launch: Launch) -> int:
     if not arguments:
         parser.print_help()
         return 2
-    if arguments[0] in ("serve", "evaluate"):
-        from quantum_hybrid.environment import run_atropos_verb
-
-        return run_atropos_verb(arguments)
+    if arguments[0] == "serve":
+        return _serve(parser, arguments[1:])
+    if arguments[0] == "evaluate":
+        return _evaluate(arguments[1:])
     namespace = parser.parse_args(arguments)
     if namespace.verb == "setup":
         from quantum_hybrid.backbone import prepare_embedded
@@ -85,7 +94,7 @@ def _dispatch(arguments: list[str], launch: Launch) -> int:
         prepare_embedded(announce=print)
         print("compiling the kernels: half a minute, once")
         from quantum_hybrid.circuit import native
-        from quantum_hybrid.training import compiled_sweeps
+        from quantum_hybrid.training.head_pass import compiled_sweeps
 
         native.compile_kernel()
         compiled_sweeps.compile_kernel()
@@ -97,12 +106,56 @@ def _dispatch(arguments: list[str], launch: Launch) -> int:
     return _process(_given(namespace), launch)
 
 
+def _serve(parser: _Parser, arguments: list[str]) -> int:
+    """What a run does not know of is Atropos's."""
+    from quantum_hybrid.run.directory import RunDirectory, refuse_finished, resolve
+
+    namespace, rest = parser.parse_known_args(["process", *arguments])
+    given = _given(namespace)
+    plan = resolve(given["env"], given["openai"])
+    refuse_finished(plan)
+    _check_circuit(plan.config)
+    from quantum_hybrid.atropos.environment import QuantumHybridEnvConfig, serve_run
+
+    names = [name.removeprefix("--env.") for name in rest[::2]]
+    config = QuantumHybridEnvConfig(**dict(zip(names, rest[1::2], strict=True)))
+    with RunDirectory.open(plan) as run:
+        serve_run(run, config)
+        print("\n".join(where_things_are(run)))
+    return 0
+
+
+def _evaluate(arguments: list[str]) -> int:
+    parser = _Parser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--env.run_dir", dest="run_dir", required=True)
+    parser.add_argument("--env.data_dir_to_save_evals", dest="results", type=Path)
+    known = parser.parse_args(arguments)
+    from quantum_hybrid.run.evaluation import evaluate_run
+
+    evaluate_run(known.run_dir, print, known.results)
+    return 0
+
+
+def where_things_are(run: RunDirectory) -> list[str]:
+    """Where the run's artefacts lie, and what to do with them next."""
+    path = run.path
+    return [
+        "",
+        f"student   {path / 'student'}  (HybridForCausalLM.from_pretrained)",
+        f"curves    {path / 'curves.png'}",
+        f"answers   {groups_page_path(run.groups_path)}",
+        f"numbers   {path / 'metrics.jsonl'}; tensorboard --logdir {path / 'tensorboard'}",
+        "next      another seed: python atropos.py process --env.seed 1",
+        "          your own teacher: README.md, 'A real teacher'",
+    ]
+
+
 def _device(namespace: argparse.Namespace) -> int:
-    from quantum_hybrid.run_directory import finished_run
+    from quantum_hybrid.run.directory import finished_run
 
     path = finished_run(namespace.run)
     options = dict(namespace.option)
-    from quantum_hybrid.device_check import DeviceRequest, check_device
+    from quantum_hybrid.run.device_check import DeviceRequest, check_device
 
     request = DeviceRequest(
         namespace.device,
@@ -151,9 +204,9 @@ def _check_circuit(config: RunConfig) -> None:
 
 def _process(given: dict[str, dict[str, Any]], launch: Launch) -> int:
     """Check all that can be checked at once, claim the run directory, then load what is heavy."""
-    from quantum_hybrid.base_model import find_base_model
-    from quantum_hybrid.corpus import held_out_prompts
-    from quantum_hybrid.run_directory import RunDirectory, resolve
+    from quantum_hybrid.model_files import find_base_model
+    from quantum_hybrid.run.directory import RunDirectory, resolve
+    from quantum_hybrid.text.prompts import held_out_prompts
 
     plan = resolve(given["env"], given["openai"])
     config = plan.config
@@ -169,11 +222,16 @@ def _process(given: dict[str, dict[str, Any]], launch: Launch) -> int:
             f"which is {launch.size}"
         )
     with RunDirectory.open(plan) as run:
-        from quantum_hybrid.environment import run_process
-        from quantum_hybrid.ranks import Ranks
+        if run.is_complete:
+            lines = [f"{run.path} is complete; nothing was done.", ""]
+            print("\n".join([*lines, *summary_lines(run.read_summary())]))
+        else:
+            from quantum_hybrid.processes.ranks import Ranks
+            from quantum_hybrid.run.loop import run_process
 
-        with Ranks.joined(launch) as ranks:
-            run_process(run, ranks)
+            with Ranks.joined(launch) as ranks:
+                run_process(run, ranks)
+        print("\n".join(where_things_are(run)))
     return 0
 
 

@@ -6,6 +6,7 @@ QuantumHybridError            exit 1: something failed; the message says what, w
 │   ├── TeacherUnreachable    it could not be reached, or failed after all retries
 │   ├── TeacherRefused        it said no (400, 401, 403, 404, ...): retrying would not help
 │   └── TeacherSilent         it has no text for one prompt, however often it is asked
+├── TrainerError              exit 1: the Atropos API or trainer that is served takes no groups
 ├── TrainingError             exit 1: a number that must not be (NaN loss, no circuit gradient)
 ├── CheckpointError           exit 2: a run directory or checkpoint cannot be read as written
 ├── ProcessLost               exit 1: another process of a data-parallel run has ended; resumable
@@ -16,11 +17,15 @@ QuantumHybridError            exit 1: something failed; the message says what, w
 
 from __future__ import annotations
 
+from pathlib import Path
+
 
 class QuantumHybridError(Exception):
     """Base of all errors that are shown as one line, without a stack trace."""
 
     exit_status = 1
+    resumable_run: Path | None = None
+    """The directory of a run that can be gone on with."""
 
 
 class UsageError(QuantumHybridError):
@@ -49,6 +54,10 @@ class BudgetSpent(QuantumHybridError):
     """A limit on requests or on cost is reached; everything paid for is kept."""
 
     exit_status = 3
+
+
+class TrainerError(QuantumHybridError):
+    """Whom groups are served to cannot be reached, or takes none of them."""
 
 
 class TrainingError(QuantumHybridError):

@@ -103,7 +103,8 @@ for option in options:
 def test_the_tensor_network_in_torch_compiles_and_exports():
     """As it runs on a GPU. Exported first: what tracing keeps would break the calls that follow."""
     run("""
-from quantum_hybrid.circuit import Ansatz, transfer_torch
+from quantum_hybrid.circuit import Ansatz
+from quantum_hybrid.circuit.tensor_network import plain_torch as transfer_torch
 
 class Layer(torch.nn.Module):
     def __init__(self, ansatz):

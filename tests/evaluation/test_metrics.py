@@ -12,7 +12,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from quantum_hybrid.corpus import Example
 from quantum_hybrid.errors import TrainingError
 from quantum_hybrid.evaluation import (
     evaluate,
@@ -22,8 +21,9 @@ from quantum_hybrid.evaluation import (
     quantum_state_metrics,
 )
 from quantum_hybrid.evaluation.metrics import clustered_standard_error
-from quantum_hybrid.records import AnswerLogprobs
 from quantum_hybrid.student import HybridForCausalLM, answer_rows
+from quantum_hybrid.text.encoder import Example
+from quantum_hybrid.text.records import AnswerLogprobs
 
 MIXINGS = ("logits", "probability")
 V = 512

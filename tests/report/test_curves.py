@@ -13,8 +13,7 @@ import pytest
 from PIL import Image
 
 from quantum_hybrid.errors import UsageError
-from quantum_hybrid.report import draw_curves
-from quantum_hybrid.report.curves import PATHWAY_COLORS
+from quantum_hybrid.report.curves import PATHWAY_COLORS, draw_curves
 
 SVG = "{http://www.w3.org/2000/svg}"
 

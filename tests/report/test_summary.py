@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from quantum_hybrid.errors import CheckpointError
-from quantum_hybrid.report import summarise, summary_lines, teacher_lines
+from quantum_hybrid.report.summary import summarise, summary_lines, teacher_lines
 
 
 def evaluation(step: int, hybrid: float, classical: float = 3.0, **more: float) -> dict:

@@ -17,8 +17,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from quantum_hybrid.errors import UsageError
-from quantum_hybrid.records import Answer, AnswerLogprobs, Sampling
 from quantum_hybrid.teacher import AnswerCache, AnswerRequest
+from quantum_hybrid.text.records import Answer, AnswerLogprobs, Sampling
 
 PLAIN = Answer("p", 3, "text", "stop", "m")
 WITH_LOGPROBS = replace(
@@ -39,7 +39,7 @@ REQUEST = AnswerRequest("s", "m", "hello", Sampling(), 0)
 WRITER = """
 import sys
 from pathlib import Path
-from quantum_hybrid.records import Answer, Sampling
+from quantum_hybrid.text.records import Answer, Sampling
 from quantum_hybrid.teacher import AnswerCache, AnswerRequest
 path, name, count, size = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
 cache = AnswerCache(path)

@@ -23,14 +23,14 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from quantum_hybrid.records import Sampling
 from quantum_hybrid.teacher import AnswerCache, AnswerRequest
 from quantum_hybrid.teacher.inventory import stored_rows
+from quantum_hybrid.text.records import Sampling
 
 WORKER = """
 import json, sys
 from pathlib import Path
-from quantum_hybrid.records import Answer, Sampling
+from quantum_hybrid.text.records import Answer, Sampling
 from quantum_hybrid.teacher.cache import AnswerCache
 from quantum_hybrid.teacher.request import AnswerRequest
 path, name, plan = Path(sys.argv[1]), sys.argv[2], json.loads(sys.argv[3])

@@ -13,11 +13,11 @@ from dataclasses import replace
 
 import pytest
 
-from quantum_hybrid import base_model
+from quantum_hybrid import model_files as base_model
 from quantum_hybrid.errors import TeacherError, UsageError
-from quantum_hybrid.records import Answer, AnswerLogprobs, Prompt, Sampling
 from quantum_hybrid.teacher import AnswerCache, EmbeddedTeacher, TeacherClient, TeacherServer
 from quantum_hybrid.teacher import embedded as embedded_module
+from quantum_hybrid.text.records import Answer, AnswerLogprobs, Prompt, Sampling
 
 PROMPT = Prompt("p1", "science", "Why is the sky blue?")
 SAMPLING = Sampling(max_tokens=8, top_logprobs=5)
@@ -153,7 +153,7 @@ ASKING = """
 import signal
 import asyncio, json, sys, threading, urllib.request
 from pathlib import Path
-from quantum_hybrid.records import Prompt, Sampling
+from quantum_hybrid.text.records import Prompt, Sampling
 from quantum_hybrid.teacher import AnswerCache, EmbeddedTeacher, TeacherClient
 
 async def ask(server, cache):

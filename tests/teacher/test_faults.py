@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 
 from misbehaving_server import AT_MOST, FAULTS, KEY, MODEL, MisbehavingServer
-from quantum_hybrid.records import Answer, Prompt, Sampling
 from quantum_hybrid.teacher import Account, AnswerCache, TeacherClient, TeacherServer
 from quantum_hybrid.teacher.client import MAX_DRAWS, REDRAW_SEED_OFFSET
 from quantum_hybrid.teacher.inventory import stored_rows
+from quantum_hybrid.text.records import Answer, Prompt, Sampling
 
 N_PROMPTS = 750
 GROUP = 4

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from quantum_hybrid.cli import main
-from quantum_hybrid.records import Answer, AnswerLogprobs, Sampling
 from quantum_hybrid.teacher import AnswerCache, AnswerRequest
+from quantum_hybrid.text.records import Answer, AnswerLogprobs, Sampling
 
 REQUEST = AnswerRequest("https://a.example/v1", "big", "Say \x1b[31mred.", Sampling(), 0)
 ANSWER = Answer("p", 0, "<script>\x1b]0;title\x07</script> é", "stop", "big")

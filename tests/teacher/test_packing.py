@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from quantum_hybrid.records import AnswerLogprobs
 from quantum_hybrid.teacher.packing import EXACT, pack, unpack
+from quantum_hybrid.text.records import AnswerLogprobs
 
 IDS = st.integers(0, 2**63 - 1)
 VALUES = st.floats(-1e5, 0)

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from quantum_hybrid.records import AnswerLogprobs
 from quantum_hybrid.teacher.replies import MAX_TEXT_BYTES, ReplyError, parse_reply
+from quantum_hybrid.text.records import AnswerLogprobs
 
 ENTRY = {
     "id": 5,

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from quantum_hybrid.corpus import training_schedule
 from quantum_hybrid.errors import TeacherUnreachable
-from quantum_hybrid.records import Answer, Prompt, Sampling
 from quantum_hybrid.teacher import AnswerCache, GroupStream, TeacherClient
+from quantum_hybrid.text.prompts import training_schedule
+from quantum_hybrid.text.records import Answer, Prompt, Sampling
 from scripted_server import SAMPLING, completion, use
 
 

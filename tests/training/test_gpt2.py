@@ -9,8 +9,8 @@ import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from quantum_hybrid.config import RunConfig
-from quantum_hybrid.corpus import prompts_in
-from quantum_hybrid.records import Answer
+from quantum_hybrid.text.prompts import prompts_in
+from quantum_hybrid.text.records import Answer
 from quantum_hybrid.training import Learner
 from quantum_hybrid.training import learner as learner_module
 

@@ -11,8 +11,8 @@ import torch
 import torch.nn.functional as F
 
 from quantum_hybrid.circuit import QuantumLayer
-from quantum_hybrid.corpus import IGNORED
 from quantum_hybrid.errors import TrainingError
+from quantum_hybrid.text.encoder import IGNORED
 from quantum_hybrid.training import (
     Learner,
     Losses,

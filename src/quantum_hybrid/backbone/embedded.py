@@ -19,7 +19,7 @@ from tokenizers.pre_tokenizers import ByteLevel, Digits, Sequence
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
-from quantum_hybrid.base_model import embedded_folder, embedded_gguf
+from quantum_hybrid.model_files import embedded_folder, embedded_gguf
 
 
 def prepare_embedded(announce: Callable[[str], None] = print) -> Path:

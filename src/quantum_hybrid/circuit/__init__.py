@@ -3,22 +3,25 @@
 Imports nothing else of this project.
 """
 
-from quantum_hybrid.circuit.ansatz import Ansatz
-from quantum_hybrid.circuit.device import DeviceCircuit, DeviceLayer, Measurement, on_device
-from quantum_hybrid.circuit.diagnostics import (
+from quantum_hybrid.circuit.analysis.diagnostics import (
     coherence,
     coherence_and_entanglement,
     meyer_wallach,
 )
-from quantum_hybrid.circuit.expressibility import estimate_capability, estimate_expressibility
-from quantum_hybrid.circuit.gradient_variance import (
+from quantum_hybrid.circuit.analysis.expressibility import (
+    estimate_capability,
+    estimate_expressibility,
+)
+from quantum_hybrid.circuit.analysis.gradient_variance import (
     fit_plateau,
     gradient_variances,
     mean_variance,
 )
+from quantum_hybrid.circuit.analysis.spectrum import fourier_spectrum
+from quantum_hybrid.circuit.analysis.surrogate import Surrogate
+from quantum_hybrid.circuit.ansatz import Ansatz
+from quantum_hybrid.circuit.device import DeviceCircuit, DeviceLayer, Measurement, on_device
 from quantum_hybrid.circuit.layer import QuantumLayer
-from quantum_hybrid.circuit.spectrum import fourier_spectrum
-from quantum_hybrid.circuit.surrogate import Surrogate
 
 __all__ = [
     "Ansatz",

@@ -16,9 +16,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from quantum_hybrid.circuit import coherence_and_entanglement
-from quantum_hybrid.corpus import Example, teacher_rows
 from quantum_hybrid.errors import TrainingError
-from quantum_hybrid.ranks import ALONE, Ranks
+from quantum_hybrid.processes.ranks import ALONE, Ranks
 from quantum_hybrid.student import (
     AnswerRows,
     HybridForCausalLM,
@@ -26,6 +25,7 @@ from quantum_hybrid.student import (
     answer_rows,
     answer_targets,
 )
+from quantum_hybrid.text.encoder import Example, teacher_rows
 
 LARGEST_LOSS = 700.0
 """In nats per token; the perplexity of a larger one is no float64."""

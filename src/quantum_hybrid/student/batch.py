@@ -9,8 +9,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from quantum_hybrid.corpus import IGNORED, Example
 from quantum_hybrid.student.model import HybridForCausalLM
+from quantum_hybrid.text.encoder import IGNORED, Example
 
 
 @dataclass(frozen=True)

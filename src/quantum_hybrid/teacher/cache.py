@@ -36,9 +36,9 @@ from filelock import Timeout as LockTimeout
 
 from quantum_hybrid.config import cache_directory
 from quantum_hybrid.errors import QuantumHybridError, UsageError, WriteError
-from quantum_hybrid.records import Answer
 from quantum_hybrid.teacher.packing import pack, unpack
 from quantum_hybrid.teacher.request import AnswerRequest
+from quantum_hybrid.text.records import Answer
 
 ROOM_BYTES = 16 * 2**20
 """Free on the disk before an answer is asked for: more than all that is under way takes."""

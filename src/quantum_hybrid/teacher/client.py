@@ -23,7 +23,6 @@ from dataclasses import replace
 from typing import Any, TypeVar, cast
 
 from quantum_hybrid.errors import TeacherError, TeacherSilent, TeacherUnreachable, UsageError
-from quantum_hybrid.records import Answer, Prompt, Sampling
 from quantum_hybrid.teacher.account import Account
 from quantum_hybrid.teacher.budget import Budget
 from quantum_hybrid.teacher.cache import AnswerCache
@@ -31,6 +30,7 @@ from quantum_hybrid.teacher.endpoint import Endpoint, SeveralChoicesRefused
 from quantum_hybrid.teacher.replies import Reply
 from quantum_hybrid.teacher.request import AnswerRequest
 from quantum_hybrid.teacher.server import TeacherServer
+from quantum_hybrid.text.records import Answer, Prompt, Sampling
 
 REDRAW_SEED_OFFSET = 1_000_003
 """Added to an answer's seed each time it came back empty; more than any prompt has answers."""

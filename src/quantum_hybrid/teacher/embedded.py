@@ -27,8 +27,8 @@ from types import TracebackType
 from typing import Any
 from urllib.parse import urlsplit
 
-from quantum_hybrid.base_model import embedded_gguf
 from quantum_hybrid.errors import TeacherError, TeacherUnreachable, UsageError
+from quantum_hybrid.model_files import embedded_gguf
 from quantum_hybrid.teacher.server import TeacherServer
 
 READY_WITHIN_S = 60.0

@@ -18,7 +18,6 @@ from dataclasses import replace
 from typing import Any
 
 from quantum_hybrid.errors import TeacherError, UsageError
-from quantum_hybrid.records import Sampling
 from quantum_hybrid.teacher.account import Account
 from quantum_hybrid.teacher.budget import Budget
 from quantum_hybrid.teacher.exchange import Exchange
@@ -34,6 +33,7 @@ from quantum_hybrid.teacher.replies import (
 from quantum_hybrid.teacher.reported_model import ReportedModel
 from quantum_hybrid.teacher.retry import RetryPolicy
 from quantum_hybrid.teacher.server import TeacherServer
+from quantum_hybrid.text.records import Sampling
 
 CHECK_TIMEOUT_S = 5.0
 COOL_DOWN_S = 60.0

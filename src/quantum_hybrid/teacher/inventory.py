@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from quantum_hybrid.errors import QuantumHybridError, UsageError
-from quantum_hybrid.records import RECORD_VERSION, Answer
 from quantum_hybrid.teacher.cache import AnswerCache, decode
+from quantum_hybrid.text.records import RECORD_VERSION, Answer
 
 _BEFORE = "(stored before servers were recorded)"
 

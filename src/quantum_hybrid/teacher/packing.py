@@ -24,7 +24,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from quantum_hybrid.records import AnswerLogprobs
+from quantum_hybrid.text.records import AnswerLogprobs
 
 EXACT = 16
 """So many of the most likely tokens of a position keep all digits of a float32."""

@@ -16,7 +16,7 @@ import math
 from dataclasses import dataclass
 from typing import Any, Literal, TypeGuard
 
-from quantum_hybrid.records import SPELLED_ID, AnswerLogprobs
+from quantum_hybrid.text.records import SPELLED_ID, AnswerLogprobs
 
 MAX_TEXT_BYTES = 64 * 1024
 """An answer longer than this (in UTF-8) is not one to the question that was asked."""

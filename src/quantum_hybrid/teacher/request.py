@@ -13,7 +13,7 @@ import json
 from dataclasses import dataclass
 from functools import cached_property
 
-from quantum_hybrid.records import RECORD_VERSION, Sampling
+from quantum_hybrid.text.records import RECORD_VERSION, Sampling
 
 
 @dataclass(frozen=True)

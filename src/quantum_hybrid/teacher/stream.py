@@ -7,8 +7,8 @@ from collections import deque
 from collections.abc import Iterator
 
 from quantum_hybrid.errors import TeacherSilent
-from quantum_hybrid.records import Answer, Prompt, Sampling
 from quantum_hybrid.teacher.client import TeacherClient
+from quantum_hybrid.text.records import Answer, Prompt, Sampling
 
 
 class GroupStream:

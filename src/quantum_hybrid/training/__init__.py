@@ -7,11 +7,9 @@ from quantum_hybrid.training.checkpoint import (
     tidy_checkpoints,
 )
 from quantum_hybrid.training.learner import Learner, follow
-from quantum_hybrid.training.losses import Distilled, Losses, three_part_loss
+from quantum_hybrid.training.objective import Distilled, Losses, three_part_loss
 from quantum_hybrid.training.optimizer import build_optimizer, set_learning_rates, trainable_parts
 from quantum_hybrid.training.step import Objective, StepResult, check_gradients, training_step
-from quantum_hybrid.training.top_k import TopK, top_k_kl
-from quantum_hybrid.training.uld import SpanTopK, span_distances
 
 __all__ = [
     "Distilled",
@@ -19,19 +17,15 @@ __all__ = [
     "Losses",
     "Objective",
     "Progress",
-    "SpanTopK",
     "StepResult",
-    "TopK",
     "build_optimizer",
     "check_gradients",
     "follow",
     "load_checkpoint",
     "save_checkpoint",
     "set_learning_rates",
-    "span_distances",
     "three_part_loss",
     "tidy_checkpoints",
-    "top_k_kl",
     "trainable_parts",
     "training_step",
 ]

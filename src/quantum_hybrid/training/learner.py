@@ -24,14 +24,15 @@ from quantum_hybrid.backbone import (
     load_base_model,
     merge_adapters,
 )
-from quantum_hybrid.base_model import find_base_model
 from quantum_hybrid.config import RunConfig
-from quantum_hybrid.corpus import Encoder, Example, prompts_in
 from quantum_hybrid.durable import whole_folder
 from quantum_hybrid.errors import QuantumHybridError, TrainingError
 from quantum_hybrid.evaluation import evaluate
-from quantum_hybrid.ranks import ALONE, Ranks
+from quantum_hybrid.model_files import find_base_model
+from quantum_hybrid.processes.ranks import ALONE, Ranks
 from quantum_hybrid.student import Calibration, HybridForCausalLM, initialise_head
+from quantum_hybrid.text.encoder import Encoder, Example
+from quantum_hybrid.text.prompts import prompts_in
 from quantum_hybrid.training.checkpoint import (
     Progress,
     load_checkpoint,

@@ -17,15 +17,15 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim import AdamW
 
 from quantum_hybrid.config import RunConfig
-from quantum_hybrid.corpus import Example
+from quantum_hybrid.distillation.top_k import TopK
+from quantum_hybrid.distillation.uld import SpanTopK
 from quantum_hybrid.errors import TrainingError
 from quantum_hybrid.evaluation import quantum_state_metrics
-from quantum_hybrid.ranks import ALONE, Ranks, noticing_loss
+from quantum_hybrid.processes.ranks import ALONE, Ranks, noticing_loss
 from quantum_hybrid.student import AnswerRows, HybridForCausalLM, HybridHead, answer_rows
-from quantum_hybrid.training.losses import Distilled, Losses, three_part_loss
+from quantum_hybrid.text.encoder import Example
+from quantum_hybrid.training.objective import Distilled, Losses, three_part_loss
 from quantum_hybrid.training.optimizer import update
-from quantum_hybrid.training.top_k import TopK
-from quantum_hybrid.training.uld import SpanTopK
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""A run as an Atropos environment: the only importer of atroposlib."""

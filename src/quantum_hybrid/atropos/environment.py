@@ -1,0 +1,172 @@
+"""The Atropos environment: a run whose steps are taken as fast as a trainer wants groups.
+
+A thin translation to and from atroposlib. The run is a `RunSession` like any other: it asks its
+teacher, trains its student, evaluates, keeps checkpoints, and ends with its last step. BaseEnv's
+loop only decides when the next step is due, and sends its group; its server manager stays idle.
+
+A step is taken in `get_next_item`, which nothing cancels but the end of the run, and not in
+`collect_trajectories`, which BaseEnv's loop cancels whenever the trainer is behind and calls again
+with the same item: by then the group has been trained on, once, and is only sent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import typing
+from dataclasses import fields
+from typing import Any
+
+from aiohttp import ClientError
+from atroposlib.envs.base import APIServerConfig, BaseEnv, BaseEnvConfig, ScoredDataGroup
+from pydantic import create_model
+from tenacity import RetryError
+
+from quantum_hybrid.config import RunConfig
+from quantum_hybrid.errors import QuantumHybridError, TrainerError, UsageError
+from quantum_hybrid.model_files import find_base_model
+from quantum_hybrid.run.directory import RunDirectory
+from quantum_hybrid.run.groups import ScoredGroup
+from quantum_hybrid.run.job import MAX_LEFT_OUT_IN_A_ROW, Distillation
+from quantum_hybrid.run.session import RunSession
+from quantum_hybrid.run.stop import StopRequest
+
+_HINTS = typing.get_type_hints(RunConfig)
+# The flags, their defaults and their checks are written once, in the dataclass; pydantic, which
+# Atropos wants, gets them from there.
+_FIELDS: dict[str, Any] = {f.name: (_HINTS[f.name], f.default) for f in fields(RunConfig)}
+QuantumHybridEnvConfig: Any = create_model(
+    "QuantumHybridEnvConfig", __base__=BaseEnvConfig, **_FIELDS
+)
+NEVER = 2**62
+"""Steps of the trainer after which BaseEnv's loop would end: the run itself ends it."""
+
+
+class _AllServed(Exception):
+    """The last group has been handed to the API."""
+
+
+class QuantumHybridEnv(BaseEnv):
+    """Distils a teacher into a hybrid quantum-classical student; scores the teacher's answers."""
+
+    name = "quantum_hybrid"
+    env_config_cls = QuantumHybridEnvConfig
+
+    def __init__(
+        self, config: Any, run: RunDirectory, job: Distillation, stop: StopRequest
+    ) -> None:
+        """`config` has what BaseEnv alone knows of; what a run knows of is the run's own."""
+        own = {name: getattr(run.config, name) for name in _FIELDS}
+        config = config.model_copy(update=own | _left_to_the_run(run))
+        idle = APIServerConfig(base_url="http://127.0.0.1", api_key="unused", health_check=False)
+        super().__init__(config, [idle])
+        self._job, self._stop = job, stop
+        self._step: asyncio.Task[ScoredGroup] | None = None
+        self._n_unsent = 0
+        self._failure: QuantumHybridError | None = None
+
+    @classmethod
+    def config_init(cls) -> tuple[Any, list[APIServerConfig]]:
+        """Defaults for BaseEnv's command line."""
+        return QuantumHybridEnvConfig(), [APIServerConfig(model_name="", health_check=False)]
+
+    async def serve(self) -> None:
+        """Take the run's steps as the trainer wants groups, to the last one.
+
+        Raises `TrainerError` if the API cannot be reached, or takes none of several groups.
+        """
+        try:
+            await self._job.begin()
+            await self._stop.unless(self.env_manager())
+        except _AllServed:
+            return
+        except (RetryError, ClientError) as error:
+            url = self.config.rollout_server_url
+            raise TrainerError(f"Atropos's API at {url} cannot be reached ({error})") from error
+        finally:
+            await self._end()
+
+    async def _end(self) -> None:
+        """Let the step that is being taken end, and keep what has been trained."""
+        if self._step is not None:
+            await asyncio.gather(self._step, return_exceptions=True)
+        for worker in self.workers:
+            worker.cancel()
+        await asyncio.gather(*self.workers, return_exceptions=True)
+        await self._job.keep()
+
+    async def setup(self) -> None:
+        """Nothing: the run was opened before."""
+
+    async def get_next_item(self) -> ScoredGroup | None:
+        """Take the next step; None while the last groups are being sent."""
+        if self._failure is not None:
+            raise self._failure
+        if self._job.is_done:
+            if self.workers:
+                return None
+            raise _AllServed
+        self._step = asyncio.create_task(self._job.next_step(self._stop))
+        return await asyncio.shield(self._step)
+
+    async def collect_trajectories(self, item: ScoredGroup) -> tuple[ScoredDataGroup, list[Any]]:
+        """The group in Atropos's own form."""
+        return ScoredDataGroup(**item.as_fields()), []
+
+    async def handle_send_to_api(self, scored_data: Any, *args: Any, **kwargs: Any) -> None:
+        """Send a group, and give up once several in a row could not be sent."""
+        n_sent = self.items_sent_this_step
+        await super().handle_send_to_api(scored_data, *args, **kwargs)
+        self._n_unsent = 0 if self.items_sent_this_step > n_sent else self._n_unsent + 1
+        if self._n_unsent >= MAX_LEFT_OUT_IN_A_ROW:
+            self._failure = TrainerError(
+                f"the last {self._n_unsent} groups could not be sent to the trainer, so no more "
+                "are asked for: their scores are all equal, or they are too long for it (Atropos's "
+                "own messages say which)"
+            )
+
+    async def get_server_info(self) -> None:
+        """What the trainer registered with; a `UsageError` if it does not fit."""
+        try:
+            await super().get_server_info()
+        except ValueError as error:
+            raise UsageError(f"`group_size` {self.config.group_size}: {error}") from error
+
+    async def evaluate(self, *args: Any, **kwargs: Any) -> None:
+        """Nothing: the run evaluates after its own steps."""
+
+    def load_checkpoint(self) -> None:
+        """Nothing: the run has checkpoints of its own."""
+
+
+def _left_to_the_run(run: RunDirectory) -> dict[str, Any]:
+    return {
+        "tokenizer_name": find_base_model(run.config.base_model_name),
+        "total_steps": NEVER,
+        "steps_per_eval": -1,
+        "data_path_to_save_groups": None,
+        "use_wandb": False,
+        "wandb_name": run.config.wandb_name or run.path.name,  # a trainer wants some name
+    }
+
+
+def check_group_size(group_size: int, config: Any) -> None:
+    """A `UsageError` if no group of this size would ever be sent; before a teacher is asked."""
+    if group_size == 1 and config.ensure_scores_are_not_same:
+        raise UsageError(
+            "`group_size` 1: no group would be sent, since the scores of one answer are all the "
+            "same; ask for more answers, or set ensure_scores_are_not_same to false"
+        )
+
+
+def serve_run(run: RunDirectory, config: Any) -> dict[str, Any]:
+    """Serve a run's groups to an Atropos API; returns the run's summary."""
+    check_group_size(run.config.group_size, config)
+
+    async def train(job: Distillation, stop: StopRequest) -> None:
+        await QuantumHybridEnv(config, run, job, stop).serve()
+
+    async def main() -> dict[str, Any]:
+        async with RunSession(run) as session:
+            return await session.to_its_end(train)
+
+    return asyncio.run(main())

@@ -1,0 +1,1 @@
+"""What a circuit is like: diagnostics, expressibility, gradients, spectrum, its polynomial."""

@@ -1,0 +1,200 @@
+"""How the native kernel walks through a circuit's states: which rows, in what groups and order.
+
+Everything the loops of ``kernel`` need to know of an ansatz, worked out once. A *row* is what one
+vector register holds (see ``lanes``). For few qubits its lanes are different samples; from
+``LANES_HOLD_QUBITS_FROM`` on they are the last qubits of a single one, because so many states
+together would leave the caches.
+"""
+
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from quantum_hybrid.circuit.ansatz import Ansatz
+from quantum_hybrid.circuit.native.parities import PREFIXES, SINGLES
+from quantum_hybrid.circuit.native.rotations import WITH_LANES, first_kind
+from quantum_hybrid.compiled.lanes import MAX_GROUP, ROW_BYTES
+
+Ints = NDArray[np.int64]
+
+LANES_HOLD_QUBITS_FROM = 12
+BLOCK_BYTES = 2**16
+"""Of a part of a state that is worked on by itself: what a cache of the second level has room for
+several times over. 32 and 128 KiB took as long at 16 qubits, and longer at 20 and 22
+(docs/log.md)."""
+SKEW_BYTES = 1024
+"""A quarter of the bytes after which a first-level cache of 64 sets begins again."""
+
+
+class Plan(NamedTuple):
+    """The qubits of the rows are in groups, in order, each rotated in one pass over the state."""
+
+    n_qubits: int
+    n_layers: int
+    n_lanes: int
+    n_lane_qubits: int
+    """Qubits that are bits of the lane number; 0 if the lanes are samples."""
+    skew: int
+    """Scalars: states that are worked on together begin 1, 2 or 3 times as many further apart than
+    they are long. That is a power of two, and all rows of one number would share one set of a
+    first-level cache."""
+    block_rows: int
+    """Rows of a *block*, a part of a state of `BLOCK_BYTES` or the whole of a smaller one."""
+    first_local: int
+    """The first of the groups whose passes stay within blocks: they are done block by block."""
+    group_start: Ints
+    """First qubit of each group."""
+    group_size: Ints
+    group_kind: Ints
+    """What ``rotations.rotate`` does with each group."""
+    group_stride: Ints
+    """Bytes between rows that differ in the group's last qubit."""
+    group_offset: Ints
+    """Where the group's part of ``bases`` begins."""
+    group_count: Ints
+    """How many of them are of one pass."""
+    bases: Ints
+    """Rows of a group with all of its own bits 0, one for each outer index, in bytes."""
+    sources: Ints
+    """The row that the entangler takes to each base, in bytes."""
+    images: Ints
+    """(groups, MAX_GROUP), flat: each bit of a group as a row, in bytes; of the first group, as the
+    entangler's source."""
+    parity_kind: Ints
+    """What ``parities.fold`` and its like do with each group."""
+    parity_row: Ints
+    """Which of the sums over rows, see `kernel`, each output is."""
+    lane_signs: NDArray
+    """Sign of each lane in each output's parity, ``(n, lanes)``; 1 when the lanes are samples."""
+    cnots: Ints
+    """Of one layer, ``(count, 2)``, control and target."""
+
+    @property
+    def n_row_qubits(self) -> int:
+        """Qubits that are bits of the row number."""
+        return self.n_qubits - self.n_lane_qubits
+
+    def scalars_forward(self) -> int:
+        """Length of ``work`` for `kernel.forward`."""
+        rows = (2 << self.n_row_qubits) + 3 * self.n_qubits + 3 + (2 << MAX_GROUP)
+        return 2 * self.skew + rows * self.n_lanes
+
+    def scalars_backward(self) -> int:
+        """Length of ``work`` for `kernel.backward`."""
+        n_passes = (self.n_layers - 1) * len(self.group_size)
+        rows = (n_passes + 4) << self.n_row_qubits
+        rows += (4 + self.n_layers) * self.n_qubits + 3 + (2 << MAX_GROUP)
+        return (2 * n_passes + 5) * self.skew + rows * self.n_lanes
+
+
+@lru_cache(maxsize=32)
+def plan_of(ansatz: Ansatz, dtype: np.dtype) -> Plan:
+    """The plan for floats of this type."""
+    n, n_lanes = ansatz.n_qubits, ROW_BYTES // dtype.itemsize
+    in_lanes = n_lanes.bit_length() - 1 if n >= LANES_HOLD_QUBITS_FROM else 0
+    n_rows = n - in_lanes
+    sizes = _group_sizes(n_rows)
+    starts = [sum(sizes[:group]) for group in range(len(sizes))]
+    shifts = [n_rows - start - size for start, size in zip(starts, sizes, strict=True)]
+    images = np.zeros((len(sizes), MAX_GROUP), dtype=np.int64)
+    bases, offsets = [], []
+    for group, (size, shift) in enumerate(zip(sizes, shifts, strict=True)):
+        outer = np.arange(2 ** (n_rows - size))
+        offsets.append(sum(map(len, bases)))
+        bases.append((outer >> shift << shift + size) | (outer & 2**shift - 1))
+        for bit in range(size):
+            row = 1 << shift + bit
+            images[group, bit] = _source(ansatz, row << in_lanes) >> in_lanes if group == 0 else row
+    all_bases = np.concatenate(bases)
+    sources = np.zeros_like(all_bases)
+    for bit in range(n_rows):
+        row = _source(ansatz, 1 << bit + in_lanes) >> in_lanes
+        sources ^= np.where(all_bases >> bit & 1, row, 0)
+    block = min(n_rows, (BLOCK_BYTES // ROW_BYTES).bit_length() - 1)
+    first_local = _first_local(ansatz, starts, n_rows - block)
+    counts = [
+        2 ** ((n_rows if group < first_local else block) - size) for group, size in enumerate(sizes)
+    ]
+    signed_by = SINGLES if ansatz.entangler == "none" else PREFIXES
+    return Plan(
+        n_qubits=n,
+        n_layers=ansatz.n_layers,
+        n_lanes=n_lanes,
+        n_lane_qubits=in_lanes,
+        skew=SKEW_BYTES // dtype.itemsize,
+        block_rows=2**block,
+        first_local=first_local,
+        group_start=np.array(starts),
+        group_size=np.array(sizes),
+        group_kind=np.array(_kinds(ansatz, sizes, in_lanes > 0)),
+        group_stride=ROW_BYTES << np.array(shifts),
+        group_offset=np.array(offsets),
+        group_count=np.array(counts),
+        bases=all_bases * ROW_BYTES,
+        sources=sources * ROW_BYTES,
+        images=images.reshape(-1) * ROW_BYTES,
+        parity_kind=np.array(sizes) + signed_by,
+        parity_row=_parity_rows(ansatz, n_rows),
+        lane_signs=_lane_signs(ansatz, 2**in_lanes, n_lanes).astype(dtype),
+        cnots=np.array(ansatz.cnots, dtype=np.int64).reshape(-1, 2),
+    )
+
+
+def _kinds(ansatz: Ansatz, sizes: list[int], lanes_hold_qubits: bool) -> list[int]:
+    kinds = [*sizes[:-1], WITH_LANES if lanes_hold_qubits else sizes[-1]]
+    return [first_kind(ansatz.entangler, sizes[0], lanes_hold_qubits), *kinds[1:]]
+
+
+def _first_local(ansatz: Ansatz, starts: list[int], n_outside: int) -> int:
+    """The entangler, which comes before the first group, moves rows from any block to any other."""
+    within = [start >= n_outside for start in starts]
+    return max(within.index(True), 1 if ansatz.cnots else 0)
+
+
+def _parity_rows(ansatz: Ansatz, n_rows: int) -> Ints:
+    """The sums are signed by a prefix of the rows' qubits (without an entangler, by one of them),
+    by all but the first, and by none."""
+    first = [1 << n_rows - 1 - qubit for qubit in range(n_rows)]
+    if ansatz.entangler != "none":
+        first = [sum(first[: qubit + 1]) for qubit in range(n_rows)]
+    masks = [*first, 2 ** (n_rows - 1) - 1, 0]
+    parities = (_parity_bits(ansatz, qubits) for qubits in ansatz.readout)
+    return np.array([masks.index(bits >> ansatz.n_qubits - n_rows) for bits in parities])
+
+
+def _lane_signs(ansatz: Ansatz, n_bits: int, n_lanes: int) -> NDArray:
+    masks = [_parity_bits(ansatz, qubits) & n_bits - 1 for qubits in ansatz.readout]
+    return np.array(
+        [[1 - 2 * ((lane & mask).bit_count() & 1) for lane in range(n_lanes)] for mask in masks]
+    )
+
+
+def _group_sizes(n: int) -> list[int]:
+    """Groups of up to ``MAX_GROUP``: as even as may be, but first and last as large as may be.
+
+    One is not enough for two qubits: output 0 of a ring reads the qubits from 1 on, which are a
+    group's first ones only if qubit 0 is in another.
+    """
+    count = max(min(n, 2), -(-n // MAX_GROUP))
+    if count <= 2:
+        return sorted([n // count + (i < n % count) for i in range(count)])
+    middle = n - 2 * MAX_GROUP
+    return [
+        MAX_GROUP,
+        *(middle // (count - 2) + (i < middle % (count - 2)) for i in range(count - 2)),
+        MAX_GROUP,
+    ]
+
+
+def _source(ansatz: Ansatz, index: int) -> int:
+    """The basis state that the entangler takes to ``index``."""
+    last = ansatz.n_qubits - 1
+    for control, target in reversed(ansatz.cnots):
+        index ^= (index >> last - control & 1) << last - target
+    return index
+
+
+def _parity_bits(ansatz: Ansatz, qubits: tuple[int, ...]) -> int:
+    return sum(1 << ansatz.n_qubits - 1 - qubit for qubit in qubits)

@@ -1,0 +1,257 @@
+"""Rotations of a group of qubits, there and back, as Numba intrinsics (see ``lanes``).
+
+A *pass* is over all rows of a state, or of a part of it: one loop, so that what the rotations have
+in common is fetched once. Rotations are in tangent form, RY(theta) / cos(theta / 2): two
+multiply-adds a pair of amplitudes. Where rows are is told in bytes, so that no address needs a
+multiplication.
+"""
+
+# pyright: reportCallIssue=false
+# An intrinsic's first parameter is Numba's, and not for the caller.
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from quantum_hybrid.compiled.lanes import MAX_GROUP, Rows, fma, following, integer, shuffle, switch
+
+MOVED = MAX_GROUP
+WITH_LANES, CHAIN, RING = range(2 * MAX_GROUP + 1, 2 * MAX_GROUP + 4)
+"""Kinds of a pass. 1 to ``MAX_GROUP``: over that many qubits of the rows. With ``MOVED`` added: the
+entangler comes before, and rows are read from where it had them. ``WITH_LANES``: over ``MAX_GROUP``
+qubits of the rows and those that are bits of the lane number, which are the last ones, most
+significant first. ``CHAIN`` and ``RING``: over ``MAX_GROUP`` of the rows, and the entangler moves
+amplitudes between lanes too."""
+
+_I = types.int64
+_KINDS = range(1, RING + 1)
+
+
+def first_kind(entangler: str, size: int, lanes_hold_qubits: bool) -> int:
+    """The kind of the pass over a layer's first group, which the entangler comes before."""
+    if entangler == "none":
+        return size
+    if lanes_hold_qubits:
+        return {"chain": CHAIN, "ring": RING}[entangler]
+    return MOVED + size
+
+
+@intrinsic
+def rotate(
+    typing, kind, dst, d0, src, s0, bases, sources, first, count, stride, images, i0, tangents, t0,
+    lanes_t0,
+):  # fmt: skip
+    """Rows at b + j stride from ``dst[d0]`` on = rotated rows from ``src[s0]`` on, for all b in
+    ``bases[first : first + count]``.
+
+    The src rows are the same ones, which may be overwritten; or, with the entangler before, those
+    at ``sources`` xor images(j). ``tangents[t0:]`` belong to the group's qubits,
+    ``tangents[lanes_t0:]`` to those of the lanes.
+    """
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        kinds = signature.args
+        out, into = (Rows(context, builder, kinds[i], args[i], args[i + 1]) for i in (1, 3))
+        t = Rows(context, builder, kinds[12], args[12])
+        starts, moved, masks = (_Integers(context, builder, signature, args, i) for i in (5, 6, 10))
+
+        def emit(case: int) -> None:
+            k, n_bits = _n_row_bits(case), _n_lane_bits(case, out)
+            by_row, by_lane = t.splats(args[13], k)[::-1], t.splats(args[14], n_bits)[::-1]
+            images = masks.load_all(following(builder, args[11], k))
+
+            def turn(at: Any, odd: int) -> None:
+                there = _spaced(builder, starts.load(at), args[9], k)
+                here = _linear(builder, moved.load(at), images) if _is_moved(case) else there
+                v = [into.load_at(offset) for offset in here]
+                _cross(builder, v, case, odd, inverse=False)
+                _rotate_rows(builder, v, by_row)
+                _rotate_lanes(builder, v, by_lane)
+                for offset, value in zip(there, v, strict=True):
+                    out.store_at(offset, value)
+
+            _loop(builder, case, args[7], args[8], turn)
+
+        switch(builder, args[0], _KINDS, emit)
+        return context.get_dummy_value()
+
+    integers = (_I, _I, _I, images, _I, tangents, _I, _I)
+    return types.void(_I, dst, _I, src, _I, bases, sources, *integers), codegen
+
+
+@intrinsic
+def unrotate(
+    typing, kind, dst, d0, adjoint, a0, state, s0, bases, sources, first, count, stride, images, i0,
+    tangents, t0, lanes_t0, gradients,
+):  # fmt: skip
+    """dst rows = adjoint rows rotated back, each from where `rotate` wrote it to where it read it.
+
+    The gradients' rows ``t0`` to ``t0 + k`` (and from ``lanes_t0`` for the lanes) get added, lane
+    by lane, twice the derivatives by the angles: <adjoint| -i Y |state>.
+    """
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        kinds = signature.args
+        out, adj, psi = (Rows(context, builder, kinds[i], args[i], args[i + 1]) for i in (1, 3, 5))
+        t, grad = (Rows(context, builder, kinds[i], args[i]) for i in (14, 17))
+        starts, moved, masks = (_Integers(context, builder, signature, args, i) for i in (7, 8, 12))
+
+        def emit(case: int) -> None:
+            k, n_bits = _n_row_bits(case), _n_lane_bits(case, out)
+            minus_by_row, minus_by_lane = (
+                [builder.fneg(x) for x in t.splats(args[i], count)[::-1]]
+                for i, count in ((15, k), (16, n_bits))
+            )
+            images = masks.load_all(following(builder, args[13], k))
+            zero = out.constant(0.0)
+            sums = [cgutils.alloca_once_value(builder, zero) for _ in range(k + n_bits)]
+
+            def turn(at: Any, odd: int) -> None:
+                here = _spaced(builder, starts.load(at), args[11], k)
+                there = _linear(builder, moved.load(at), images) if _is_moved(case) else here
+                v = [adj.load_at(offset) for offset in here]
+                derivatives = _derivatives(builder, v, psi, here, k, n_bits)
+                for slot, value in zip(sums, derivatives, strict=True):
+                    builder.store(builder.fadd(builder.load(slot), value), slot)
+                _rotate_rows(builder, v, minus_by_row)
+                _rotate_lanes(builder, v, minus_by_lane)
+                _cross(builder, v, case, odd, inverse=True)
+                for offset, value in zip(there, v, strict=True):
+                    out.store_at(offset, value)
+
+            _loop(builder, case, args[9], args[10], turn)
+            rows = (
+                following(builder, args[15], k)[::-1] + following(builder, args[16], n_bits)[::-1]
+            )
+            grad.add_all(rows, [builder.load(slot) for slot in sums])
+
+        switch(builder, args[0], _KINDS, emit)
+        return context.get_dummy_value()
+
+    integers = (_I, _I, _I, images, _I, tangents, _I, _I)
+    return types.void(
+        _I, dst, _I, adjoint, _I, state, _I, bases, sources, *integers, gradients
+    ), codegen
+
+
+def _n_row_bits(kind: int) -> int:
+    return MAX_GROUP if kind >= WITH_LANES else (kind - 1) % MAX_GROUP + 1
+
+
+def _n_lane_bits(kind: int, rows: Rows) -> int:
+    return rows.n_lanes.bit_length() - 1 if kind == WITH_LANES else 0
+
+
+def _is_moved(kind: int) -> bool:
+    return kind > MOVED and kind != WITH_LANES
+
+
+def _loop(
+    builder: Any, kind: int, first: Any, count: Any, turn: Callable[[Any, int], None]
+) -> None:
+    """``turn`` with each index, and whether it is odd where the lanes go by that."""
+    step = 2 if kind in (CHAIN, RING) else 1
+    stop = builder.add(first, count)
+    with cgutils.for_range_slice(builder, first, stop, integer(step), inc=True) as (at, _):
+        for odd in range(step):
+            turn(builder.add(at, integer(odd)), odd)
+
+
+class _Integers:
+    """An array of them, which is an argument."""
+
+    def __init__(self, context: Any, builder: Any, signature: Any, args: Any, i: int) -> None:
+        self.builder = builder
+        self._data = context.make_array(signature.args[i])(context, builder, args[i]).data
+
+    def load(self, at: Any) -> Any:
+        return self.builder.load(self.builder.gep(self._data, [at]))
+
+    def load_all(self, at: Sequence[Any]) -> list[Any]:
+        return [self.load(index) for index in at]
+
+
+def _spaced(builder: Any, start: Any, stride: Any, k: int) -> list[Any]:
+    """Offsets ``start + j stride``."""
+    return [builder.add(start, builder.mul(integer(j), stride)) for j in range(2**k)]
+
+
+def _linear(builder: Any, start: Any, images: Sequence[Any]) -> list[Any]:
+    """Offsets ``start`` xor the images of the bits of ``j``: a permutation linear over GF(2)."""
+    offsets = [start]
+    for image in images:
+        offsets += [builder.xor(offset, image) for offset in offsets]
+    return offsets
+
+
+def _rotate_rows(builder: Any, v: list[Any], tangents: Sequence[Any]) -> None:
+    """In place; the tangents are those of bit 0, 1, ..."""
+    for bit, tangent in enumerate(tangents):
+        minus = builder.fneg(tangent)
+        for low in (j for j in range(len(v)) if not j >> bit & 1):
+            high = low | 1 << bit
+            a, b = v[low], v[high]
+            v[low], v[high] = fma(builder, minus, b, a), fma(builder, tangent, a, b)
+
+
+def _flip_lanes(builder: Any, vector: Any, bit: int) -> Any:
+    return shuffle(builder, vector, vector, [i ^ 1 << bit for i in range(vector.type.count)])
+
+
+def _rotate_lanes(builder: Any, v: list[Any], tangents: Sequence[Any]) -> None:
+    n_lanes = v[0].type.count
+    for bit, tangent in enumerate(tangents):
+        signs = ir.Constant(v[0].type, [1.0 if i >> bit & 1 else -1.0 for i in range(n_lanes)])
+        signed = builder.fmul(tangent, signs)
+        for j, vector in enumerate(v):
+            v[j] = fma(builder, signed, _flip_lanes(builder, vector, bit), vector)
+
+
+def _sources(kind: int, odd: int, n_lanes: int) -> list[int]:
+    """Lane that each lane comes from, plus ``n_lanes`` where its qubit 0 is flipped as well.
+
+    A chain's CNOTs write prefix parities, so what they came from is a Gray code. odd: the qubit
+    before the lanes' first.
+    """
+    first = n_lanes // 2 if odd else 0
+    return [
+        (i ^ i >> 1 ^ first) + (n_lanes if kind == RING and i & 1 else 0) for i in range(n_lanes)
+    ]
+
+
+def _cross(builder: Any, v: list[Any], kind: int, odd: int, inverse: bool) -> None:
+    """Lanes of an entangler; the highest bit of a row's number in the group is qubit 0."""
+    if kind not in (CHAIN, RING):
+        return
+    n_lanes = v[0].type.count
+    lanes = _sources(kind, odd, n_lanes)
+    if inverse:
+        targets = {source % n_lanes: i for i, source in enumerate(lanes)}
+        lanes = [
+            targets[i] + (n_lanes if lanes[targets[i]] >= n_lanes else 0) for i in range(n_lanes)
+        ]
+    top = len(v) // 2
+    v[:] = [shuffle(builder, vector, v[j ^ top], lanes) for j, vector in enumerate(v)]
+
+
+def _derivatives(
+    builder: Any, v: list[Any], psi: Rows, at: Sequence[Any], k: int, n_lane_bits: int
+) -> list[Any]:
+    """Twice <v| -i Y |psi> for each bit of the rows, then for each of the lanes, lane by lane.
+
+    Summed from zero, so that rounding grows with the rows of a group and not of all groups.
+    """
+    zero = psi.constant(0.0)
+    plus, minus, within = [zero] * k, [zero] * k, [zero] * n_lane_bits
+    for j, offset in enumerate(at):
+        p = psi.load_at(offset)
+        for bit in range(k):
+            side = minus if j >> bit & 1 else plus
+            side[bit] = fma(builder, v[j ^ 1 << bit], p, side[bit])
+        for bit in range(n_lane_bits):
+            within[bit] = fma(builder, _flip_lanes(builder, v[j], bit), p, within[bit])
+    return [builder.fsub(*pair) for pair in zip(plus, minus, strict=True)] + within

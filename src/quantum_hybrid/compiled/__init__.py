@@ -1,0 +1,1 @@
+"""What all compiled code shares: vectors, threads, machine code on disk."""

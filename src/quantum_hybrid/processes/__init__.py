@@ -1,0 +1,1 @@
+"""The processes of a data-parallel run, and what they say to each other."""

@@ -1,0 +1,1 @@
+"""One distillation run: what it opens, trains, tracks and leaves behind."""

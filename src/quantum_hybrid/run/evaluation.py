@@ -1,0 +1,72 @@
+"""The student of a run as its last checkpoint has it, on the run's own held-out answers.
+
+Reads the run and writes nothing into it: neither a teacher nor a cache of answers is needed, and a
+run that is at work, or that lies on a medium that cannot be written, can be evaluated too.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+
+import yaml
+
+from quantum_hybrid.backbone import prepare_embedded
+from quantum_hybrid.config import EMBEDDED
+from quantum_hybrid.durable import write_bytes, write_json
+from quantum_hybrid.errors import UsageError
+from quantum_hybrid.run.directory import read_held_out, recorded
+from quantum_hybrid.training import Learner
+
+TASK = "atropos|quantum_hybrid_eval|0"
+
+
+def evaluate_run(
+    run: str, announce: Callable[[str], None], results: Path | None = None
+) -> dict[str, float]:
+    """All held-out metrics of the run's last checkpoint; also as files in the folder `results`.
+
+    Raises `UsageError` where there is no run, or none that has come to a checkpoint.
+    """
+    path = Path(run).expanduser()
+    if not (path / "config.json").is_file():
+        raise UsageError(f"`run_dir` {run!r}: must be the directory of a run to evaluate")
+    plan = recorded(path)
+    if results is not None and results.resolve().is_relative_to(path.resolve()):
+        raise UsageError(f"{results}: lies in the run, into which nothing is written; name another")
+    held_out = read_held_out(path)
+    if plan.config.base_model_name == EMBEDDED:
+        prepare_embedded(announce)
+    started = time.time()
+    learner = Learner(plan.config)
+    progress = learner.load_checkpoint(path / "checkpoints", announce)
+    if progress is None:
+        raise UsageError(
+            f"`run_dir` {run!r}: holds no checkpoint, so there is no trained student to evaluate"
+        )
+    metrics = learner.evaluate([learner.encoder.example(*pair) for pair in held_out])
+    announce(f"{path}, checkpoint of step {progress.step}, {len(held_out)} held-out answers")
+    announce("\n".join(f"{name:28}{value:12.4f}" for name, value in metrics.items()))
+    if results is not None:
+        results.mkdir(parents=True, exist_ok=True)
+        content = _in_atropos_layout(metrics, f"{path}, step {progress.step}", started)
+        write_json(results / "metrics.json", content)
+        config = {"env": asdict(plan.config), "openai": asdict(plan.server)}
+        text = yaml.safe_dump(config, sort_keys=False)
+        write_bytes(results / "evaluate_config.yaml", text.encode("utf-8"))
+        announce(f"results   {results}")
+    return metrics
+
+
+def _in_atropos_layout(metrics: dict[str, float], model: str, started: float) -> dict:
+    """As `BaseEnv.evaluate_log` writes it."""
+    return {
+        "config_general": {
+            "model_name": model,
+            "total_evaluation_time_seconds": str(time.time() - started),
+            "generation_parameters": {},
+        },
+        "results": {TASK: metrics, "all": metrics},
+    }

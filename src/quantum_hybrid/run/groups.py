@@ -1,0 +1,43 @@
+"""A scored group as a line of groups.jsonl: Atropos's own form, which its tools read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from quantum_hybrid.text import Answer, Example, Prompt
+
+
+@dataclass(frozen=True)
+class ScoredGroup:
+    """What Atropos calls a group: a prompt's answers as token rows, and their rewards."""
+
+    prompt: Prompt
+    answers: list[Answer]
+    examples: list[Example]
+    scores: list[float]
+
+    def as_fields(self) -> dict[str, Any]:
+        """The fields of Atropos's ScoredDataGroup; None for what a teacher's text has not."""
+        messages = [
+            [
+                {"role": "user", "content": self.prompt.text},
+                {"role": "assistant", "content": answer.text},
+            ]
+            for answer in self.answers
+        ]
+        return {
+            "tokens": [list(example.tokens) for example in self.examples],
+            "masks": [list(example.mask) for example in self.examples],
+            "scores": self.scores,
+            "messages": messages,
+            "advantages": None,
+            "ref_logprobs": None,
+            "inference_logprobs": None,
+            "generation_params": None,
+            "group_overrides": {},
+            "overrides": None,
+            "images": None,
+            "distill_token_ids": None,
+            "distill_logprobs": None,
+        }

@@ -1,0 +1,374 @@
+"""A run's steps: a teacher writes, a student learns, held-out evaluations measure.
+
+One event loop talks to the teacher, which already writes the next groups while one worker thread
+trains on the present one. Groups are trained on in the order of the schedule, never in the order
+in which they arrive, so the same teacher text and seed give the same numbers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack
+from itertools import islice
+from types import TracebackType
+from typing import TypeVar
+
+import torch
+
+from quantum_hybrid.backbone import embedded_tokenizer
+from quantum_hybrid.errors import QuantumHybridError, TeacherError, TeacherSilent, UsageError
+from quantum_hybrid.evaluation import reward
+from quantum_hybrid.processes.ranks import ALONE, Ranks
+from quantum_hybrid.run.console import Console
+from quantum_hybrid.run.directory import RunDirectory, read_held_out
+from quantum_hybrid.run.groups import ScoredGroup
+from quantum_hybrid.run.stop import StopRequest
+from quantum_hybrid.run.tracking import Tracker
+from quantum_hybrid.teacher import (
+    Account,
+    AnswerCache,
+    ChosenTeacher,
+    GroupStream,
+    TeacherClient,
+    answers_path,
+    compute_threads,
+)
+from quantum_hybrid.text.encoder import Example
+from quantum_hybrid.text.prompts import LeakageCheck, held_out_prompts, training_schedule
+from quantum_hybrid.text.records import Answer, Prompt, Sampling
+from quantum_hybrid.text.vocabularies import check_answers, check_fingerprints
+from quantum_hybrid.training import Learner, Progress, StepResult, tidy_checkpoints
+
+GROUPS_AHEAD = 16
+"""How many groups may be asked of the teacher before they are trained on, at least: twice as many
+as it answers at the same time, so that one slow answer leaves no place idle."""
+MAX_LEFT_OUT_IN_A_ROW = 8
+"""Groups that cannot be trained on, one after another, before the teacher is given up: it is paid
+for each."""
+SEED_STRIDE = 100_003
+"""Answer i is drawn with the sampling seed plus i, so the seeds of two runs must lie far apart."""
+T = TypeVar("T")
+
+
+class Distillation:
+    """Teacher, student and records of one run. Open it with `async with`; then take its steps."""
+
+    learner: Learner
+    client: TeacherClient
+    stream: GroupStream
+    held_out: list[Example]
+    progress: Progress
+    tracker: Tracker
+
+    def __init__(
+        self,
+        run: RunDirectory,
+        teacher: ChosenTeacher,
+        console: Console,
+        open_tracker: Callable[[], Tracker],
+        ranks: Ranks = ALONE,
+    ) -> None:
+        self.run = run
+        self.config = run.config
+        self.teacher = teacher
+        self.console = console
+        self._open_tracker = open_tracker
+        self._left_out = 0
+        self._is_whole = True
+        self._stack = AsyncExitStack()
+        self._ranks = ranks
+        n_threads = ranks.threads(compute_threads(teacher))
+        self._worker = ThreadPoolExecutor(
+            1, "training", initializer=torch.set_num_threads, initargs=(n_threads,)
+        )
+
+    async def __aenter__(self) -> Distillation:
+        try:
+            await self._open()
+        except BaseException:
+            await self._stack.aclose()
+            raise
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self._stack.aclose()
+
+    async def _open(self) -> None:
+        """Start the teacher; it writes the held-out answers while the student is being built."""
+        self._stack.callback(self._worker.shutdown)
+        server, *spares = self._stack.enter_context(self.teacher.start())
+        cache = AnswerCache(answers_path())
+        self._stack.callback(cache.close)
+        limits = self.run.server
+        self.client = TeacherClient(
+            server,
+            cache,
+            spares,
+            max_requests=limits.max_requests,
+            max_cost=limits.max_cost,
+            announce=self.console.line,
+        )
+        self._earlier = self.run.read_teacher_account()
+        self._stack.callback(self._write_account)
+        self._stack.push_async_callback(self.client.close)
+        if not self.run.has_held_out and self._lacks_held_out():
+            await self.client.check()  # a wrong key or address stops the run here
+        held_out = asyncio.create_task(self._held_out_answers())
+        try:
+            self.learner = await self.in_worker(lambda: Learner(self.config, self._ranks))
+            self.progress = self._kept = await self.in_worker(self._load_progress)
+            self.tracker = self._open_tracker()
+            self._stack.callback(self.tracker.close)
+            answers = await held_out
+        finally:
+            held_out.cancel()
+        if self.config.distill_loss == "uld":
+            await self.in_worker(lambda: self._check_alignment(answers))
+        elif self.config.distill_top_logprobs:
+            await self.in_worker(lambda: self._check_vocabulary([a for _, a in answers]))
+        self.held_out = [self.learner.encoder.example(*pair) for pair in answers]
+        self.leakage = LeakageCheck(answer for _, answer in answers)
+        groups_path = self.run.groups_path
+        groups_path.parent.mkdir(parents=True, exist_ok=True)
+        groups = groups_path.open("a", encoding="utf-8", buffering=1)
+        self._groups = self._stack.enter_context(groups)
+        schedule = training_schedule(self.config.seed, self.config.group_size)
+        self.stream = GroupStream(
+            self.client,
+            islice(schedule, self.progress.groups_drawn, None),
+            self.config.group_size,
+            self._sampling(self.config.distill_top_logprobs),
+            max(GROUPS_AHEAD, 2 * server.max_concurrent_requests),
+        )
+        self._stack.push_async_callback(self.stream.close)
+
+    def _check_vocabulary(self, held_out: list[Answer]) -> None:
+        """A `UsageError` unless the teacher's token numbers are the student's."""
+        flag = f"--env.distill_top_logprobs {self.config.distill_top_logprobs}"
+        tokenizer = self.learner.tokenizer
+        found = ""
+        if self.teacher.is_embedded:
+            common = check_fingerprints(flag, embedded_tokenizer(), tokenizer)
+            found = f"tokenizer fingerprint {common}, "
+        n_same = check_answers(flag, tokenizer, held_out)
+        self.console.line(f"vocabulary  the teacher's is the student's: {found}{n_same} tokens")
+
+    def _check_alignment(self, held_out: list[tuple[Prompt, Answer]]) -> None:
+        """A `UsageError` unless some held-out answer can be compared with the teacher's view."""
+        examples = [self.learner.encoder.aligned_example(*pair) for pair in held_out]
+        n_spanned = sum(len(span.tokens) for example in examples for span in example.spans)
+        if n_spanned == 0:
+            raise UsageError(
+                "--env.distill_loss uld: of no held-out answer does the teacher give "
+                "log-probabilities of tokens that spell its text (llama.cpp, vLLM and OpenAI do); "
+                "start a new run without --env.distill_loss and --env.distill_top_logprobs: "
+                "learning from the teacher's text alone, the default, needs none"
+            )
+        n_tokens = sum(len(example.tokens) - example.n_context for example in examples)
+        self.console.line(
+            f"vocabulary  any: {n_spanned} of {n_tokens} tokens of the held-out answers can be "
+            "compared with the teacher's"
+        )
+
+    async def in_worker(self, work: Callable[[], T]) -> T:
+        """Run something heavy on the one training thread, the event loop staying free."""
+        return await asyncio.get_running_loop().run_in_executor(self._worker, work)
+
+    async def next_group(self) -> tuple[Prompt, list[Answer]]:
+        """Wait for the next group. One is left out, and said so, if one of its answers is a
+        held-out answer or the teacher has no text for its prompt.
+
+        Raises `TeacherError` after `MAX_LEFT_OUT_IN_A_ROW` of them.
+        """
+        why = ""
+        for _ in range(MAX_LEFT_OUT_IN_A_ROW):
+            n_wanted = self.config.total_steps - self.progress.step
+            try:
+                prompt, answers = await self.stream.next_group(n_wanted)
+            except TeacherSilent as error:
+                why = str(error)
+            else:
+                if not self.leakage.leaks(answers):
+                    return prompt, answers
+                why = f"{prompt.id}: one of its answers is a held-out answer"
+            self._leave_out(why)
+        raise TeacherError(
+            f"the teacher's last {MAX_LEFT_OUT_IN_A_ROW} groups could not be trained on, so no "
+            f"more are asked for; the last one: {why}. A teacher that gives the same text to every "
+            "prompt, a refusal for instance, cannot be learned from"
+        )
+
+    def _leave_out(self, why: str) -> None:
+        self._left_out += 1
+        self.console.line(f"left out {why}")
+
+    def teacher_account(self) -> Account:
+        """What all starts of the run have asked of the teacher."""
+        account = self.client.account
+        return account if self._earlier is None else account.plus(self._earlier)
+
+    def _write_account(self) -> None:
+        self.run.write_teacher_account(self.teacher_account().as_fields())
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the last step has been taken."""
+        return self.progress.step >= self.config.total_steps
+
+    async def begin(self) -> None:
+        """The evaluation before the first step, in a run that has not taken one."""
+        if self.progress == Progress():
+            await self.evaluate()
+
+    async def next_step(self, stop: StopRequest) -> ScoredGroup:
+        """Wait for the next group and train on it; evaluate and keep a checkpoint where due.
+
+        A signal, or a teacher that fails, ends it before the step, with the steps before it kept.
+        What fails within a step is not kept, as not all of that step has been written.
+        """
+        try:
+            prompt, answers = await stop.unless(self.next_group())
+        except QuantumHybridError:
+            await self.keep()
+            raise
+        self._is_whole = False
+        group = await self.train_on(prompt, answers)
+        self._groups.write(json.dumps(group.as_fields()) + "\n")
+        step, config = self.progress.step, self.config
+        if self.is_done or step % config.steps_per_eval == 0:
+            await self.evaluate()
+        if self.is_done or step % config.steps_per_checkpoint == 0:
+            await self.save_checkpoint()
+        self._is_whole = True
+        return group
+
+    async def keep(self) -> None:
+        """A checkpoint of the last step, if it has none and the step was taken as a whole."""
+        if self._is_whole and self.progress != self._kept:
+            await self.save_checkpoint()
+
+    async def train_on(self, prompt: Prompt, answers: list[Answer]) -> ScoredGroup:
+        """Score a group, train on it, log it."""
+        started = time.perf_counter()
+        examples = self._examples(prompt, answers)
+        result = await self.in_worker(lambda: self.learner.train_on(examples, self.progress.step))
+        seconds = time.perf_counter() - started
+        # Groups count as drawn once one is trained on, so that a stop in between loses none.
+        drawn = self.progress.groups_drawn + self._left_out + 1
+        self.progress, self._left_out = Progress(self.progress.step + 1, drawn), 0
+        scores = self._rewards(result)
+        metrics = result.metrics | {
+            "train/reward": sum(scores) / len(scores),
+            "train/tokens_per_second": result.n_tokens / seconds,
+        }
+        self.tracker.log(self.progress.step, metrics)
+        self.console.advance(self.progress.step, self._description(metrics))
+        return ScoredGroup(prompt, answers, examples, scores)
+
+    def _examples(self, prompt: Prompt, answers: list[Answer]) -> list[Example]:
+        encoder = self.learner.encoder
+        if self.config.distill_loss == "uld":
+            return [encoder.aligned_example(prompt, answer) for answer in answers]
+        return encoder.examples(prompt, answers)
+
+    async def evaluate(self) -> dict[str, float]:
+        """All held-out metrics of the student as it is now, logged."""
+        metrics = await self.in_worker(lambda: self.learner.evaluate(self.held_out))
+        self.tracker.log(self.progress.step, metrics)
+        self.console.line(
+            f"held-out, step {self.progress.step}: "
+            f"hybrid {metrics['eval/hybrid_loss']:.3f}, "
+            f"classical {metrics['eval/classical_loss']:.3f}, "
+            f"quantum {metrics['eval/quantum_loss']:.3f} nats/token, "
+            f"alpha {metrics['model/alpha']:.3f}, "
+            f"ablation {metrics['eval/quantum_ablation']:+.4f}"
+        )
+        return metrics
+
+    async def save_checkpoint(self) -> None:
+        """Keep the present state, and before it all that was written on the way there."""
+        self.run.sync()
+        folder = self.run.path / "checkpoints"
+        await self.in_worker(lambda: self.learner.save_checkpoint(folder, self.progress))
+        self._kept = self.progress
+        self._write_account()
+
+    def _load_progress(self) -> Progress:
+        """Go back to the last checkpoint, or leave one of the beginning before anything else."""
+        folder = self.run.path / "checkpoints"
+        progress = self.learner.load_checkpoint(folder, self.console.line)
+        if progress is None:
+            self.run.refuse_records()
+            self.learner.save_checkpoint(folder, Progress())
+            return Progress()
+        tidy_checkpoints(folder, progress.step, self.config.checkpoints_kept)
+        self.run.truncate(progress.step)
+        return progress
+
+    def _rewards(self, result: StepResult) -> list[float]:
+        return [
+            reward(
+                loss,
+                gain,
+                self.learner.vocabulary,
+                perplexity_weight=self.config.perplexity_weight,
+                quantum_weight=self.config.quantum_weight,
+            )
+            for loss, gain in zip(result.answer_losses, result.answer_gains, strict=True)
+        ]
+
+    def _held_out_requests(self) -> list[tuple[Prompt, Sampling]]:
+        config = self.config
+        sampling = self._sampling(config.teacher_top_logprobs)
+        prompts = held_out_prompts(config.eval_split, config.eval_prompts, config.seed)
+        return [(prompt, sampling) for prompt in prompts]
+
+    def _lacks_held_out(self) -> bool:
+        requests = self._held_out_requests()
+        return any(self.client.lacks(prompt, 0, 1, sampling) for prompt, sampling in requests)
+
+    async def _held_out_answers(self) -> list[tuple[Prompt, Answer]]:
+        """The run's own, from its beginning to its end: the cache may have others meanwhile."""
+        if self.run.has_held_out:
+            return read_held_out(self.run.path)
+        answers = await asyncio.gather(*map(self._held_out_answer, self._held_out_requests()))
+        pairs = [pair for pair in answers if pair is not None]
+        if not pairs:
+            raise TeacherError("the teacher has no text for any held-out prompt")
+        self.run.write_held_out(pairs)
+        return pairs
+
+    async def _held_out_answer(
+        self, request: tuple[Prompt, Sampling]
+    ) -> tuple[Prompt, Answer] | None:
+        prompt, sampling = request
+        try:
+            (answer,) = await self.client.answers(prompt, 0, 1, sampling)
+        except TeacherSilent as error:
+            self.console.line(f"not evaluated: {error}")
+            return None
+        return prompt, answer
+
+    def _sampling(self, top_logprobs: int) -> Sampling:
+        return Sampling(
+            max_tokens=self.config.max_token_length,
+            temperature=self.config.temperature,
+            seed=self.config.seed * SEED_STRIDE,
+            top_logprobs=top_logprobs,
+        )
+
+    def _description(self, metrics: dict[str, float]) -> str:
+        return (
+            f"loss {metrics['train/hybrid_loss']:.3f}  alpha {metrics['train/alpha_value']:.3f}  "
+            f"{metrics['train/tokens_per_second']:.0f} tokens/s  "
+            f"teacher {self.stream.n_ready} ahead"
+        )

@@ -1,0 +1,29 @@
+"""The main job's own loop: from the last checkpoint to the last step."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from quantum_hybrid.processes.ranks import ALONE, Ranks
+from quantum_hybrid.run.directory import RunDirectory
+from quantum_hybrid.run.job import Distillation
+from quantum_hybrid.run.session import RunSession
+from quantum_hybrid.run.stop import StopRequest
+
+
+async def distil(job: Distillation, stop: StopRequest) -> None:
+    """Train to the last step; a signal, or a teacher that fails, ends it between two steps."""
+    await job.begin()
+    while not job.is_done:
+        await job.next_step(stop)
+
+
+def run_process(run: RunDirectory, ranks: Ranks = ALONE) -> dict[str, Any]:
+    """Bring a run to its end, whether it is new or resumed; returns its summary."""
+
+    async def main() -> dict[str, Any]:
+        async with RunSession(run, ranks) as session:
+            return await session.to_its_end(distil)
+
+    return asyncio.run(main())

@@ -1,0 +1,168 @@
+"""A run at work, with all that it holds open: console, teacher, student, records, trackers.
+
+    async with RunSession(run) as session:
+        await session.to_its_end(distil)
+
+What trains is handed in: the main job's own loop, or Atropos's. A session listens to signals from
+its first line to its last, and leaves a run that explains itself or one that can be resumed.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from dataclasses import asdict
+from types import TracebackType
+from typing import Any
+
+from transformers.utils import logging as transformers_logging
+
+from quantum_hybrid.backbone import prepare_embedded
+from quantum_hybrid.config import EMBEDDED
+from quantum_hybrid.durable import write_json
+from quantum_hybrid.errors import Interrupted, QuantumHybridError, UsageError
+from quantum_hybrid.processes.ranks import ALONE, Ranks
+from quantum_hybrid.report.curves import draw_curves
+from quantum_hybrid.report.groups_page import write_groups_page
+from quantum_hybrid.report.summary import summarise, summary_lines, teacher_lines
+from quantum_hybrid.run.console import Console
+from quantum_hybrid.run.directory import RunDirectory
+from quantum_hybrid.run.job import Distillation
+from quantum_hybrid.run.stop import StopRequest
+from quantum_hybrid.run.tracking import (
+    JsonlTracker,
+    TensorBoardTracker,
+    Tracker,
+    Trackers,
+    WandbTracker,
+    read_metrics,
+    replay,
+)
+from quantum_hybrid.teacher import choose_teacher
+
+Train = Callable[[Distillation, StopRequest], Awaitable[None]]
+"""Takes all steps that are left; a signal must end it between two steps."""
+
+
+class RunSession:
+    """One run, opened; use it with `async with`."""
+
+    def __init__(self, run: RunDirectory, ranks: Ranks = ALONE) -> None:
+        self.run = run
+        self._ranks = ranks
+        self._stack = AsyncExitStack()
+        self.console = self._stack.enter_context(Console(run.path / "log.txt"))
+        transformers_logging.disable_progress_bar()
+
+    async def __aenter__(self) -> RunSession:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self._stack.aclose()
+
+    async def to_its_end(self, train: Train) -> dict[str, Any]:
+        """Open the run, train, evaluate, and write what it leaves; returns its summary.
+
+        An error says by `resumable_run` whether the run can be gone on with.
+        """
+        stop = StopRequest(self.console.line)
+        with stop.listening():
+            try:
+                return await self._whole_run(train, stop)
+            except QuantumHybridError as error:
+                self.console.stop_progress()
+                self._say_what_was_asked()
+                self.console.log(f"error: {error}")
+                if not isinstance(error, UsageError):  # the same again would end here again
+                    error.resumable_run = self.run.path
+                raise
+            finally:
+                # Under the signals' eyes: trackers send what is left.
+                await self._stack.aclose()
+
+    async def _whole_run(self, train: Train, stop: StopRequest) -> dict[str, Any]:
+        started = time.monotonic()
+        job = await stop.unless(self._open())
+        self._job = job
+        self.console.start_progress(self.run.config.total_steps, job.progress.step)
+        await train(job, stop)
+        self.console.stop_progress()
+        try:
+            return await stop.unless(self._finish(job, started))
+        except Interrupted:
+            if not self.run.is_complete:
+                raise
+            return self.run.read_summary()  # The signal came when everything was written.
+
+    async def _open(self) -> Distillation:
+        """Start the teacher and build the student; resumes what the run directory holds."""
+        config = self.run.config
+        if config.base_model_name == EMBEDDED:
+            prepare_embedded(self.console.line)
+        teacher = choose_teacher(self.run.server, os.environ, config.max_token_length)
+        self.console.line("\n".join(self._introduction(teacher.description)))
+        job = Distillation(self.run, teacher, self.console, self._open_tracker, self._ranks)
+        return await self._stack.enter_async_context(job)
+
+    def _introduction(self, teacher: str) -> list[str]:
+        config = self.run.config
+        verb = "resuming" if self.run.resumes else "run"
+        lines = [
+            f"{verb:10}{self.run.path}",
+            f"teacher   {teacher}",
+            f"student   {config.base_model_name}, {config.n_qubits} qubits x {config.n_layers} "
+            f"layers, {config.mixing} mixing, backbone trained: {config.train_backbone}",
+        ]
+        if self._ranks.size > 1:
+            lines.append(f"processes {self._ranks.size}, each with its share of every group")
+        if config.distill_top_logprobs:
+            lines.append(
+                f"learns    text, and the teacher's top {config.distill_top_logprobs} "
+                f"log-probabilities: {config.distill_loss}, weight {config.distill_weight:g}, "
+                f"temperature {config.distill_temperature:g}"
+            )
+        return lines
+
+    def _open_tracker(self) -> Tracker:
+        path, config = self.run.path, self.run.config
+        record = JsonlTracker(self.run.metrics_path)
+        views: list[Tracker] = [TensorBoardTracker(path / "tensorboard")]
+        if config.use_wandb:
+            views.append(
+                WandbTracker(
+                    project=config.wandb_project,
+                    name=config.wandb_name or path.name,
+                    run_dir=path,
+                    run_id=self.run.run_id,
+                    config=asdict(config),
+                    announce=self.console.line,
+                )
+            )
+        replay(read_metrics(self.run.metrics_path), Trackers(views))
+        return Trackers([record, *views])
+
+    def _say_what_was_asked(self) -> None:
+        if hasattr(self, "_job"):
+            self.console.line("\n".join(teacher_lines(self._job.teacher_account().as_fields())))
+
+    async def _finish(self, job: Distillation, started: float) -> dict[str, Any]:
+        path = self.run.path
+        await job.in_worker(lambda: job.learner.save_student(path / "student"))
+        metrics = read_metrics(self.run.metrics_path)
+        draw_curves(metrics, path / "curves.png", title=str(path))
+        write_groups_page(self.run.groups_path)
+        summary = summarise(metrics) | {
+            "seconds": round(time.monotonic() - started, 1),
+            "teacher": job.teacher_account().as_fields(),
+        }
+        write_json(path / "summary.json", summary)
+        lines = [*summary_lines(summary), "", *teacher_lines(summary["teacher"])]
+        self.console.line("\n".join(["", *lines]))
+        return summary

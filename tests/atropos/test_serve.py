@@ -1,0 +1,208 @@
+"""`serve` against Atropos's own API server, in real processes; this test is the trainer."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+
+from loopback_teacher import LoopbackTeacher
+from quantum_hybrid.run.tracking import read_metrics
+from quantum_hybrid.text.encoder import IGNORED
+
+ATROPOS = Path(__file__).parents[2] / "atropos.py"
+WITHIN_S = 120.0
+REGISTRATION = {
+    "wandb_group": "group",
+    "wandb_project": "project",
+    "batch_size": 2,
+    "max_token_len": 512,
+    "checkpoint_dir": "checkpoints",
+    "save_checkpoint_interval": 0,
+    "starting_step": 0,
+    "num_steps": 5,
+}
+
+
+def wait_for(process: subprocess.Popen[bytes], what: Callable[[], Any]) -> Any:
+    """The first result that is not None, as long as the process lives."""
+    deadline = time.monotonic() + WITHIN_S
+    while time.monotonic() < deadline:
+        try:
+            result = what()
+        except httpx2.TransportError:
+            result = None
+        if result is not None:
+            return result
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            raise AssertionError(f"{process.args} ended with {process.wait(0.2)}")
+    raise TimeoutError(f"nothing within {WITHIN_S:.0f} s")
+
+
+@pytest.fixture
+def api(tmp_path) -> Iterator[httpx2.Client]:
+    """Atropos's API server, with a trainer registered."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [sys.executable, "-m", "atroposlib.cli.run_api", "--port", str(port)]
+    with (
+        (tmp_path / "api.log").open("wb") as log,
+        subprocess.Popen(command, cwd=tmp_path, stdout=log, stderr=log) as server,
+        httpx2.Client(base_url=f"http://127.0.0.1:{port}") as client,
+    ):
+        try:
+            wait_for(server, lambda: client.get("/").raise_for_status())
+            client.post("/register", json=REGISTRATION).raise_for_status()
+            yield client
+        finally:
+            server.terminate()
+
+
+@pytest.fixture
+def teacher() -> Iterator[LoopbackTeacher]:
+    server = LoopbackTeacher()
+    yield server
+    server.close()
+
+
+STEPS, MANY = 3, 8
+
+
+class Serving:
+    """`serve` in a process of its own, against the API and a teacher on loopback."""
+
+    def __init__(self, api: httpx2.Client, base_model: Path, folder: Path) -> None:
+        self.api, self.run, self.log = api, folder / "run", folder / "serve.log"
+        self.url = str(api.base_url).rstrip("/")
+        values = {
+            "base_model_name": base_model,
+            "group_size": 2,
+            "total_steps": STEPS,
+            "warmup_steps": 1,
+            "max_token_length": 8,
+            "eval_prompts": 2,
+            "n_qubits": 3,
+            "n_layers": 2,
+            "steps_per_eval": 2,
+            "steps_per_checkpoint": 1,
+            "use_wandb": "false",
+        }
+        self.new = [part for name, value in values.items() for part in (f"--env.{name}", value)]
+
+    def start(self, *flags: Any) -> subprocess.Popen[bytes]:
+        own = ("--env.rollout_server_url", self.url, "--env.run_dir", self.run)
+        command = [sys.executable, ATROPOS, "serve", *own, *flags]
+        with self.log.open("ab") as log:
+            return subprocess.Popen([str(part) for part in command], stdout=log, stderr=log)
+
+    def batch(self, process: subprocess.Popen[bytes]) -> list[dict[str, Any]]:
+        """The next batch; the first poll starts the trainer, as far as the API is concerned."""
+        return wait_for(process, lambda: self.api.get("/batch").json()["batch"])
+
+    def said(self) -> str:
+        return self.log.read_text(encoding="utf-8")
+
+    def figures(self) -> list[dict[str, Any]]:
+        return read_metrics(self.run / "metrics.jsonl")
+
+    def groups(self) -> list[dict[str, Any]]:
+        lines = (self.run / "groups.jsonl").read_text(encoding="utf-8").splitlines()
+        return [json.loads(line) for line in lines]
+
+
+@pytest.fixture
+def serving(api, small_llama, tmp_path, monkeypatch) -> Serving:
+    monkeypatch.setenv("QUANTUM_HYBRID_CACHE", str(tmp_path / "cache"))
+    return Serving(api, small_llama, tmp_path)
+
+
+def test_a_run_is_served_to_its_last_step_and_leaves_what_any_run_leaves(serving, teacher) -> None:
+    process = serving.start(*serving.new, "--openai.base_url", teacher.url)
+    try:
+        served = [group for _ in range(STEPS) for group in serving.batch(process)]
+        assert process.wait(WITHIN_S) == 0, serving.said()
+    finally:
+        process.kill()
+    assert [group["tokens"] for group in served] == [g["tokens"] for g in serving.groups()]
+    for group in served:
+        assert len(group["tokens"]) == len(group["masks"]) == len(group["scores"]) == 2
+        assert all(-1 <= score <= 1 for score in group["scores"])
+        for tokens, mask in zip(group["tokens"], group["masks"], strict=True):
+            targets = [token for token in mask if token != IGNORED]
+            assert 0 < len(targets) < len(tokens)
+            assert tokens[-len(targets) :] == targets
+    steps = [row["step"] for row in serving.figures() if "eval/hybrid_loss" in row]
+    assert steps == [0, 2, STEPS]
+    assert (serving.run / "summary.json").is_file()
+    assert (serving.run / "student" / "model.safetensors").is_file()
+
+
+def test_a_run_that_is_stopped_and_served_again_goes_on_with_its_own_settings(
+    serving, teacher
+) -> None:
+    # More steps than the API keeps groups waiting for a trainer.
+    more = ("--env.total_steps", MANY, "--openai.base_url", teacher.url)
+    process = serving.start(*serving.new, *more)
+    try:
+        served = [serving.batch(process)[0]]
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(WITHIN_S) == 128 + signal.SIGTERM, serving.said()
+        assert "Traceback" not in serving.said()
+        before = serving.figures()
+        n_taken = len([row for row in before if "train/hybrid_loss" in row])
+        assert len(serving.groups()) == n_taken >= 1
+        assert (serving.run / "checkpoints" / f"step-{n_taken:06d}").is_dir()
+
+        process = serving.start()
+        # What was queued when the first process ended is the API's to give.
+        served += [serving.batch(process)[0] for _ in range(MANY - 1)]
+        assert process.wait(WITHIN_S) == 0, serving.said()
+    finally:
+        process.kill()
+    assert serving.figures()[: len(before)] == before
+    assert len(serving.groups()) == MANY
+    assert [group["tokens"] for group in served] == [g["tokens"] for g in serving.groups()]
+    steps = [row["step"] for row in serving.figures() if "train/hybrid_loss" in row]
+    assert steps == list(range(1, MANY + 1))
+
+
+def test_groups_that_no_trainer_takes_are_not_bought_without_end(serving, teacher) -> None:
+    """Answers of two and more tokens are too long for it."""
+    serving.api.post("/register", json=REGISTRATION | {"max_token_len": 2}).raise_for_status()
+    more = ("--env.total_steps", 1000, "--openai.base_url", teacher.url)
+    process = serving.start(*serving.new, *more)
+    try:
+        status = wait_for(process, lambda: serving.api.get("/batch") and process.poll())
+    except AssertionError:
+        status = process.returncode
+    finally:
+        process.kill()
+    assert status == 1, serving.said()
+    assert "groups could not be sent to the trainer" in serving.said()
+    assert "Traceback" not in serving.said().split("error: ")[-1]
+    assert len(serving.groups()) < 30
+
+
+def test_an_api_that_is_not_there_is_one_line(serving, teacher) -> None:
+    serving.url = "http://127.0.0.1:9"
+    process = serving.start(*serving.new, "--openai.base_url", teacher.url)
+    assert process.wait(WITHIN_S) == 1
+    assert "error: Atropos's API at http://127.0.0.1:9 cannot be reached" in serving.said()
+
+
+def test_groups_of_one_answer_are_refused_before_the_teacher_is_asked(serving, teacher) -> None:
+    more = ("--env.group_size", 1, "--openai.base_url", teacher.url)
+    assert serving.start(*serving.new, *more).wait(WITHIN_S) == 2
+    assert "scores of one answer are all the same" in serving.said()
+    assert teacher.asked == 0
