@@ -19,6 +19,11 @@ def launch(rank: int, size: int, port: int) -> dict[str, str]:
     }
 
 
+def launch_environment(rank: int, size: int, port: int) -> dict[str, str]:
+    """The environment of a process that was started with others, one thread each."""
+    return os.environ | {"OMP_THREAD_LIMIT": "1"} | launch(rank, size, port)
+
+
 def free_port() -> int:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
@@ -31,7 +36,7 @@ def run_together(size: int, *command: str) -> list[str]:
     started = [
         subprocess.Popen(
             [sys.executable, *command],
-            env=os.environ | {"OMP_THREAD_LIMIT": "1"} | launch(rank, size, port),
+            env=launch_environment(rank, size, port),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

@@ -14,13 +14,14 @@ import time
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import asdict
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from transformers.utils import logging as transformers_logging
 
 from quantum_hybrid.backbone import prepare_embedded
-from quantum_hybrid.config import EMBEDDED
+from quantum_hybrid.config import EMBEDDED, RunConfig
 from quantum_hybrid.durable import write_json
 from quantum_hybrid.errors import Interrupted, QuantumHybridError, UsageError
 from quantum_hybrid.processes.ranks import ALONE, Ranks
@@ -41,6 +42,9 @@ from quantum_hybrid.run.tracking import (
     replay,
 )
 from quantum_hybrid.teacher import choose_teacher
+
+KEPT_HERE = ("run_dir", "data_path_to_save_groups", "wandb_name", "wandb_project")
+"""Settings that say where on this machine something lies, or what a service knows already."""
 
 Train = Callable[[Distillation, StopRequest], Awaitable[None]]
 """Takes all steps that are left; a signal must end it between two steps."""
@@ -141,7 +145,7 @@ class RunSession:
                     name=config.wandb_name or path.name,
                     run_dir=path,
                     run_id=self.run.run_id,
-                    config=asdict(config),
+                    config=published(config),
                     announce=self.console.line,
                 )
             )
@@ -166,3 +170,10 @@ class RunSession:
         lines = [*summary_lines(summary), "", *teacher_lines(summary["teacher"])]
         self.console.line("\n".join(["", *lines]))
         return summary
+
+
+def published(config: RunConfig) -> dict[str, Any]:
+    """The settings as a tracking service may see them, without paths of this machine."""
+    fields = {name: value for name, value in asdict(config).items() if name not in KEPT_HERE}
+    base = Path(config.base_model_name).expanduser()
+    return fields | {"base_model_name": base.name if base.exists() else config.base_model_name}

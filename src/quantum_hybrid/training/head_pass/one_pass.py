@@ -221,6 +221,7 @@ class _Run:
         self._mean_quantum = tensors.readout @ asked.mean_points
         self.gradients: _Gradients | None = None
         if any(wanted):
+            # The decoder's gradient is as large as the decoder, and most often nobody wants it.
             small = (tensors.features, tensors.points, tensors.readout, tensors.weights)
             features, *others = (torch.zeros_like(tensor) for tensor in small)
             decoder = torch.zeros_like(tensors.decoder) if wanted[1] else None
@@ -230,10 +231,12 @@ class _Run:
     def all_rows(self) -> tuple[Tensor, list[Tensor]]:
         """The objective, and hybrid, classical, quantum and ablated log-probabilities."""
         n_rows, n_words = len(self._given.features), len(self._given.decoder)
+        # Chunks of one size in whole vectors: a small last one would cost nearly as much as the rest.
         n_chunks = -(-n_rows // max(LANES, CHUNK_NUMBERS // n_words // LANES * LANES))
         step = -(-n_rows // (n_chunks * LANES)) * LANES
         chunks = _chunks(n_rows, step, self._asked.ends)
         longest = max(rows.stop - rows.start for rows in chunks)
+        # All chunks share one block of memory, the largest thing here by far: the peak is one chunk.
         memory = self._given.features.new_empty(n_words * -(-longest // LANES) * LANES)
         value, found = self._given.features.new_zeros(()), []
         for rows in chunks:
@@ -248,10 +251,13 @@ class _Run:
         sweeps = sweeps_over(chunk.logits, given.readout, chunk.points, self._mixture)
         normalisers = sweeps.normalisers(given.weights[1] * self._mean_quantum)
         listed = self._listed(chunk, normalisers)
+        # Q of the listed tokens alone: the sweeps recompute Q from m numbers a word and store none.
         quantum = (given.readout[listed] @ chunk.points[:n, :, None]).squeeze(-1)
         classical = chunk.logits.gather(0, listed.T).T
         at = _Listed(listed, classical, quantum, self._mean_quantum[listed])
         log_p, leaves = self._log_probabilities(at, normalisers[:, :n, None])
+        # What is asked of the log-probabilities is the caller's affair; it is a few numbers a row, so
+        # torch may differentiate it, whatever it is.
         with torch.enable_grad():
             value = self._asked.objective(log_p, rows)
         if self.gradients is not None:
@@ -263,6 +269,7 @@ class _Run:
     def _project(self, rows: slice, memory: Tensor) -> _Chunk:
         given, fill = self._given, (0, 0, 0, -(rows.stop - rows.start) % LANES)
         features, points = F.pad(given.features[rows], fill), F.pad(given.points[rows], fill)
+        # Words first: a word's logits of all rows lie together, as the sweeps read them.
         logits = memory[: len(given.decoder) * len(features)].view(-1, len(features))
         if given.bias is None:
             torch.mm(given.decoder, features.T, out=logits)
@@ -301,6 +308,7 @@ class _Run:
             ablated = w[0] * at.classical + w[1] * at.mean_quantum - normalisers[3]
             leaves.append(hybrid)
         else:
+            # log(w_c p_c + w_q p_q), in logarithms throughout: no probability underflows.
             mean_quantum = at.mean_quantum - self._mean_quantum.logsumexp(0)
             hybrid = torch.logaddexp(weights[0] + classical, weights[1] + quantum)
             ablated = torch.logaddexp(w[0] + classical, w[1] + mean_quantum).detach()
@@ -321,9 +329,11 @@ class _Run:
         by_classical, by_quantum, by_weights = slopes[:3]
         by_hybrid = slopes[3] if self._mixture.of_logits else torch.zeros_like(by_classical)
         totals = [by_classical, by_quantum, w[0] * by_hybrid, w[1] * by_hybrid]
+        # The part of each row's gradient that is spread over all words, -(sum_k s_k) p_v.
         shares = F.pad(-torch.stack([total.sum(1) for total in totals]), (0, len(chunk.points) - n))
         by_points, moments = sweeps.differentiate(normalisers, shares, gradients.readout)
         logits = chunk.logits  # By now their gradient, but for that of being listed.
+        # The part of the listed words themselves, sum_k s_k [v = k].
         logits.scatter_add_(0, listed.T, (by_classical + w[0] * by_hybrid).T)
         by_quantum = by_quantum + w[1] * by_hybrid
         by_points[:n] += (by_quantum[:, None] @ given.readout[listed]).squeeze(1)
@@ -332,10 +342,11 @@ class _Run:
         gradients.points[chunk.rows] = by_points[:n]
         gradients.weights.add_(by_weights)
         if self._mixture.of_logits:
+            # dL/dw for H = w_c C + w_q Q: the listed words' logits, less their mean under p_H.
             both = torch.stack([at.classical, at.quantum])
             by_mixture = (by_hybrid * both).sum((1, 2)) - moments[:, :n] @ by_hybrid.sum(1)
             gradients.weights.add_(by_mixture)
-
+        # Half or more of a step's arithmetic: two products of whole matrices, at full speed.
         torch.mm(logits[:, :n].T, given.decoder, out=gradients.features[chunk.rows])
         if gradients.decoder is not None:
             gradients.decoder.addmm_(logits, chunk.features)

@@ -60,12 +60,14 @@ def add_up(out, classical, readout, points, m, mixes, ablated, weights, start, s
     q_at, h_at, a_at = 0, BLOCK * LANES, 2 * BLOCK * LANES
     for at in range(4 * n_rows):
         out[at], out[4 * n_rows + at] = _LOWEST, _ZERO
+    # A block's logits of one vector of rows stay in the first-level cache between the two loops.
     for block in range(start, stop, BLOCK):
         n_words = min(BLOCK, stop - block)
         for row in range(0, n_rows, LANES):
             c_old, q_old = load(out, row), load(out, n_rows + row)
             h_old, a_old = load(out, 2 * n_rows + row), load(out, 3 * n_rows + row)
             c_max, q_max, h_max, a_max = c_old, q_old, h_old, a_old
+            # The largest first: exponentials of differences up to 0 cannot overflow.
             for j in range(n_words):
                 c = load(classical, (block + j) * n_rows + row)
                 q = _quantum(readout, block + j, points, row * m, m)
@@ -94,6 +96,8 @@ def add_up(out, classical, readout, points, m, mixes, ablated, weights, start, s
 
 @compiled
 def _merge(out, at, sums, before, largest, added):
+    # The online form of log-sum-exp (Milakov & Gimelshein 2018, arXiv:1805.02867): what was summed
+    # over the largest so far is brought to the new one.
     store(out, at, largest)
     at += sums
     store(out, at, fma(load(out, at), exp(sub(before, largest)), added))
@@ -120,6 +124,7 @@ def differentiate(
             c_of_c, q_of_q = load(shares, row), load(shares, n_rows + row)
             c_of_h, q_of_h = load(shares, 2 * n_rows + row), load(shares, 3 * n_rows + row)
             c_moment, q_moment = load(moments, row), load(moments, n_rows + row)
+            # Q is computed anew, m multiply-adds a word: reading it back from memory would take longer.
             for word in range(block, min(block + BLOCK, stop)):
                 at = word * n_rows + row
                 c, q = load(classical, at), _quantum(readout, word, points, row * m, m)
@@ -129,6 +134,7 @@ def differentiate(
                     p = exp(sub(fma(of_quantum, q, mul(of_classical, c)), h_norm))
                     c_moment, q_moment = fma(p, c, c_moment), fma(p, q, q_moment)
                     by_c, by_q = fma(c_of_h, p, by_c), fma(q_of_h, p, by_q)
+                # C is not needed again: its gradient takes its place, and no second chunk is held.
                 store(classical, at, by_c)
                 _add_products(by_points, by_readout, by_q, readout, word, points, row * m, m)
             store(moments, row, c_moment)
@@ -137,6 +143,7 @@ def differentiate(
 
 @compiled
 def _add_products(by_points, by_readout, by_q, readout, word, points, first, m):
+    # A thread has words of its own, so nobody else adds to these rows of by_readout.
     for k in range(m):
         at, number = first + k * LANES, word * m + k
         store(by_points, at, fma(splat_at(readout, number), by_q, load(by_points, at)))
