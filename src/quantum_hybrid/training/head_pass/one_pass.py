@@ -231,12 +231,12 @@ class _Run:
     def all_rows(self) -> tuple[Tensor, list[Tensor]]:
         """The objective, and hybrid, classical, quantum and ablated log-probabilities."""
         n_rows, n_words = len(self._given.features), len(self._given.decoder)
-        # Chunks of one size in whole vectors: a small last one would cost nearly as much as the rest.
+        # Chunks of one size in whole vectors: a small last one would cost as much as a full one.
         n_chunks = -(-n_rows // max(LANES, CHUNK_NUMBERS // n_words // LANES * LANES))
         step = -(-n_rows // (n_chunks * LANES)) * LANES
         chunks = _chunks(n_rows, step, self._asked.ends)
         longest = max(rows.stop - rows.start for rows in chunks)
-        # All chunks share one block of memory, the largest thing here by far: the peak is one chunk.
+        # All chunks share one block of memory, the largest thing here by far.
         memory = self._given.features.new_empty(n_words * -(-longest // LANES) * LANES)
         value, found = self._given.features.new_zeros(()), []
         for rows in chunks:
@@ -256,8 +256,8 @@ class _Run:
         classical = chunk.logits.gather(0, listed.T).T
         at = _Listed(listed, classical, quantum, self._mean_quantum[listed])
         log_p, leaves = self._log_probabilities(at, normalisers[:, :n, None])
-        # What is asked of the log-probabilities is the caller's affair; it is a few numbers a row, so
-        # torch may differentiate it, whatever it is.
+        # The caller's objective is of a few numbers a row: torch may differentiate it, whatever
+        # it is.
         with torch.enable_grad():
             value = self._asked.objective(log_p, rows)
         if self.gradients is not None:

@@ -124,7 +124,7 @@ def differentiate(
             c_of_c, q_of_q = load(shares, row), load(shares, n_rows + row)
             c_of_h, q_of_h = load(shares, 2 * n_rows + row), load(shares, 3 * n_rows + row)
             c_moment, q_moment = load(moments, row), load(moments, n_rows + row)
-            # Q is computed anew, m multiply-adds a word: reading it back from memory would take longer.
+            # Q is computed anew, m multiply-adds a word: reading it back would take longer.
             for word in range(block, min(block + BLOCK, stop)):
                 at = word * n_rows + row
                 c, q = load(classical, at), _quantum(readout, word, points, row * m, m)
