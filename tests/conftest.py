@@ -107,17 +107,15 @@ def embedded_tokenizer() -> PreTrainedTokenizerBase:
 
 @pytest.fixture(scope="session")
 def make_student(small_llama: Path) -> Callable[..., HybridForCausalLM]:
-    """Builds a small student for given `RunConfig` values; what is its own is drawn at random."""
+    """Builds a small student with given circuits; what is its own is drawn at random."""
     import torch
 
     from quantum_hybrid.backbone import load_base_model
-    from quantum_hybrid.config import RunConfig
     from quantum_hybrid.student import HybridForCausalLM
 
-    def make(**values: Any) -> HybridForCausalLM:
+    def make(**circuits: Any) -> HybridForCausalLM:
         base = load_base_model(str(small_llama), str(small_llama))
-        run = RunConfig(base_model_name=str(small_llama), **values)
-        student = HybridForCausalLM.from_base(base, run)
+        student = HybridForCausalLM.from_base(base, **circuits)
         generator = torch.Generator().manual_seed(1)
         own = [student.head.classical.transform, student.head.quantum]
         with torch.no_grad():

@@ -1,22 +1,32 @@
-"""What a run is told to do: frozen dataclasses, validated once, with every default written here.
+"""What a run is told to do, declared once: field, type, default, range, and what the field means.
 
-`RunConfig` holds the `--env.*` flags and `ServerConfig` the `--openai.*` flags of
-`python atropos.py process`. The docstring under each field is what `--help` prints. A value that is
-not allowed raises `UsageError` naming the flag, the value and the allowed range, before anything
-heavy is imported and before anything is written.
+`RunConfig` says what is distilled into what, `ServerConfig` who writes the text. The command line's
+flags and its `--help`, the YAML file and Atropos's own model are all made from these two. A value
+that is not allowed raises `UsageError`, one line that names the field in backticks, the value and
+what is allowed. `model_fields_set` names what was given, and not left at its default.
 """
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import json
 import math
 import os
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Any, Literal, Self
 
 import platformdirs
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ModelWrapValidatorHandler,
+    Strict,
+    ValidationError,
+    model_validator,
+)
 
 from quantum_hybrid.errors import UsageError
 
@@ -44,56 +54,110 @@ def cache_directory() -> Path:
     return Path(named) if named else Path(platformdirs.user_cache_dir("quantum-hybrid"))
 
 
-@dataclass(frozen=True)
-class ServerConfig:
+Text = Annotated[str, Strict(False)]
+"""A number in a YAML file is text where text is wanted: a price, a model called by a number."""
+Name = Annotated[Text, Field(min_length=1)]
+
+
+class Settings(BaseModel):
+    """Values that are checked whenever they are given and never change; errors are one line."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        strict=True,
+        allow_inf_nan=False,
+        coerce_numbers_to_str=True,
+    )
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _in_one_line(cls, values: Any, check: ModelWrapValidatorHandler[Self]) -> Self:
+        try:
+            return check(values)
+        except ValidationError as error:
+            raise UsageError(first_line(cls, error)) from None
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """A copy with other values, checked like any; what was not given is not given there."""
+        return type(self)(**self.model_dump(exclude_unset=True) | dict(update or {}))
+
+
+def first_line(model: type[BaseModel], error: ValidationError) -> str:
+    """What is wrong with the first of the fields that pydantic complains about."""
+    first = error.errors(include_url=False)[0]
+    name, value = ".".join(map(str, first["loc"])), first["input"]
+    kind, _, reason = first["type"].partition("_")
+    field = model.model_fields.get(name)
+    if first["type"] == "extra_forbidden":
+        close = difflib.get_close_matches(name, model.model_fields, n=1)
+        return f"`{name}`: no such field" + (f", did you mean `{close[0]}`?" if close else "")
+    if expected := first.get("ctx", {}).get("expected"):
+        choices = expected.replace("'", "").replace(" or ", ", ")
+        return f"`{name}` {value!r}: must be one of {choices}"
+    if reason in ("type", "parsing"):
+        return f"`{name}` {value!r}: must be a {'str' if kind == 'string' else kind}"
+    if first["type"] == "string_too_short":
+        return f"`{name}` {value!r}: must not be empty"
+    if field is not None and (allowed := _range(field.metadata)):
+        return f"`{name}` {value}: must be {allowed}"
+    return f"`{name}` {value!r}: {first['msg']}"
+
+
+def _range(constraints: list[Any]) -> str:
+    """A field's constraints in words; empty for one that has no range."""
+    low, above, high = (
+        next((getattr(c, kind) for c in constraints if hasattr(c, kind)), None)
+        for kind in ("ge", "gt", "le")
+    )
+    if high is not None:
+        return f"from {low} to {high:,}" if above is None else f"above {above}, to {high:,}"
+    if above is not None:
+        return f"greater than {above}"
+    return "" if low is None else f"at least {low}"
+
+
+class ServerConfig(Settings, use_attribute_docstrings=True):
     """The teacher's server. Without a key and without a base_url: the embedded teacher."""
 
-    base_url: str | None = None
+    base_url: Text | None = None
     """Address of an OpenAI-compatible server, up to and including /v1. Several, separated by
     commas: the first one that works is asked."""
-    model_name: str | None = None
+    model_name: Text | None = None
     """Model to ask for; by default Hermes-3-70B, or the server's only model. For several servers:
     one for all, or one each, separated by commas."""
-    timeout: float = 120.0
+    timeout: float = Field(default=120.0, gt=0)
     """Longest wait for one request, in seconds."""
-    num_max_requests_at_once: int = 8
+    num_max_requests_at_once: int = Field(default=8, ge=1, le=1024)
     """Requests under way at the same time, to each server."""
-    input_price: str | None = None
+    input_price: Text | None = None
     """Price of a million prompt tokens; for several servers one for all, or one each."""
-    output_price: str | None = None
+    output_price: Text | None = None
     """Price of a million tokens that the teacher writes; likewise."""
-    max_cost: float | None = None
+    max_cost: float | None = Field(default=None, ge=0)
     """Stop, resumable, before the run has cost more than this since it was started."""
-    max_requests: int | None = None
+    max_requests: int | None = Field(default=None, ge=0)
     """Stop, resumable, before a further request, retries included, since it was started."""
 
-    def __post_init__(self) -> None:
-        flag = "--openai."
+    @model_validator(mode="after")
+    def _check_servers(self) -> Self:
         for url in self.base_urls():
             if not url.startswith(("http://", "https://")) or url.endswith("//"):
-                raise UsageError(f"{flag}base_url {url!r}: must start with http:// or https://")
+                raise UsageError(f"`base_url` {url!r}: must start with http:// or https://")
             if "@" in url:
                 raise UsageError(
-                    f"{flag}base_url: must hold no user name or password; put a key into "
-                    f"{KEY_VARIABLE}"
+                    f"`base_url`: must hold no user name or password; put a key into {KEY_VARIABLE}"
                 )
             if "?" in url or "#" in url:
                 raise UsageError(
-                    f"{flag}base_url: must be an address without a query; put a key into "
-                    f"{KEY_VARIABLE}"
+                    f"`base_url`: must be an address without a query; put a key into {KEY_VARIABLE}"
                 )
         if len(set(self.base_urls())) < len(self.base_urls()):
-            raise UsageError(f"{flag}base_url {self.base_url!r}: names a server twice")
+            raise UsageError(f"`base_url` {self.base_url!r}: names a server twice")
         for name in PER_SERVER[1:]:
             self.for_each_server(name)
-        _check_range(flag, "timeout", self.timeout, low=0, low_included=False)
-        _check_range(
-            flag, "num_max_requests_at_once", self.num_max_requests_at_once, low=1, high=1024
-        )
-        for name in ("max_cost", "max_requests"):
-            if getattr(self, name) is not None:
-                _check_range(flag, name, getattr(self, name), low=0)
         self._check_prices()
+        return self
 
     def base_urls(self) -> list[str]:
         """The addresses in the order in which they are asked; none for the default teacher."""
@@ -110,8 +174,8 @@ class ServerConfig:
             return values * n_servers
         if len(values) != n_servers:
             raise UsageError(
-                f"--openai.{name} {given!r}: has {len(values)} values for {n_servers} "
-                f"server{'s' if n_servers > 1 else ''} in --openai.base_url"
+                f"`{name}` {given!r}: has {len(values)} values for {n_servers} "
+                f"server{'s' if n_servers > 1 else ''} in `base_url`"
             )
         return values
 
@@ -120,14 +184,14 @@ class ServerConfig:
         for name, values in prices.items():
             for value in values:
                 if value is not None and not _is_price(value):
-                    raise UsageError(f"--openai.{name} {value!r}: must be a number from 0 up")
+                    raise UsageError(f"`{name}` {value!r}: must be a number from 0 up")
         for one, other in zip(*prices.values(), strict=True):
             if (one is None) != (other is None):
-                raise UsageError("--openai.input_price and --openai.output_price: give both")
+                raise UsageError("`input_price` and `output_price`: give both")
             if self.max_cost is not None and one is None:
                 raise UsageError(
-                    f"--openai.max_cost {self.max_cost}: needs --openai.input_price and "
-                    "--openai.output_price of every server"
+                    f"`max_cost` {self.max_cost}: needs `input_price` and "
+                    "`output_price` of every server"
                 )
 
 
@@ -138,36 +202,35 @@ def _is_price(value: str) -> bool:
         return False
 
 
-@dataclass(frozen=True)
-class RunConfig:
+class RunConfig(Settings, use_attribute_docstrings=True):
     """One run: what is distilled into what, how, and where it is written."""
 
-    total_steps: int = 50
+    total_steps: int = Field(default=50, ge=1, le=1_000_000)
     """Training steps; each is one prompt with its group of answers."""
-    group_size: int = 4
+    group_size: int = Field(default=4, ge=1, le=128)
     """Answers the teacher writes for each prompt."""
-    max_token_length: int = 64
+    max_token_length: int = Field(default=64, ge=2, le=4096)
     """Longest answer, in the teacher's tokens."""
-    temperature: float = 0.7
+    temperature: float = Field(default=0.7, ge=0, le=10)
     """Sampling temperature of the teacher."""
-    seed: int = 0
+    seed: int = Field(default=0, ge=0, le=2**31 - 1)
     """Seed of the prompt order, the initialisation and the teacher's sampling."""
-    run_dir: str | None = None
+    run_dir: Name | None = None
     """Directory of the run; an interrupted run's resumes it. Default: runs/<date-time>."""
 
-    base_model_name: str = EMBEDDED
+    base_model_name: Text = EMBEDDED
     """Backbone: `embedded`, a local folder, or a Hugging Face hub name such as gpt2."""
-    drop_layers: str = "auto"
+    drop_layers: Text = "auto"
     """Transformer layers to drop from the backbone, first-last, or `none`; `auto`: 11-20 of the
     embedded model, none of any other."""
     train_backbone: Literal["none", "lora", "full"] = "lora"
     """How the backbone adapts while training."""
-    lora_rank: int = 16
+    lora_rank: int = Field(default=16, ge=1, le=1024)
     """Rank of the LoRA adapters, on every linear layer of the backbone."""
 
-    n_qubits: int = 8
+    n_qubits: int = Field(default=8, ge=1, le=MAX_QUBITS)
     """Qubits of each of the two circuits."""
-    n_layers: int = 3
+    n_layers: int = Field(default=3, ge=1, le=100)
     """Layers of RY rotations and CNOTs of each circuit."""
     entangler: Literal["ring", "chain", "none"] = "ring"
     """Which neighbours the CNOTs of a layer join."""
@@ -180,103 +243,90 @@ class RunConfig:
     mixing: Literal["logits", "probability"] = "logits"
     """Whether alpha mixes the two pathways' logits or their probabilities."""
 
-    learning_rate: float | None = None
+    learning_rate: float | None = Field(default=None, ge=0, le=10)
     """Peak learning rate of the backbone. Default: 2e-3 for lora, 5e-5 for full."""
-    head_learning_rate: float = 3e-3
+    head_learning_rate: float = Field(default=3e-3, ge=0, le=10)
     """Peak learning rate of the classical pathway."""
-    quantum_learning_rate: float = 3e-2
+    quantum_learning_rate: float = Field(default=3e-2, ge=0, le=10)
     """Peak learning rate of the quantum pathway; of `down`, divided by the hidden size."""
-    alpha_learning_rate: float = 1.0
+    alpha_learning_rate: float = Field(default=1.0, ge=0, le=10)
     """Peak learning rate of alpha, by exponentiated gradient."""
-    warmup_steps: int = 5
-    """Steps over which the learning rates rise from zero; they fall linearly afterwards."""
-    weight_decay: float = 0.01
+    warmup_steps: int = Field(default=5, ge=0, le=1_000_000)
+    """Steps over which the learning rates rise from zero; they fall linearly afterwards. A shorter
+    run has a default of all its steps."""
+    weight_decay: float = Field(default=0.01, ge=0)
     """AdamW's weight decay, on the matrices of the backbone and the classical pathway."""
-    max_grad_norm: float = 1.0
+    max_grad_norm: float = Field(default=1.0, gt=0)
     """Gradients are clipped to this norm, each part of the student by itself."""
-    classical_loss_weight: float = 0.5
+    classical_loss_weight: float = Field(default=0.5, ge=0)
     """Weight of the classical pathway's own loss in the objective."""
-    quantum_loss_weight: float = 0.5
+    quantum_loss_weight: float = Field(default=0.5, ge=0)
     """Weight of the quantum pathway's own loss in the objective."""
-    distill_top_logprobs: int = 0
+    distill_top_logprobs: int = Field(default=0, ge=0, le=1000)
     """Teacher's most likely tokens to learn from at each answer token; 0: from its text alone.
     Answers are asked for anew with them, in replies about 100 bytes longer for each of them at
     each token."""
     distill_loss: Literal["kl", "uld"] = "kl"
     """How to learn from them. `kl`: T^2 KL(teacher, student), from a teacher of the student's
     vocabulary; `uld`: distance of the probabilities by rank, from one of any vocabulary."""
-    distill_weight: float = 1.0
+    distill_weight: float = Field(default=1.0, ge=0)
     """Weight of that in the objective."""
-    distill_temperature: float = 1.0
+    distill_temperature: float = Field(default=1.0, gt=0, le=100)
     """T: teacher's and student's probabilities are taken to the power of 1/T, those of all other
     tokens together."""
 
-    perplexity_weight: float = 0.7
+    perplexity_weight: float = Field(default=0.7, ge=0)
     """Weight of the student's likelihood of an answer in its reward."""
-    quantum_weight: float = 0.3
+    quantum_weight: float = Field(default=0.3, ge=0)
     """Weight of the quantum pathway's contribution to an answer in its reward."""
 
-    steps_per_eval: int = 10
+    steps_per_eval: int = Field(default=10, ge=1, le=1_000_000)
     """Held-out evaluation every so many steps, besides the first and last."""
-    eval_prompts: int = 24
+    eval_prompts: int = Field(default=24, ge=1, le=1000)
     """Held-out prompts, one answer each."""
     eval_split: Literal["validation", "test"] = "test"
     """Held-out part that is evaluated; tune on validation only."""
-    teacher_top_logprobs: int = 20
+    teacher_top_logprobs: int = Field(default=20, ge=0, le=1000)
     """Teacher's most likely tokens to ask for on held-out answers, for eval/kl_to_teacher."""
 
-    steps_per_checkpoint: int = 10
+    steps_per_checkpoint: int = Field(default=10, ge=1, le=1_000_000)
     """Checkpoint every so many steps, besides the last: what a run that is killed repeats."""
-    checkpoints_kept: int = 2
+    checkpoints_kept: int = Field(default=2, ge=1, le=1000)
     """Checkpoints that stay, the last ones; should one be damaged, the one before it is used."""
 
     use_wandb: bool = True
     """Log to Weights & Biases as well; offline where no key is found."""
-    wandb_name: str | None = None
+    wandb_name: Name | None = None
     """Name of the run on Weights & Biases. Default: the run directory's name."""
-    wandb_project: str = "atropos-environments_hack0_env_quant"
+    wandb_project: Text = "atropos-environments_hack0_env_quant"
     """Project on Weights & Biases."""
-    data_path_to_save_groups: str | None = None
+    data_path_to_save_groups: Name | None = None
     """Scored groups, as Atropos jsonl. Default: groups.jsonl in the run directory."""
 
-    def __post_init__(self) -> None:
-        flag = "--env."
-        for name, low, high in _INTEGER_RANGES:
-            _check_range(flag, name, getattr(self, name), low=low, high=high)
-        for name in _WEIGHTS:
-            _check_range(flag, name, getattr(self, name), low=0)
+    @model_validator(mode="after")
+    def _check_run(self) -> Self:
         if self.distill_top_logprobs and not self.teacher_top_logprobs:
             raise UsageError(
-                f"--env.teacher_top_logprobs 0: must be at least 1 with --env.distill_top_logprobs "
+                "`teacher_top_logprobs` 0: must be at least 1 with `distill_top_logprobs` "
                 f"{self.distill_top_logprobs}; the held-out answers show whether the teacher's "
                 "log-probabilities can be learned from"
             )
         if self.distill_loss == "uld" and not self.distill_top_logprobs:
-            raise UsageError(
-                "--env.distill_loss uld: needs --env.distill_top_logprobs of at least 1"
-            )
-        for name in _LEARNING_RATES:
-            value = getattr(self, name)
-            if value is not None:
-                _check_range(flag, name, value, low=0, high=10)
-        _check_range(flag, "temperature", self.temperature, low=0, high=10)
-        temperature = self.distill_temperature
-        _check_range(flag, "distill_temperature", temperature, low=0, high=100, low_included=False)
-        _check_range(flag, "max_grad_norm", self.max_grad_norm, low=0, low_included=False)
+            raise UsageError("`distill_loss` uld: needs `distill_top_logprobs` of at least 1")
+        if "warmup_steps" not in self.model_fields_set:
+            object.__setattr__(self, "warmup_steps", min(self.warmup_steps, self.total_steps))
         if self.warmup_steps > self.total_steps:
             raise UsageError(
-                f"--env.warmup_steps {self.warmup_steps}: must be at most --env.total_steps, "
+                f"`warmup_steps` {self.warmup_steps}: must be at most `total_steps`, "
                 f"which is {self.total_steps}"
             )
-        for name in ("run_dir", "data_path_to_save_groups", "wandb_name"):
-            if getattr(self, name) == "":
-                raise UsageError(f"--env.{name} '': must not be empty")
         if self.engine == "dense" and (self.reupload or self.n_qubits > MAX_DENSE_QUBITS):
             raise UsageError(
-                f"--env.engine dense: is for at most {MAX_DENSE_QUBITS} qubits without "
-                "--env.reupload; use auto or statevector"
+                f"`engine` dense: is for at most {MAX_DENSE_QUBITS} qubits without `reupload`; "
+                "use auto or statevector"
             )
         self.dropped_layers()
+        return self
 
     def backbone_learning_rate(self) -> float:
         """Peak learning rate of the backbone's trainable parameters."""
@@ -294,63 +344,12 @@ class RunConfig:
         first, dash, last = named.partition("-")
         if not (dash and first.isdecimal() and last.isdecimal() and int(first) <= int(last)):
             raise UsageError(
-                f"--env.drop_layers {named!r}: must be auto, none, or first-last such as 11-20"
+                f"`drop_layers` {named!r}: must be auto, none, or first-last such as 11-20"
             )
         return range(int(first), int(last) + 1)
 
 
-_INTEGER_RANGES = (
-    ("total_steps", 1, 1_000_000),
-    ("group_size", 1, 128),
-    ("max_token_length", 2, 4096),
-    ("seed", 0, 2**31 - 1),
-    ("lora_rank", 1, 1024),
-    ("n_qubits", 1, MAX_QUBITS),
-    ("n_layers", 1, 100),
-    ("warmup_steps", 0, 1_000_000),
-    ("steps_per_eval", 1, 1_000_000),
-    ("eval_prompts", 1, 1000),
-    ("steps_per_checkpoint", 1, 1_000_000),
-    ("checkpoints_kept", 1, 1000),
-    ("teacher_top_logprobs", 0, 1000),
-    ("distill_top_logprobs", 0, 1000),
-)
-_WEIGHTS = (
-    "perplexity_weight",
-    "quantum_weight",
-    "classical_loss_weight",
-    "quantum_loss_weight",
-    "distill_weight",
-    "weight_decay",
-)
-_LEARNING_RATES = (
-    "learning_rate",
-    "head_learning_rate",
-    "quantum_learning_rate",
-    "alpha_learning_rate",
-)
-
-
-def _check_range(
-    prefix: str,
-    name: str,
-    value: float,
-    *,
-    low: float,
-    high: float = math.inf,
-    low_included: bool = True,
-) -> None:
-    above = value >= low if low_included else value > low
-    if above and value <= high and math.isfinite(value):
-        return
-    if high == math.inf:
-        allowed = f"{'at least' if low_included else 'greater than'} {low:g}"
-    else:
-        allowed = f"from {low:g} to {high:,.15g}" if low_included else f"above {low:g}, to {high:g}"
-    raise UsageError(f"{prefix}{name} {value}: must be {allowed}")
-
-
 def config_hash(config: RunConfig | ServerConfig) -> str:
     """First 12 hex digits of the SHA-256 of the configuration's canonical JSON."""
-    text = json.dumps(asdict(config), sort_keys=True, separators=(",", ":"))
+    text = json.dumps(config.model_dump(), sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:12]

@@ -1,7 +1,7 @@
 """Every error this project raises on purpose, and the exit status the command line gives it.
 
 QuantumHybridError            exit 1: something failed; the message says what, where, what to do
-├── UsageError                exit 2: a flag, a file or a value the user gave is wrong
+├── UsageError                exit 2: a setting, a file or a value the user gave is wrong
 ├── TeacherError              exit 1: the teacher did not answer as an OpenAI-compatible server
 │   ├── TeacherUnreachable    it could not be reached, or failed after all retries
 │   ├── TeacherRefused        it said no (400, 401, 403, 404, ...): retrying would not help
@@ -13,10 +13,14 @@ QuantumHybridError            exit 1: something failed; the message says what, w
 ├── WriteError                exit 1: no room on the disk; what was kept before is whole
 ├── BudgetSpent               exit 3: a limit that the user set is reached; resumable
 └── Interrupted               exit 130 (Ctrl-C) or 143 (SIGTERM): stopped on request, resumable
+
+A message names a field of the configuration in backticks, such as `seed`; the command line says
+which flag that is.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 
@@ -24,12 +28,19 @@ class QuantumHybridError(Exception):
     """Base of all errors that are shown as one line, without a stack trace."""
 
     exit_status = 1
-    resumable_run: Path | None = None
-    """The directory of a run that can be gone on with."""
+
+    def __init__(
+        self, message: str = "", *, resumable_run: Path | None = None, quoted: Sequence[str] = ()
+    ) -> None:
+        super().__init__(message)
+        self.resumable_run = resumable_run
+        """Directory of a run that can go on, once what the message says is mended."""
+        self.quoted = quoted
+        """Parts of the message that are a server's words: they name no field of ours."""
 
 
 class UsageError(QuantumHybridError):
-    """A flag, a file or a value is wrong; nothing has been written."""
+    """A setting, a file or a value is wrong; nothing has been written."""
 
     exit_status = 2
 

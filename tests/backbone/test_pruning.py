@@ -84,7 +84,7 @@ def test_nothing_to_drop_changes_nothing() -> None:
 @pytest.mark.parametrize("dropped", [range(2, 4), range(3, 4), range(30, 31), range(0, 3)])
 def test_layers_that_are_not_there_or_all_layers_are_an_error(dropped) -> None:
     body = llama(3)
-    message = f"--env.drop_layers {dropped.start}-{dropped.stop - 1}: .* layers 0 to 2"
+    message = f"`drop_layers` {dropped.start}-{dropped.stop - 1}: .* layers 0 to 2"
     with pytest.raises(UsageError, match=message):
         drop_layers(body, dropped)
     assert len(body.layers) == body.config.num_hidden_layers == 3

@@ -357,7 +357,7 @@ def test_another_vocabulary_is_no_teacher_of_log_probabilities(
         words = "the teacher's vocabulary is not the student's: the teacher's token"
     shown = capsys.readouterr()
     assert words in shown.err
-    assert "start a new run without the flag" in shown.err
+    assert "start a new run without --env.distill_top_logprobs" in shown.err
     assert "Go on with" not in shown.out
     assert not (workplace / "run" / "metrics.jsonl").read_text()
 

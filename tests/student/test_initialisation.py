@@ -8,7 +8,6 @@ import pytest
 import torch
 
 from quantum_hybrid.backbone import load_base_model
-from quantum_hybrid.config import RunConfig
 from quantum_hybrid.errors import UsageError
 from quantum_hybrid.student import Calibration, HybridForCausalLM, initialise_head
 from quantum_hybrid.student.head import ANGLE_SCALE
@@ -38,8 +37,8 @@ def base_probabilities(base) -> torch.Tensor:
 
 @pytest.fixture
 def new_student(base):
-    def build(seed: int = 0, **values) -> HybridForCausalLM:
-        student = HybridForCausalLM.from_base(base, RunConfig(**values))
+    def build(seed: int = 0, **circuits) -> HybridForCausalLM:
+        student = HybridForCausalLM.from_base(base, **circuits)
         initialise_head(student.head, calibration(base), seed)
         return student
 
@@ -133,5 +132,5 @@ def test_the_quantum_pathway_is_worth_something_from_the_first_step(base, new_st
 
 def test_rows_that_span_too_little_are_an_error(base, new_student) -> None:
     head = new_student().head
-    with pytest.raises(UsageError, match=r"--env\.n_qubits 8: 1 hidden states of this backbone"):
+    with pytest.raises(UsageError, match=r"`n_qubits` 8: 1 hidden states of this backbone"):
         initialise_head(head, calibration(base, rows=1), 0)

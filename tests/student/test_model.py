@@ -7,7 +7,6 @@ import torch
 from transformers import AutoConfig
 
 from quantum_hybrid.backbone import drop_layers, load_base_model
-from quantum_hybrid.config import RunConfig
 from quantum_hybrid.student import HybridConfig, HybridForCausalLM
 
 FAMILIES = ["gpt2", "bloom", "gpt_neox", "phi", "qwen2", "mistral", "opt"]
@@ -23,7 +22,7 @@ def family_student(folder) -> HybridForCausalLM:
     """A student around a pruned base model of some family."""
     base = load_base_model(str(folder), str(folder))
     drop_layers(base.body, range(1, 2))
-    student = HybridForCausalLM.from_base(base, RunConfig(n_qubits=3, n_layers=1))
+    student = HybridForCausalLM.from_base(base, n_qubits=3, n_layers=1)
     torch.nn.init.normal_(student.head.quantum.up.weight)
     return student
 
@@ -117,7 +116,7 @@ def test_from_base_copies_the_weights(family_folder, family) -> None:
     """Phi's decoder has a bias; every copy is one: the base model does not move with it."""
     folder = str(family_folder(family))
     base = load_base_model(folder, folder)
-    student = HybridForCausalLM.from_base(base, RunConfig(base_model_name=folder))
+    student = HybridForCausalLM.from_base(base)
     pairs = [
         (base.body, student.backbone),
         (base.norm, student.head.classical.norm),

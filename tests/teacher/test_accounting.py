@@ -125,7 +125,7 @@ def test_max_requests_counts_every_try(scripted, open_cache):
     scripted.script = [500] * 5
     account, error = account_of(scripted.server(max_retries=9), cache, max_requests=3)
     assert isinstance(error, BudgetSpent)
-    assert "--openai.max_requests 3" in str(error)
+    assert "`max_requests` 3" in str(error)
     assert account.requests == len(scripted.requests) == 3
 
 
@@ -160,7 +160,7 @@ def test_max_cost_is_not_overshot_and_used_up(open_cache, at_once):
         asked = server.server(prices=PRICES, answers_per_request=1, max_concurrent_requests=at_once)
         account, error = account_of(asked, open_cache(), 64, max_cost=limit)
         assert isinstance(error, BudgetSpent)
-        assert "--openai.max_cost" in str(error)
+        assert "`max_cost`" in str(error)
         assert len(server.requests) == 4, "as long as one more fits, it is sent"
         assert account.cost == pytest.approx(4 * really)
         assert account.cost <= limit

@@ -38,7 +38,7 @@ def test_an_address_needs_no_key() -> None:
 
 
 def test_a_model_name_alone_is_refused() -> None:
-    with pytest.raises(UsageError, match=r"--openai\.model_name 'mine': needs ATROPOS_HERMES"):
+    with pytest.raises(UsageError, match=r"`model_name` 'mine': needs ATROPOS_HERMES"):
         choose_teacher(ServerConfig(model_name="mine"), {}, 64)
 
 
@@ -79,11 +79,11 @@ def test_one_model_may_stand_for_all_servers() -> None:
 
 
 def test_several_servers_without_a_model_are_refused() -> None:
-    with pytest.raises(UsageError, match=r"several servers need --openai\.model_name"):
+    with pytest.raises(UsageError, match=r"several servers need `model_name`"):
         choose_teacher(ServerConfig(base_url="http://a/v1,http://b/v1"), {}, 64)
 
 
 def test_the_embedded_teacher_has_no_price() -> None:
     config = ServerConfig(max_cost=1.0, input_price="1", output_price="1")
-    with pytest.raises(UsageError, match=r"--openai\.max_cost 1\.0: needs ATROPOS"):
+    with pytest.raises(UsageError, match=r"`max_cost` 1\.0: needs ATROPOS"):
         choose_teacher(config, {}, 64)

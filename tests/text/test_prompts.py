@@ -76,7 +76,7 @@ def test_held_out_prompts_are_as_many_as_asked_for_or_an_error() -> None:
     available = prompts_in("test", 5)
     assert held_out_prompts("test", 3, 5) == available[:3]
     assert held_out_prompts("test", len(available), 5) == available
-    with pytest.raises(UsageError, match=f"--env.eval_prompts 999: .* {len(available)} prompts"):
+    with pytest.raises(UsageError, match=f"`eval_prompts` 999: .* {len(available)} prompts"):
         held_out_prompts("test", 999, 5)
 
 

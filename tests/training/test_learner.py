@@ -83,7 +83,7 @@ def test_layers_are_dropped_from_the_student(new_learner) -> None:
     learner = new_learner(drop_layers="1-2", train_backbone="none")
     assert len(learner.model.backbone.layers) == 2
     assert learner.model.config.num_hidden_layers == 2
-    with pytest.raises(UsageError, match=r"--env.drop_layers 1-4: the backbone has layers 0 to 3"):
+    with pytest.raises(UsageError, match=r"`drop_layers` 1-4: the backbone has layers 0 to 3"):
         new_learner(drop_layers="1-4")
 
 

@@ -41,7 +41,7 @@ def step(built, student):
     """Takes the first step of that student on a group."""
 
     def take(examples, **changes):
-        config = dataclasses.replace(built.config, **changes)
+        config = built.config.model_copy(update=changes)
         optimizer = build_optimizer(student, config)
         return training_step(Objective(student, config), optimizer, examples, 0)
 

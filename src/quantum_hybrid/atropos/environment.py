@@ -12,16 +12,16 @@ with the same item: by then the group has been trained on, once, and is only sen
 from __future__ import annotations
 
 import asyncio
-import typing
-from dataclasses import fields
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, TypeVar
 
 from aiohttp import ClientError
 from atroposlib.envs.base import APIServerConfig, BaseEnv, BaseEnvConfig, ScoredDataGroup
-from pydantic import create_model
+from atroposlib.envs.server_handling.server_manager import ServerManagerConfig
+from pydantic import BaseModel, ConfigDict, ValidationError
 from tenacity import RetryError
 
-from quantum_hybrid.config import RunConfig
+from quantum_hybrid.config import RunConfig, first_line
 from quantum_hybrid.errors import QuantumHybridError, TrainerError, UsageError
 from quantum_hybrid.model_files import find_base_model
 from quantum_hybrid.run.directory import RunDirectory
@@ -30,15 +30,15 @@ from quantum_hybrid.run.job import MAX_LEFT_OUT_IN_A_ROW, Distillation
 from quantum_hybrid.run.session import RunSession
 from quantum_hybrid.run.stop import StopRequest
 
-_HINTS = typing.get_type_hints(RunConfig)
-# The flags, their defaults and their checks are written once, in the dataclass; pydantic, which
-# Atropos wants, gets them from there.
-_FIELDS: dict[str, Any] = {f.name: (_HINTS[f.name], f.default) for f in fields(RunConfig)}
-QuantumHybridEnvConfig: Any = create_model(
-    "QuantumHybridEnvConfig", __base__=BaseEnvConfig, **_FIELDS
-)
+Model = TypeVar("Model", bound=BaseModel)
 NEVER = 2**62
 """Steps of the trainer after which BaseEnv's loop would end: the run itself ends it."""
+
+
+class QuantumHybridEnvConfig(RunConfig, BaseEnvConfig):
+    """A run's settings and, beside them, Atropos's own; Atropos gives text and changes its own."""
+
+    model_config = ConfigDict(frozen=False, strict=False, extra="ignore")
 
 
 class _AllServed(Exception):
@@ -49,14 +49,19 @@ class QuantumHybridEnv(BaseEnv):
     """Distils a teacher into a hybrid quantum-classical student; scores the teacher's answers."""
 
     name = "quantum_hybrid"
-    env_config_cls = QuantumHybridEnvConfig
+    env_config_cls: Any = QuantumHybridEnvConfig
 
     def __init__(
-        self, config: Any, run: RunDirectory, job: Distillation, stop: StopRequest
+        self,
+        config: QuantumHybridEnvConfig,
+        run: RunDirectory,
+        job: Distillation,
+        stop: StopRequest,
     ) -> None:
-        """`config` has what BaseEnv alone knows of; what a run knows of is the run's own."""
-        own = {name: getattr(run.config, name) for name in _FIELDS}
-        config = config.model_copy(update=own | _left_to_the_run(run))
+        """`config` is what `settings_of` this run and of what Atropos was told gives."""
+        config = config.model_copy()
+        for name, value in _left_to_the_run(run).items():
+            setattr(config, name, value)
         idle = APIServerConfig(base_url="http://127.0.0.1", api_key="unused", health_check=False)
         super().__init__(config, [idle])
         self._job, self._stop = job, stop
@@ -149,18 +154,36 @@ def _left_to_the_run(run: RunDirectory) -> dict[str, Any]:
     }
 
 
-def check_group_size(group_size: int, config: Any) -> None:
-    """A `UsageError` if no group of this size would ever be sent; before a teacher is asked."""
-    if group_size == 1 and config.ensure_scores_are_not_same:
+def settings_of(
+    config: RunConfig, atropos: Mapping[str, Mapping[str, Any]]
+) -> QuantumHybridEnvConfig:
+    """A run's settings with what Atropos itself was told, by section: `env`, `openai`, and none.
+
+    Raises `UsageError` for what Atropos does not allow, and for what would serve nothing.
+    """
+    _checked(APIServerConfig, atropos["openai"])  # its servers stay idle, whatever they are told
+    manager = _checked(ServerManagerConfig, atropos[""])
+    for name in ("slurm", "testing"):
+        if getattr(manager, name):
+            raise UsageError(f"`{name}` true: is for Atropos's own servers, which stay idle here")
+    settings = _checked(QuantumHybridEnvConfig, config.model_dump() | dict(atropos["env"]))
+    if settings.group_size == 1 and settings.ensure_scores_are_not_same:
         raise UsageError(
             "`group_size` 1: no group would be sent, since the scores of one answer are all the "
-            "same; ask for more answers, or set ensure_scores_are_not_same to false"
+            "same; ask for more answers, or set `ensure_scores_are_not_same` to false"
         )
+    return settings
 
 
-def serve_run(run: RunDirectory, config: Any) -> dict[str, Any]:
+def _checked(model: type[Model], values: Mapping[str, Any]) -> Model:
+    try:
+        return model(**values)
+    except ValidationError as error:
+        raise UsageError(first_line(model, error)) from None
+
+
+def serve_run(run: RunDirectory, config: QuantumHybridEnvConfig) -> dict[str, Any]:
     """Serve a run's groups to an Atropos API; returns the run's summary."""
-    check_group_size(run.config.group_size, config)
 
     async def train(job: Distillation, stop: StopRequest) -> None:
         await QuantumHybridEnv(config, run, job, stop).serve()

@@ -53,11 +53,11 @@ def load_base_model(name: str, source: str) -> BaseModel:
         tokenizer = AutoTokenizer.from_pretrained(source)
     except (OSError, ValueError, KeyError) as error:
         reason = str(error).strip().splitlines()[0]
-        raise UsageError(f"--env.base_model_name {name!r}: cannot be loaded: {reason}") from error
+        raise UsageError(f"`base_model_name` {name!r}: cannot be loaded: {reason}") from error
     model.eval()
     decoder = model.get_output_embeddings()
     if not isinstance(decoder, nn.Linear):
-        raise UsageError(f"--env.base_model_name {name!r}: has no linear output embedding")
+        raise UsageError(f"`base_model_name` {name!r}: has no linear output embedding")
     tokens = torch.arange(8).unsqueeze(0) % decoder.out_features
     with torch.no_grad():
         expected = model(input_ids=tokens).logits
@@ -76,7 +76,7 @@ def detach_final_norm(body: PreTrainedModel) -> nn.Module:
                 setattr(owner, name, nn.Identity())
                 return norm
     raise UsageError(
-        f"--env.base_model_name: {type(body).__name__} has no final norm called "
+        f"`base_model_name`: {type(body).__name__} has no final norm called "
         + ", ".join(FINAL_NORM_NAMES)
     )
 
@@ -93,6 +93,6 @@ def _check_logits(
         logits = decoder(norm(body(input_ids=tokens).last_hidden_state))
     if not torch.allclose(logits, expected, atol=LOGIT_TOLERANCE, rtol=LOGIT_TOLERANCE):
         raise UsageError(
-            f"--env.base_model_name {name!r}: its logits are not decoder(norm(hidden states)); "
+            f"`base_model_name` {name!r}: its logits are not decoder(norm(hidden states)); "
             "models that scale or cap their logits are not supported"
         )

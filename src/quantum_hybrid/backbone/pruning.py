@@ -18,9 +18,11 @@ def drop_layers(body: PreTrainedModel, dropped: range) -> None:
     if not dropped:
         return
     layers = _layer_list(body)
-    flag = f"--env.drop_layers {dropped.start}-{dropped.stop - 1}"
+    setting = f"`drop_layers` {dropped.start}-{dropped.stop - 1}"
     if dropped.stop > len(layers) or len(dropped) >= len(layers):
-        raise UsageError(f"{flag}: the backbone has layers 0 to {len(layers) - 1}; some must stay")
+        raise UsageError(
+            f"{setting}: the backbone has layers 0 to {len(layers) - 1}; some must stay"
+        )
     del layers[dropped.start : dropped.stop]
     # The key/value cache of `generate` finds a layer's entry by this number.
     for index, layer in enumerate(layers):
@@ -31,7 +33,7 @@ def drop_layers(body: PreTrainedModel, dropped: range) -> None:
         _drop_from_config(body, dropped, len(layers))
     except Exception as error:  # every family of models refuses in a way of its own
         raise UsageError(
-            f"{flag}: layers of a {type(body).__name__} cannot be dropped; use none"
+            f"{setting}: layers of a {type(body).__name__} cannot be dropped; use none"
         ) from error
 
 
@@ -49,4 +51,4 @@ def _layer_list(body: PreTrainedModel) -> nn.ModuleList:
     for module in body.modules():
         if isinstance(module, nn.ModuleList) and len(module) == count:
             return module
-    raise UsageError(f"--env.drop_layers: {type(body).__name__} has no list of {count} layers")
+    raise UsageError(f"`drop_layers`: {type(body).__name__} has no list of {count} layers")

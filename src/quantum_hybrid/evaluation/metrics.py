@@ -247,7 +247,7 @@ def _from_sums(alpha: float, n_rows: int, sums: defaultdict[str, float]) -> dict
         if not loss < LARGEST_LOSS:
             raise TrainingError(
                 f"the held-out {name} loss is {loss:g} nats per token: training has diverged; "
-                "lower --env.learning_rate"
+                "lower `learning_rate`"
             )
     metrics = {f"eval/{name}_loss": loss for name, loss in losses.items()}
     metrics |= {f"eval/perplexity_{name}": math.exp(loss) for name, loss in losses.items()}

@@ -8,7 +8,7 @@ L is the hybrid's cross-entropy on the answer, in nats per token, taken before t
 trained on it; V is the size of the vocabulary, so A is 0 for a student that guesses uniformly, 1
 for one that is certain of every token, and falls strictly with L. L_ablated is the same loss with
 the quantum logits replaced by their mean over the group: B is what the quantum pathway contributes
-to this answer. w_p and w_q are `--env.perplexity_weight` and `--env.quantum_weight`; the divisor
+to this answer. w_p and w_q are `perplexity_weight` and `quantum_weight`; the divisor
 keeps the reward in [-1, 1] for any weights and is 1 when they add up to at most 1.
 """
 

@@ -173,5 +173,5 @@ def noticing_loss() -> Iterator[None]:
             raise
         raise ProcessLost(
             "another process of this run has ended, or cannot be reached: torchrun says which; go "
-            "on with the same command and the same --env.run_dir"
+            "on with the same command and the same `run_dir`"
         ) from error

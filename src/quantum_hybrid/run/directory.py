@@ -24,10 +24,9 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 from filelock import FileLock, Timeout
@@ -61,7 +60,7 @@ FREE_TO_CHANGE = (
     "max_cost",
     "max_requests",
 )
-"""Flags of the teacher that a resumed run may be given anew: no answer depends on them."""
+"""Settings of the teacher that a resumed run may be given anew: no answer depends on them."""
 
 
 @dataclass(frozen=True)
@@ -75,45 +74,48 @@ class Plan:
 
 
 def resolve(env: Mapping[str, Any], openai: Mapping[str, Any]) -> Plan:
-    """The plan for the flags a user gave; `env["run_dir"]` of an earlier run resumes it.
+    """The plan for what a user set; `env["run_dir"]` of an earlier run resumes it.
 
-    Raises `UsageError` for a flag that contradicts the run being resumed, and for a directory that
+    Raises `UsageError` for a value that contradicts the run being resumed, and for a directory that
     holds something else than a run.
     """
     if env.get("run_dir") is None:
         path = Path("runs") / time.strftime("%Y%m%d-%H%M%S")
         return _new_plan(path, RunConfig(**env), ServerConfig(**openai))
-    config = RunConfig(**env)
-    path = Path(env["run_dir"]).expanduser()
-    flag = f"--env.run_dir {env['run_dir']!r}"
+    path = Path(str(env["run_dir"])).expanduser()
+    field = f"`run_dir` {env['run_dir']!r}"
     try:
         if not path.exists() or (path.is_dir() and not _entries(path)):
-            return _new_plan(path, config, ServerConfig(**openai))
+            return _new_plan(path, RunConfig(**env), ServerConfig(**openai))
         if not path.is_dir():
-            raise UsageError(f"{flag}: is a file, must be a directory")
+            raise UsageError(f"{field}: is a file, must be a directory")
         if not (path / "config.json").is_file():
-            raise UsageError(f"{flag}: holds other files and no run; name a new directory")
+            raise UsageError(f"{field}: holds other files and no run; name a new directory")
     except OSError as error:
-        raise UsageError(f"{flag}: cannot be read: {error.strerror}") from error
-    plan = recorded(path, {name: value for name, value in openai.items() if name in FREE_TO_CHANGE})
+        raise UsageError(f"{field}: cannot be read: {error.strerror}") from error
+    plan = recorded(path)
+    free = {name: value for name, value in openai.items() if name in FREE_TO_CHANGE}
+    plan = replace(plan, server=plan.server.model_copy(update=free))
     others = {name: value for name, value in env.items() if name != "run_dir"}
-    _refuse_changes(flag, "env", others, plan.config)
-    _refuse_changes(flag, "openai", openai, plan.server)
+    _refuse_changes(field, others, plan.config)
+    _refuse_changes(field, openai, plan.server)
     return plan
 
 
-def recorded(path: Path, server: Mapping[str, Any] = MappingProxyType({})) -> Plan:
-    """The plan of the run that lies there, with some of its server's fields given anew."""
+def recorded(path: Path) -> Plan:
+    """The plan of the run that lies there."""
+    file = path / "config.json"
     try:
-        stored = json.loads((path / "config.json").read_text(encoding="utf-8"))
+        stored = json.loads(file.read_text(encoding="utf-8"))
         # Runs older than a field get its default.
-        env: dict[str, Any] = {**stored["env"], "run_dir": str(path)}
-        openai: dict[str, Any] = {**stored["openai"], **server}
-        return Plan(path, RunConfig(**env), ServerConfig(**openai), resumes=True)
+        config = RunConfig(**stored["env"] | {"run_dir": str(path)})
+        return Plan(path, config, ServerConfig(**stored["openai"]), resumes=True)
     except OSError as error:
-        raise UsageError(f"{path / 'config.json'}: cannot be read: {error.strerror}") from error
+        raise UsageError(f"{file}: cannot be read: {error.strerror}") from error
+    except UsageError as error:
+        raise CheckpointError(f"{file}: not a run's configuration: {error}") from error
     except (ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(f"{path / 'config.json'}: not a run's configuration") from error
+        raise CheckpointError(f"{file}: not a run's configuration") from error
 
 
 def refuse_finished(plan: Plan) -> None:
@@ -132,7 +134,7 @@ def _new_plan(path: Path, config: RunConfig, server: ServerConfig) -> Plan:
         for taken in (file, groups_page_path(file)):
             if taken.exists():
                 raise UsageError(
-                    f"--env.data_path_to_save_groups {groups!r}: {taken} exists; name a new file"
+                    f"`data_path_to_save_groups` {groups!r}: {taken} exists; name a new file"
                 )
     return Plan(path, config, server, resumes=False)
 
@@ -142,15 +144,13 @@ def _entries(path: Path) -> list[str]:
     return [entry for entry in os.listdir(path) if entry not in (".lock", ".config.json.tmp")]
 
 
-def _refuse_changes(
-    flag: str, section: str, given: Mapping[str, Any], stored: RunConfig | ServerConfig
-) -> None:
+def _refuse_changes(field: str, given: Mapping[str, Any], stored: RunConfig | ServerConfig) -> None:
     for name, value in given.items():
-        if getattr(stored, name) != value:
+        kept = getattr(stored, name)
+        if value != kept and str(value) != str(kept):  # a number may be given for text
             raise UsageError(
-                f"--{section}.{name} {value}: {flag} resumes a run made with "
-                f"{getattr(stored, name)}; "
-                "leave the flag out, or name a new directory"
+                f"`{name}` {value}: {field} resumes a run made with {kept}; leave it out, or "
+                "name a new directory"
             )
 
 
@@ -167,31 +167,32 @@ class RunDirectory:
     @contextmanager
     def open(cls, plan: Plan) -> Iterator[RunDirectory]:
         """Create or reopen the directory and hold its lock."""
-        flag = f"--env.run_dir {str(plan.path)!r}"
+        field = f"`run_dir` {str(plan.path)!r}"
         try:
             plan.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise UsageError(f"{flag}: cannot be written: {error.strerror}") from error
+            raise UsageError(f"{field}: cannot be written: {error.strerror}") from error
         try:
             with FileLock(plan.path / ".lock", timeout=0):
                 run = cls(plan.path, plan.config, plan.server, plan.resumes)
                 if not plan.resumes:
                     if (plan.path / "config.json").exists():
-                        raise UsageError(f"{flag}: another process made a run here meanwhile")
+                        raise UsageError(f"{field}: another process made a run here meanwhile")
                     write_json(plan.path / "config.json", run._description())
                 yield run
         except Timeout as error:
-            raise UsageError(f"{flag}: another process is using this run") from error
+            raise UsageError(f"{field}: another process is using this run") from error
         except PermissionError as error:
             if error.filename is None or not str(error.filename).startswith(str(plan.path)):
                 raise
-            raise UsageError(f"{flag}: cannot be written: {error.strerror}") from error
+            raise UsageError(f"{field}: cannot be written: {error.strerror}") from error
         except OSError as error:
             if error.errno not in NO_ROOM:
                 raise
             raise WriteError(
                 f"{plan.path}: cannot be written: {error.strerror}; what was kept before is "
-                f"whole: make room, and go on with --env.run_dir {plan.path}"
+                "whole: make room, and go on",
+                resumable_run=plan.path,
             ) from error
 
     @property
@@ -218,6 +219,15 @@ class RunDirectory:
     def is_complete(self) -> bool:
         """Whether the run has already been brought to its end."""
         return (self.path / "summary.json").is_file()
+
+    def where_things_are(self) -> list[str]:
+        """For people: what a complete run has left."""
+        return [
+            f"student   {self.path / 'student'}  (HybridForCausalLM.from_pretrained)",
+            f"curves    {self.path / 'curves.png'}",
+            f"answers   {self.groups_path.with_suffix('.html')}",
+            f"numbers   {self.metrics_path}; tensorboard --logdir {self.path / 'tensorboard'}",
+        ]
 
     def refuse_records(self) -> None:
         """A `CheckpointError` if steps were recorded: a run without a checkpoint cannot go on from
@@ -281,8 +291,8 @@ class RunDirectory:
 
     def _description(self) -> dict[str, Any]:
         return {
-            "env": asdict(self.config),
-            "openai": asdict(self.server),
+            "env": self.config.model_dump(),
+            "openai": self.server.model_dump(),
             "run_id": secrets.token_hex(6),
             "config_hash": config_hash(self.config),
             "command": sys.argv,
@@ -299,12 +309,9 @@ def finished_run(run: str) -> Path:
     """The directory of a run that has come to its end; a `UsageError` for any other."""
     path = Path(run).expanduser()
     if not (path / "config.json").is_file():
-        raise UsageError(f"--run {run!r}: no such run")
+        raise UsageError(f"`run` {run!r}: no such run")
     if not (path / "summary.json").is_file():
-        raise UsageError(
-            f"--run {run!r}: is not finished; go on with: "
-            f"python atropos.py process --env.run_dir {run}"
-        )
+        raise UsageError(f"`run` {run!r}: is not finished", resumable_run=path)
     return path
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 
 import yaml
@@ -53,7 +52,7 @@ def evaluate_run(
         results.mkdir(parents=True, exist_ok=True)
         content = _in_atropos_layout(metrics, f"{path}, step {progress.step}", started)
         write_json(results / "metrics.json", content)
-        config = {"env": asdict(plan.config), "openai": asdict(plan.server)}
+        config = {"env": plan.config.model_dump(), "openai": plan.server.model_dump()}
         text = yaml.safe_dump(config, sort_keys=False)
         write_bytes(results / "evaluate_config.yaml", text.encode("utf-8"))
         announce(f"results   {results}")

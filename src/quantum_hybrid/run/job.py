@@ -153,13 +153,13 @@ class Distillation:
 
     def _check_vocabulary(self, held_out: list[Answer]) -> None:
         """A `UsageError` unless the teacher's token numbers are the student's."""
-        flag = f"--env.distill_top_logprobs {self.config.distill_top_logprobs}"
+        setting = f"`distill_top_logprobs` {self.config.distill_top_logprobs}"
         tokenizer = self.learner.tokenizer
         found = ""
         if self.teacher.is_embedded:
-            common = check_fingerprints(flag, embedded_tokenizer(), tokenizer)
+            common = check_fingerprints(setting, embedded_tokenizer(), tokenizer)
             found = f"tokenizer fingerprint {common}, "
-        n_same = check_answers(flag, tokenizer, held_out)
+        n_same = check_answers(setting, tokenizer, held_out)
         self.console.line(f"vocabulary  the teacher's is the student's: {found}{n_same} tokens")
 
     def _check_alignment(self, held_out: list[tuple[Prompt, Answer]]) -> None:
@@ -168,9 +168,9 @@ class Distillation:
         n_spanned = sum(len(span.tokens) for example in examples for span in example.spans)
         if n_spanned == 0:
             raise UsageError(
-                "--env.distill_loss uld: of no held-out answer does the teacher give "
+                "`distill_loss` uld: of no held-out answer does the teacher give "
                 "log-probabilities of tokens that spell its text (llama.cpp, vLLM and OpenAI do); "
-                "start a new run without --env.distill_loss and --env.distill_top_logprobs: "
+                "start a new run without `distill_loss` and `distill_top_logprobs`: "
                 "learning from the teacher's text alone, the default, needs none"
             )
         n_tokens = sum(len(example.tokens) - example.n_context for example in examples)

@@ -103,7 +103,7 @@ def _fisher_components(
     n = down.out_features
     if n > len(eigenvalues) or eigenvalues[-n] <= 0:
         raise UsageError(
-            f"--env.n_qubits {n}: {len(g)} hidden states of this backbone, {g.shape[1]} numbers "
+            f"`n_qubits` {n}: {len(g)} hidden states of this backbone, {g.shape[1]} numbers "
             f"each, span fewer directions"
         )
     directions = (root @ vectors[:, -n:]).flip(1)

@@ -7,7 +7,7 @@ Token ids -> backbone -> hidden states -> hybrid head. `logits` of the output ar
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any, TypedDict, Unpack, cast
 
 from torch import Tensor, nn
 from transformers import (
@@ -20,8 +20,18 @@ from transformers import (
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from quantum_hybrid.backbone import BaseModel, FeatureStore, detach_final_norm
-from quantum_hybrid.config import RunConfig
 from quantum_hybrid.student.head import ClassicalHead, HybridHead, HybridLogits, QuantumHead
+
+
+class Circuits(TypedDict, total=False):
+    """What a `HybridConfig` says of a head, and not of its backbone."""
+
+    n_qubits: int
+    n_layers: int
+    entangler: str
+    reupload: bool
+    engine: str
+    mixing: str
 
 
 class HybridConfig(PretrainedConfig):
@@ -91,22 +101,20 @@ class HybridForCausalLM(PreTrainedModel, GenerationMixin):
         self.post_init()
 
     @classmethod
-    def from_base(cls, base: BaseModel, run: RunConfig) -> HybridForCausalLM:
-        """A student around a base model's own weights; its head is still to be initialised."""
+    def from_base(cls, base: BaseModel, **circuits: Unpack[Circuits]) -> HybridForCausalLM:
+        """A student around a base model's own weights; its head is still to be initialised.
+
+        What is not said of the circuits is as in `HybridConfig`.
+        """
         backbone = base.body.config.to_dict()
         backbone.pop("_name_or_path", None)  # a path of the machine it was made on
         config = HybridConfig(
             backbone=backbone,
-            n_qubits=run.n_qubits,
-            n_layers=run.n_layers,
-            entangler=run.entangler,
-            reupload=run.reupload,
-            engine=run.engine,
-            mixing=run.mixing,
             decoder_bias=base.decoder.bias is not None,
             bos_token_id=base.tokenizer.bos_token_id,
             eos_token_id=base.tokenizer.eos_token_id,
             pad_token_id=base.tokenizer.pad_token_id,
+            **circuits,
         )
         student = cls(config)
         student.backbone.load_state_dict(base.body.state_dict())

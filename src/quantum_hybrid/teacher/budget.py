@@ -48,7 +48,7 @@ class Budget:
         while not self._fits(most) and not self.closed.is_set():
             if not self._held:
                 raise BudgetSpent(
-                    f"stopped at --openai.max_cost {self._max_cost:g}: {self._spent():.6g} is "
+                    f"stopped at `max_cost` {self._max_cost:g}: {self._spent():.6g} is "
                     f"spent, and the next request may cost {most:.6g}; everything paid for is "
                     "kept: run again to go on"
                 )
@@ -58,7 +58,7 @@ class Budget:
             raise StoppedAsking("the teacher is not asked any more")
         if self._account.requests == self._max_requests:
             raise BudgetSpent(
-                f"stopped at --openai.max_requests {self._max_requests}; everything received is "
+                f"stopped at `max_requests` {self._max_requests}; everything received is "
                 "kept: run again to go on"
             )
         self._account.requests += 1

@@ -1,6 +1,6 @@
 """Which teacher a run has: an API where one is configured, the embedded model otherwise.
 
-- `--openai.base_url`: that server, with the key from the environment if there is one; of several,
+- `base_url`: that server, with the key from the environment if there is one; of several,
   the first that works, each with a key of its own (the second's is in `..._2`);
 - else a key in the environment: Hermes-3-70B through its API;
 - else the embedded teacher, which needs no network.
@@ -51,20 +51,20 @@ class ChosenTeacher:
 def choose_teacher(
     config: ServerConfig, environment: Mapping[str, str], longest_answer: int
 ) -> ChosenTeacher:
-    """The teacher that the flags and the environment ask for."""
+    """The teacher that the settings and the environment ask for."""
     if config.base_url is None and not environment.get(KEY_VARIABLE):
         for name in ("model_name", "max_cost", "input_price", "output_price"):
             if (value := getattr(config, name)) is not None:
                 raise UsageError(
-                    f"--openai.{name} {value!r}: needs {KEY_VARIABLE} in the environment, or "
-                    "--openai.base_url; without them the embedded teacher is used, which is free"
+                    f"`{name}` {value!r}: needs {KEY_VARIABLE} in the environment, or "
+                    "`base_url`; without them the embedded teacher is used, which is free"
                 )
         description = "embedded SmolLM2-135M-Instruct, on this machine"
         return ChosenTeacher(description, (), longest_answer)
     urls = config.base_urls() or [HERMES_BASE_URL]
     if len(urls) > 1 and None in config.for_each_server("model_name"):
         raise UsageError(
-            f"--openai.base_url {config.base_url!r}: several servers need --openai.model_name, one "
+            f"`base_url` {config.base_url!r}: several servers need `model_name`, one "
             "for all or one each"
         )
     servers = tuple(_server(config, place, url, environment) for place, url in enumerate(urls))

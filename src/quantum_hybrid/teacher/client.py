@@ -181,10 +181,11 @@ class TeacherClient:
         if endpoint.model_is_named or not endpoint.model_is_certain:
             return
         if before and before != endpoint.server.model:
+            now, before = map(endpoint.server.quoted, (endpoint.server.model, before))
             raise UsageError(
-                f"--openai.model_name: must be given; the only model of {endpoint.server.base_url} "
-                f"is now {endpoint.server.quoted(endpoint.server.model)}, and answers of "
-                f"{endpoint.server.quoted(before)} are in use"
+                f"`model_name`: must be given; the only model of {endpoint.server.base_url} "
+                f"is now {now}, and answers of {before} are in use",
+                quoted=[now, before],
             )
         self._cache.remember_model(endpoint.server.cache_identity(), endpoint.server.model)
 

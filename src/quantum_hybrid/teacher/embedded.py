@@ -117,7 +117,7 @@ class EmbeddedTeacher:
         except ImportError as error:
             raise UsageError(
                 f"the embedded teacher needs the package xllamacpp ({error}): run `make setup`, "
-                "or name a server of your own with --openai.base_url"
+                "or name a server of your own with `base_url`"
             ) from error
         parameters = xllamacpp.CommonParams()
         parameters.verbosity = 0

@@ -111,7 +111,9 @@ class Endpoint:
             return
         if len(self._models) != 1:
             offers = self.server.quoted(", ".join(self._models)) or "no list of models"
-            raise UsageError(f"--openai.model_name: must be given; the server offers {offers}")
+            raise UsageError(
+                f"`model_name`: must be given; the server offers {offers}", quoted=[offers]
+            )
         self.recall_model(self._models[0])
         self.model_is_certain = True
 

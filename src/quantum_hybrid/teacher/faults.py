@@ -112,9 +112,17 @@ def failure(server: TeacherServer, fault: Fault, tries: int, models: str = "") -
 
     `models`: the server's own list of models, as far as it gave one.
     """
+    words, models = server.quoted(fault.words), server.quoted(models)
+    error = _failure(server, fault, f"{fault.what}{words}", tries, models)
+    error.quoted = (words, models)
+    return error
+
+
+def _failure(
+    server: TeacherServer, fault: Fault, said: str, tries: int, models: str
+) -> TeacherError:
     where = f"teacher {server.base_url} (model {server.model})"
     times = f"{tries} time{'s' if tries > 1 else ''}"
-    said = f"{fault.what}{server.quoted(fault.words)}"
     if fault.kind == "key_refused":
         sent = "none was sent" if server.api_key is None else "one was sent"
         return TeacherRefused(
@@ -122,7 +130,7 @@ def failure(server: TeacherServer, fault: Fault, tries: int, models: str = "") -
             f"{server.key_variable}"
         )
     if fault.kind == "refused":
-        offers = f"; it offers: {server.quoted(models)}" if models else ""
+        offers = f"; it offers: {models}" if models else ""
         return TeacherRefused(f"{where} refused the request: {said}{offers}")
     if fault.kind == "connection":
         return TeacherUnreachable(f"{where}: cannot be reached, {times}: {said}; {KEEP}")

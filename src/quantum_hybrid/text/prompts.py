@@ -58,9 +58,7 @@ def held_out_prompts(split: Split, count: int, seed: int) -> list[Prompt]:
     """The prompts that a run evaluates on. Raises `UsageError` when there are not so many."""
     prompts = prompts_in(split, seed)
     if count > len(prompts):
-        raise UsageError(
-            f"--env.eval_prompts {count}: the {split} split has {len(prompts)} prompts"
-        )
+        raise UsageError(f"`eval_prompts` {count}: the {split} split has {len(prompts)} prompts")
     return prompts[:count]
 
 

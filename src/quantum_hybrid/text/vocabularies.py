@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 WHAT_TO_DO = (
-    "start a new run without the flag: learning from the teacher's text alone, the default, needs "
-    "no common vocabulary; nor does --env.distill_loss uld"
+    "start a new run without `distill_top_logprobs`: learning from the teacher's text alone, the "
+    "default, needs no common vocabulary; nor does `distill_loss` uld"
 )
 
 
@@ -46,19 +46,21 @@ def fingerprint(tokenizer: PreTrainedTokenizerBase) -> str:
 
 
 def check_fingerprints(
-    flag: str, teacher: PreTrainedTokenizerBase, student: PreTrainedTokenizerBase
+    setting: str, teacher: PreTrainedTokenizerBase, student: PreTrainedTokenizerBase
 ) -> str:
     """The fingerprint that both have; `UsageError` if they differ."""
     theirs, ours = fingerprint(teacher), fingerprint(student)
     if theirs != ours:
         raise UsageError(
-            f"{flag}: the teacher's vocabulary is not the student's (tokenizer fingerprints "
+            f"{setting}: the teacher's vocabulary is not the student's (tokenizer fingerprints "
             f"{theirs} and {ours}); {WHAT_TO_DO}"
         )
     return ours
 
 
-def check_answers(flag: str, tokenizer: PreTrainedTokenizerBase, answers: Sequence[Answer]) -> int:
+def check_answers(
+    setting: str, tokenizer: PreTrainedTokenizerBase, answers: Sequence[Answer]
+) -> int:
     """How many tokens' texts were found to be the student's.
 
     A server that gives numbers in place of texts is taken at its answers' whole texts. Raises
@@ -67,8 +69,9 @@ def check_answers(flag: str, tokenizer: PreTrainedTokenizerBase, answers: Sequen
     known = [(a, a.logprobs) for a in answers if a.logprobs is not None and a.logprobs.token_ids]
     if not known:
         raise UsageError(
-            f"{flag}: the teacher gives no log-probabilities with its tokens' numbers (llama.cpp "
-            f"does; vLLM where it was started with --return-tokens-as-token-ids); {WHAT_TO_DO}"
+            f"{setting}: the teacher gives no log-probabilities with its tokens' numbers "
+            "(llama.cpp does; vLLM where it was started with --return-tokens-as-token-ids); "
+            f"{WHAT_TO_DO}"
         )
     n_same, special = 0, set(tokenizer.all_special_ids)
     pairs = [pair for _, logprobs in known for pair in _pairs(logprobs)]
@@ -76,13 +79,13 @@ def check_answers(flag: str, tokenizer: PreTrainedTokenizerBase, answers: Sequen
         ours = _text(tokenizer, token_id)
         if ours is None or not (token_id in special or _may_be(theirs, ours)):
             raise UsageError(
-                f"{flag}: the teacher's vocabulary is not the student's: the teacher's token "
+                f"{setting}: the teacher's vocabulary is not the student's: the teacher's token "
                 f"{token_id} is {theirs[:40]!r}, the student's {ours!r}; {WHAT_TO_DO}"
             )
         n_same += _is_readable(theirs) and theirs.strip() == ours.strip() != ""
     if n_same == 0 and not any(spells(tokenizer, answer) for answer, _ in known):
         raise UsageError(
-            f"{flag}: the teacher's vocabulary is not the student's: the numbers of its tokens "
+            f"{setting}: the teacher's vocabulary is not the student's: the numbers of its tokens "
             f"spell other texts than its answers; {WHAT_TO_DO}"
         )
     return n_same

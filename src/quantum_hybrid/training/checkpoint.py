@@ -4,7 +4,7 @@
                            /meta.json           format, progress, the SHA-256 of state and progress
 
 A checkpoint is a folder that appears by one rename, so it is whole or not there. The last few
-stay (`--env.checkpoints_kept`). A damaged one is named and the one before it is used.
+stay (`checkpoints_kept`). A damaged one is named and the one before it is used.
 """
 
 from __future__ import annotations

@@ -102,7 +102,15 @@ class Learner:
         with torch.no_grad():
             base_g = base.norm(calibration.hidden_rows(base.body))
         drop_layers(base.body, config.dropped_layers())
-        self.model = HybridForCausalLM.from_base(base, config)
+        self.model = HybridForCausalLM.from_base(
+            base,
+            n_qubits=config.n_qubits,
+            n_layers=config.n_layers,
+            entangler=config.entangler,
+            reupload=config.reupload,
+            engine=config.engine,
+            mixing=config.mixing,
+        )
         hidden = calibration.hidden_rows(self.model.backbone)
         initialise_head(self.model.head, Calibration(hidden, base_g), config.seed)
         body = cast(PreTrainedModel, self.model.backbone)

@@ -134,7 +134,7 @@ def clip_gradients(student: HybridForCausalLM, max_norm: float) -> None:
         if not math.isfinite(norm):
             raise TrainingError(
                 f"the gradient of the {part} has norm {norm}: training has diverged; "
-                "lower --env.learning_rate"
+                "lower `learning_rate`"
             )
 
 

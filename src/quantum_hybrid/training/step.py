@@ -95,7 +95,7 @@ class Objective:
         value = self.ranks.mean(share.losses.objective.detach()[None], 1).item()
         if not math.isfinite(value):
             raise TrainingError(
-                f"the loss is {value}: training has diverged; lower --env.learning_rate"
+                f"the loss is {value}: training has diverged; lower `learning_rate`"
             )
         return share
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -10,9 +13,14 @@ import pytest
 
 from processes import launch
 from quantum_hybrid.cli import main
-from quantum_hybrid.config_file import read_config_file
+from quantum_hybrid.cli.config_file import read_config_file
+from quantum_hybrid.cli.flags import OURS
+from quantum_hybrid.config import RunConfig, ServerConfig
+from quantum_hybrid.report.summary import summarise
+from quantum_hybrid.run.directory import Plan, RunDirectory
+from tiny_runs import contents
 
-ATROPOS = Path(__file__).parents[1] / "atropos.py"
+ATROPOS = Path(__file__).parents[2] / "atropos.py"
 
 
 def run(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
@@ -56,18 +64,123 @@ def test_bad_input_is_one_line_exit_2_and_leaves_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_real_process_refuses_before_anything_heavy_is_imported(tmp_path) -> None:
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--help"],
+        ["process", "--help"],
+        ["serve", "--help"],
+        ["process", "--env.n_qubits", "0"],
+        ["process", "--env.base_model_name", "./absent"],
+        ["process", "--env.rollout_server_url", "http://a"],
+        ["serve", "--env.seed", "abc"],
+        ["serve", "--env.n_qubits", "0"],
+        ["serve", "--env.rollout_server_urll", "http://a"],
+        ["evaluate", "--env.run_dir", "absent"],
+        ["device", "--run", "absent", "--device", "default.qubit"],
+    ],
+    ids=" ".join,
+)
+def test_help_and_what_is_refused_wait_for_nothing_heavy(arguments, tmp_path) -> None:
     script = (
         "import sys; from quantum_hybrid.cli import main\n"
-        "assert main(['process', '--env.n_qubits', '0']) == 2\n"
-        "assert main(['process', '--env.base_model_name', './absent']) == 2\n"
-        "print([name for name in ('torch', 'transformers', 'wandb') if name in sys.modules])"
+        "try: status = main(sys.argv[1:])\n"
+        "except SystemExit as end: status = end.code\n"
+        "heavy = {'torch', 'transformers', 'wandb', 'atroposlib'} & set(sys.modules)\n"
+        "print(status, sorted(heavy), file=sys.stderr)"
     )
+    command = [sys.executable, "-c", script, *arguments]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    status = 0 if "--help" in arguments else 2
+    assert done.stderr.splitlines()[-1] == f"{status} []"
+
+
+@pytest.mark.parametrize("verb", ["process", "serve", "evaluate"])
+def test_a_value_that_cannot_be_read_is_one_line(verb, tmp_path, monkeypatch, capsys) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main([verb, "--env.seed", "abc"]) == 2
+    shown = capsys.readouterr()
+    assert shown.err == "error: --env.seed: invalid int value: 'abc'\n"
+    assert shown.out == ""
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_short_run_needs_no_word_about_its_warm_up(tmp_path, monkeypatch, capsys) -> None:
+    monkeypatch.chdir(tmp_path)
+    short = ["process", "--env.total_steps", "3", "--env.base_model_name", "./absent"]
+    assert main(short) == 2
+    assert (
+        capsys.readouterr().err == "error: --env.base_model_name './absent': no such model folder\n"
+    )
+    assert main([*short, "--env.warmup_steps", "4"]) == 2
+    error = capsys.readouterr().err
+    assert error == "error: --env.warmup_steps 4: must be at most --env.total_steps, which is 3\n"
+
+
+@pytest.fixture
+def complete(tmp_path) -> Path:
+    """What is left of a complete run of seed 5, as far as its summary needs it."""
+    config = RunConfig(run_dir=str(tmp_path / "run"), seed=5, train_backbone="none")
+    plan = Plan(tmp_path / "run", config, ServerConfig(), resumes=False)
+    names = ("tokens", "hybrid_loss", "quantum_ablation", "hybrid_minus_classical")
+    figures = {"step": 1, "model/alpha": 0.5} | {f"eval/{name}": 0.25 for name in names}
+    with RunDirectory.open(plan) as run:
+        (run.path / "summary.json").write_text(json.dumps(summarise([figures])))
+    return tmp_path / "run"
+
+
+@pytest.mark.parametrize("verb", ["process", "serve", "evaluate"])
+@pytest.mark.parametrize(
+    ("name", "value", "made_with"),
+    [("seed", "0", "5"), ("train_backbone", "lora", "none"), ("n_qubits", "4", "8")],
+)
+def test_a_run_is_not_gone_on_with_by_other_settings_not_even_the_defaults(
+    complete, verb, name, value, made_with, capsys
+) -> None:
+    before = contents(complete)
+    given = ["--env.run_dir", str(complete), f"--env.{name}", value]
+    assert main([verb, *given]) == 2
+    expected = f"error: --env.{name} {value}: --env.run_dir '{complete}' resumes a run made with "
+    error = capsys.readouterr().err
+    assert error.startswith(expected + made_with)
+    assert error.count("\n") == 1
+    assert contents(complete) == before
+
+
+def test_what_a_file_sets_counts_as_set(complete, tmp_path, capsys) -> None:
+    (tmp_path / "run.yaml").write_text(f"env: {{run_dir: {complete}, seed: 0}}")
+    assert main(["serve", "--config", str(tmp_path / "run.yaml")]) == 2
+    where = f"error: --config {tmp_path / 'run.yaml'}: --env.seed 0: --env.run_dir '{complete}'"
+    assert capsys.readouterr().err.startswith(where)
+
+
+def test_nothing_more_is_served_into_a_complete_run(complete, capsys) -> None:
+    assert main(["serve", "--env.run_dir", str(complete), "--env.seed", "5"]) == 2
+    assert "is a finished run, into which nothing more is served" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("what", ["the help", "a summary"])
+def test_a_reader_that_goes_away_is_no_error(what, complete, tmp_path) -> None:
+    """As `| head -1` does; here nobody has ever read."""
+    arguments = ["--help"] if what == "the help" else ["--env.run_dir", str(complete)]
+    nobody_reads, written = os.pipe()
+    os.close(nobody_reads)
+    command = [sys.executable, str(ATROPOS), "process", *arguments]
     done = subprocess.run(
-        [sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True
+        command, cwd=tmp_path, stdout=written, stderr=subprocess.PIPE, text=True, check=False
     )
-    assert done.stdout.strip() == "[]"
-    assert run("process", "--env.n_qubits", "0", cwd=tmp_path).returncode == 2
+    os.close(written)
+    assert done.stderr == ""
+    # argparse takes no notice of what becomes of its help.
+    assert done.returncode == (0 if what == "the help" else 128 + signal.SIGPIPE)
+
+
+def test_an_unfinished_run_is_said_with_the_command_that_goes_on(complete, capsys) -> None:
+    (complete / "summary.json").unlink()
+    assert main(["device", "--run", str(complete), "--device", "default.qubit"]) == 2
+    shown = capsys.readouterr()
+    assert shown.out == f"Go on with: python atropos.py process --env.run_dir {complete}\n"
+    assert shown.err == f"error: --run '{complete}': is not finished\n"
 
 
 def test_help_names_every_flag_with_its_meaning(tmp_path) -> None:
@@ -86,7 +199,10 @@ def test_no_verb_prints_the_help(capsys) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("env: {n_qubits: 0}", "--env.n_qubits 0"),
+        ("env: {n_qubits: 0}", "--config run.yaml: --env.n_qubits 0: must be from 1 to 20"),
+        ("env: {rollout_server_url: u}", "env.rollout_server_url: it is Atropos's, for serve"),
+        ("env: {n_qubits: [4]}", "env.n_qubits: must be one value"),
+        ("slurm: true", "must hold the sections env: and openai: only"),
         ("env: {n_qubit: 4}", "env.n_qubit: did you mean --env.n_qubits?"),
         ("env: {n_qubits: '4'}", "env.n_qubits '4': must be a int"),
         ("env: {mixing: average}", "env.mixing 'average': must be one of logits, probability"),
@@ -116,12 +232,12 @@ def test_a_list_of_servers_is_read_as_atropos_writes_it(tmp_path) -> None:
         "  - {base_url: 'http://a/v1', model_name: big, input_price: 0.5, output_price: 2}\n"
         "  - {base_url: 'http://b/v1', model_name: small, timeout: 9}\n"
     )
-    assert read_config_file(str(path))["openai"] == {
-        "base_url": "http://a/v1,http://b/v1",
-        "model_name": "big,small",
-        "input_price": "0.5,",
-        "output_price": "2,",
-        "timeout": 9.0,
+    assert read_config_file(str(path), OURS) == {
+        "--openai.base_url": "http://a/v1,http://b/v1",
+        "--openai.model_name": "big,small",
+        "--openai.input_price": "0.5,",
+        "--openai.output_price": "2,",
+        "--openai.timeout": 9.0,
     }
 
 

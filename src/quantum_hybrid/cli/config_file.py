@@ -1,0 +1,80 @@
+"""The `--config` file: YAML whose sections `env:` and `openai:` hold what the flags do.
+
+`openai:` may be a list of servers, as in Atropos's own files. What the values may be is not
+checked here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+
+from quantum_hybrid.cli.flags import SECTIONS, suggestion
+from quantum_hybrid.config import PER_SERVER
+from quantum_hybrid.errors import UsageError
+
+
+def read_config_file(path: str, known: Collection[str]) -> dict[str, Any]:
+    """What the file sets, as flag -> value; a `UsageError` names the entry that is wrong."""
+    content = _content(path)
+    if not isinstance(content, dict):
+        raise UsageError(f"--config {path}: must hold the sections env: and openai: only")
+    values: dict[str, Any] = {}
+    for name, entry in content.items():
+        if name in SECTIONS:
+            values |= _section(path, name, entry, known)
+        elif f"--{name}" in known:
+            values[f"--{name}"] = entry
+        else:
+            raise UsageError(f"--config {path}: must hold the sections env: and openai: only")
+    return values
+
+
+def _content(path: str) -> Any:
+    import yaml
+
+    try:
+        with open(path, encoding="utf-8") as file:
+            return yaml.safe_load(file) or {}
+    except OSError as error:
+        raise UsageError(f"--config {path}: cannot be read: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        reason = " ".join(str(error).split())
+        raise UsageError(f"--config {path}: not a YAML file: {reason}") from error
+
+
+def _section(path: str, section: str, entry: Any, known: Collection[str]) -> dict[str, Any]:
+    if section == "openai" and isinstance(entry, list):
+        entry = _several_servers(path, entry)
+    if not isinstance(entry, dict):
+        raise UsageError(f"--config {path}: {section}: must be a mapping")
+    values: dict[str, Any] = {}
+    for name, value in entry.items():
+        flag, where = f"--{section}.{name}", f"--config {path}: {section}.{name}"
+        if name == "api_key" and value in (None, ""):
+            continue  # Atropos's files say so that there is none
+        if flag not in known:
+            raise UsageError(f"{where}{suggestion(flag, known)}")
+        if isinstance(value, dict | list):
+            raise UsageError(f"{where}: must be one value")
+        values[flag] = value
+    return values
+
+
+def _several_servers(path: str, entries: list[Any]) -> dict[str, Any]:
+    """Atropos's list of servers as one section, in which commas part them."""
+    where = f"--config {path}: openai"
+    merged: dict[str, Any] = {}
+    for entry in entries:
+        if not isinstance(entry, dict):
+            raise UsageError(f"{where}: must be a mapping")
+        if "base_url" not in entry:
+            raise UsageError(f"{where}: every server of a list must have a base_url")
+        merged |= entry
+    for name in merged:
+        values = [entry.get(name) for entry in entries]
+        if name in PER_SERVER:
+            merged[name] = ",".join("" if value is None else str(value) for value in values)
+        elif any(value not in (None, merged[name]) for value in values):
+            raise UsageError(f"{where}: {name} must be the same for all servers")
+    return merged

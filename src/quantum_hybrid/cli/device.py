@@ -1,0 +1,79 @@
+"""`device`: the circuits of a finished run on a PennyLane device, against the exact ones."""
+
+from __future__ import annotations
+
+import argparse
+import ast
+from typing import Any
+
+from quantum_hybrid.processes.launch import Launch
+
+HELP = "the circuits of a finished run on a PennyLane device, against the exact ones"
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """Which run, which device, and how it is asked."""
+    parser.add_argument("--run", required=True, metavar="RUN", help="directory of a finished run")
+    parser.add_argument(
+        "--device", required=True, metavar="NAME", help="PennyLane's name of it, as qiskit.aer"
+    )
+    parser.add_argument(
+        "--shots", type=_count, default=4096, help="measurements of each circuit [4096]"
+    )
+    parser.add_argument(
+        "--tokens", type=_count, default=128, help="held-out answer tokens, at most [128]"
+    )
+    parser.add_argument("--seed", type=int, help="of the tokens, and of the shots")
+    parser.add_argument(
+        "--depolarising",
+        type=float,
+        default=0.0,
+        metavar="P",
+        help="noise after every gate, for default.mixed [0]",
+    )
+    parser.add_argument(
+        "--option",
+        type=_option,
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="for the device, any number of times; credentials stay in the environment",
+    )
+
+
+def run(namespace: argparse.Namespace, launch: Launch) -> int:
+    """Check the run before what is heavy is loaded."""
+    from quantum_hybrid.run.directory import finished_run
+
+    path = finished_run(namespace.run)
+    from quantum_hybrid.run.device_check import DeviceRequest, check_device
+
+    request = DeviceRequest(
+        namespace.device,
+        namespace.shots,
+        namespace.tokens,
+        namespace.seed,
+        namespace.depolarising,
+        dict(namespace.option),
+    )
+    check_device(path, request, print)
+    return 0
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"invalid value {text!r}: must be a whole number from 1")
+    return int(text)
+
+
+def _option(text: str) -> tuple[str, Any]:
+    """KEY=VALUE, the value as Python writes a number, a list, True; else a string."""
+    key, equals, value = text.partition("=")
+    if not equals or not key.isidentifier():
+        raise argparse.ArgumentTypeError(f"invalid value {text!r}: must be KEY=VALUE")
+    if any(word in key.lower() for word in ("key", "token", "secret", "password")):
+        raise argparse.ArgumentTypeError(f"{key}: credentials are read from the environment only")
+    try:
+        return key, ast.literal_eval(value)
+    except (ValueError, SyntaxError):
+        return key, value

@@ -1,0 +1,37 @@
+"""`evaluate`: the held-out metrics of a run's last checkpoint."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from quantum_hybrid.cli.flags import add_atropos_flags, add_settings_flags
+from quantum_hybrid.cli.given import Given
+from quantum_hybrid.errors import UsageError
+from quantum_hybrid.processes.launch import Launch
+
+HELP = "evaluate a trained run"
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """Everything that a run and Atropos can be told."""
+    add_settings_flags(parser)
+    add_atropos_flags(parser)
+
+
+def run(namespace: argparse.Namespace, launch: Launch) -> int:
+    """Check what was set against the run before what is heavy is loaded."""
+    from quantum_hybrid.run.directory import resolve
+
+    given = Given.of(namespace, with_atropos=True)
+    run_dir = given.ours["env"].get("run_dir")
+    if run_dir is None:
+        raise UsageError("`run_dir`: must be given, the directory of a run to evaluate")
+    with given.naming_the_file():
+        if not resolve(given.ours["env"], given.ours["openai"]).resumes:
+            raise UsageError(f"`run_dir` {run_dir!r}: must be the directory of a run to evaluate")
+    from quantum_hybrid.run.evaluation import evaluate_run
+
+    results = given.atropos["env"].get("data_dir_to_save_evals")
+    evaluate_run(str(run_dir), print, None if results is None else Path(str(results)))
+    return 0

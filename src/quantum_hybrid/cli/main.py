@@ -1,0 +1,115 @@
+"""`quantum-hybrid <verb>` and `python atropos.py <verb>` are the same program, and this is it."""
+
+from __future__ import annotations
+
+import os
+import select
+import sys
+from collections.abc import Sequence
+
+from quantum_hybrid.cli import cache, device, evaluate, process, serve, setup
+from quantum_hybrid.cli.flags import Parser, in_flags
+from quantum_hybrid.config import KEY_VARIABLE
+from quantum_hybrid.errors import QuantumHybridError, UsageError
+from quantum_hybrid.processes.launch import Launch
+
+VERBS = {
+    "process": process,
+    "device": device,
+    "cache": cache,
+    "setup": setup,
+    "serve": serve,
+    "evaluate": evaluate,
+}
+READER_IS_GONE = 128 + 13
+"""What a shell calls the status of a program that SIGPIPE ended."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one verb; returns the exit status."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        try:
+            return _run(arguments)
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        if not _reader_is_gone():
+            raise
+        # Nor is there anybody for what Python writes at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return READER_IS_GONE
+
+
+def _reader_is_gone() -> bool:
+    """Whether nobody reads the standard output any more, as after `| head`."""
+    poll = select.poll()
+    poll.register(sys.stdout, 0)
+    return any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))
+
+
+def _run(arguments: list[str]) -> int:
+    launch = Launch()
+    try:
+        launch = Launch.of(os.environ)
+        return _follow(launch, arguments) if launch.rank > 0 else _dispatch(arguments, launch)
+    except QuantumHybridError as error:
+        if error.resumable_run is not None:
+            launcher = "python" if launch.size == 1 else "torchrun ..."
+            command = f"{launcher} atropos.py process --env.run_dir {error.resumable_run}"
+            print(f"Go on with: {command}", flush=True)
+        print(f"error: {in_flags(str(error), error.quoted)}", file=sys.stderr)
+        return error.exit_status
+    except KeyboardInterrupt:
+        print("error: interrupted", file=sys.stderr)
+        return 130
+
+
+def _refuse_keys(arguments: list[str]) -> None:
+    """Everybody on a machine can read a command line, and a run writes its own down."""
+    keys = [value for name, value in os.environ.items() if name.startswith(KEY_VARIABLE)]
+    shown = any(len(key) >= 12 and key in argument for key in keys for argument in arguments)
+    if shown or any(argument.startswith("--openai.api_key") for argument in arguments):
+        raise UsageError(
+            "an API key stands in the command line: keys are read from the environment only, set "
+            f"{KEY_VARIABLE}"
+        )
+
+
+def _follow(launch: Launch, arguments: list[str]) -> int:
+    """Be one of several processes and not the first, whose command line it is.
+
+    It is the first one that says what is wrong with that line; its launcher ends the others then.
+    """
+    if {"-h", "--help"} & set(arguments):
+        return 0
+    from quantum_hybrid.processes.ranks import Ranks
+    from quantum_hybrid.training import follow
+
+    with Ranks.joined(launch) as ranks:
+        follow(ranks)
+    return 0
+
+
+def _dispatch(arguments: list[str], launch: Launch) -> int:
+    _refuse_keys(arguments)
+    if launch.size > 1 and arguments and arguments[0] != "process":
+        raise UsageError(f"{arguments[0]}: takes one process; only process takes more")
+    parser = _parser()
+    if not arguments:
+        parser.print_help()
+        return 2
+    namespace = parser.parse_args(arguments)
+    return VERBS[namespace.verb].run(namespace, launch)
+
+
+def _parser() -> Parser:
+    parser = Parser(
+        prog="quantum-hybrid",
+        description="Distil a teacher into a hybrid quantum-classical language model.",
+        allow_abbrev=False,
+    )
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="verb", parser_class=Parser)
+    for name, verb in VERBS.items():
+        verb.add_flags(verbs.add_parser(name, allow_abbrev=False, help=verb.HELP))
+    return parser

@@ -1,0 +1,44 @@
+"""From what the user set to the plan of a run, with everything checked that can be at once."""
+
+from __future__ import annotations
+
+import os
+
+from quantum_hybrid.cli.given import Given
+from quantum_hybrid.config import RunConfig
+from quantum_hybrid.errors import UsageError
+from quantum_hybrid.run.directory import Plan, resolve
+
+
+def plan_of(given: Given) -> Plan:
+    """The plan, before anything is written. Raises `UsageError` before torch is imported, but for a
+    circuit that its engine cannot run."""
+    with given.naming_the_file():
+        plan = resolve(given.ours["env"], given.ours["openai"])
+        _check(plan)
+    return plan
+
+
+def _check(plan: Plan) -> None:
+    from quantum_hybrid.model_files import find_base_model
+    from quantum_hybrid.text.prompts import held_out_prompts
+
+    config = plan.config
+    find_base_model(config.base_model_name)
+    held_out_prompts(config.eval_split, config.eval_prompts, config.seed)
+    from quantum_hybrid.teacher import choose_teacher
+
+    choose_teacher(plan.server, os.environ, config.max_token_length)
+    _check_circuit(config)
+
+
+def _check_circuit(config: RunConfig) -> None:
+    """Whether the engine can run the circuit: the layer itself says so when it is made."""
+    from quantum_hybrid.circuit import QuantumLayer
+
+    try:
+        QuantumLayer(
+            config.n_qubits, config.n_layers, config.entangler, config.reupload, config.engine
+        )
+    except ValueError as error:
+        raise UsageError(f"`engine` {config.engine}: {error}") from error

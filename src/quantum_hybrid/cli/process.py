@@ -1,0 +1,63 @@
+"""`process`: teacher, student, training, held-out evaluation."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+from quantum_hybrid.cli.flags import add_settings_flags
+from quantum_hybrid.cli.given import Given
+from quantum_hybrid.errors import UsageError
+from quantum_hybrid.processes.launch import Launch
+from quantum_hybrid.report.groups_page import groups_page_path
+from quantum_hybrid.report.summary import summary_lines
+
+if TYPE_CHECKING:
+    from quantum_hybrid.run.directory import RunDirectory
+
+HELP = "teacher, student, training, held-out evaluation: the main job"
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """Everything that a run can be told."""
+    add_settings_flags(parser)
+
+
+def run(namespace: argparse.Namespace, launch: Launch) -> int:
+    """Check all that can be checked at once, claim the run directory, then load what is heavy."""
+    from quantum_hybrid.cli.plan import plan_of
+    from quantum_hybrid.run.directory import RunDirectory
+
+    plan = plan_of(Given.of(namespace))
+    if plan.config.group_size < launch.size:
+        raise UsageError(
+            f"`group_size` {plan.config.group_size}: must be at least the number of processes, "
+            f"which is {launch.size}"
+        )
+    from quantum_hybrid.processes.ranks import Ranks
+
+    # Those that follow wait for the first, also where it has nothing to do.
+    with RunDirectory.open(plan) as run, Ranks.joined(launch) as ranks:
+        if run.is_complete:
+            lines = [f"{run.path} is complete; nothing was done.", ""]
+            print("\n".join([*lines, *summary_lines(run.read_summary())]))
+        else:
+            from quantum_hybrid.run.loop import run_process
+
+            run_process(run, ranks)
+    print("\n".join(where_things_are(run)))
+    return 0
+
+
+def where_things_are(run: RunDirectory) -> list[str]:
+    """Where the run's artefacts lie, and what to do with them next."""
+    path = run.path
+    return [
+        "",
+        f"student   {path / 'student'}  (HybridForCausalLM.from_pretrained)",
+        f"curves    {path / 'curves.png'}",
+        f"answers   {groups_page_path(run.groups_path)}",
+        f"numbers   {path / 'metrics.jsonl'}; tensorboard --logdir {path / 'tensorboard'}",
+        "next      another seed: python atropos.py process --env.seed 1",
+        "          your own teacher: README.md, 'A real teacher'",
+    ]

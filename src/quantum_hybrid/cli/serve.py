@@ -1,0 +1,36 @@
+"""`serve`: scored groups for a trainer, through Atropos's API server."""
+
+from __future__ import annotations
+
+import argparse
+
+from quantum_hybrid.cli.flags import add_atropos_flags, add_settings_flags
+from quantum_hybrid.cli.given import Given
+from quantum_hybrid.cli.process import where_things_are
+from quantum_hybrid.processes.launch import Launch
+
+HELP = "serve groups to an Atropos trainer"
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """Everything that a run and Atropos can be told."""
+    add_settings_flags(parser)
+    add_atropos_flags(parser)
+
+
+def run(namespace: argparse.Namespace, launch: Launch) -> int:
+    """Check all that can be checked at once, then load what is heavy, then claim the directory."""
+    from quantum_hybrid.cli.plan import plan_of
+    from quantum_hybrid.run.directory import RunDirectory, refuse_finished
+
+    given = Given.of(namespace, with_atropos=True)
+    plan = plan_of(given)
+    refuse_finished(plan)
+    from quantum_hybrid.atropos.environment import serve_run, settings_of
+
+    with given.naming_the_file():
+        settings = settings_of(plan.config, given.atropos)
+    with RunDirectory.open(plan) as run:
+        serve_run(run, settings)
+        print("\n".join(where_things_are(run)))
+    return 0

@@ -1,0 +1,27 @@
+"""`setup`: convert the embedded model and compile the kernels, once."""
+
+from __future__ import annotations
+
+import argparse
+
+from quantum_hybrid.processes.launch import Launch
+
+HELP = "convert the embedded model and compile the circuit kernel, once"
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """There are none."""
+
+
+def run(namespace: argparse.Namespace, launch: Launch) -> int:
+    """Do what a first run would wait for."""
+    from quantum_hybrid.backbone import prepare_embedded
+
+    prepare_embedded(announce=print)
+    print("compiling the kernels: half a minute, once")
+    from quantum_hybrid.circuit import native
+    from quantum_hybrid.training.head_pass import compiled_sweeps
+
+    native.compile_kernel()
+    compiled_sweeps.compile_kernel()
+    return 0
