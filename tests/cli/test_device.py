@@ -16,7 +16,8 @@ from quantum_hybrid.cli import main
 from quantum_hybrid.config import RunConfig, ServerConfig
 from quantum_hybrid.evaluation import all_answer_rows, clustered_standard_error, evaluate
 from quantum_hybrid.run.device_check import loss_difference
-from quantum_hybrid.run.directory import Plan, RunDirectory, read_held_out
+from quantum_hybrid.run.directory import RunDirectory, read_held_out
+from quantum_hybrid.run.plan import RunPlan
 from quantum_hybrid.text.encoder import IGNORED, Encoder
 from quantum_hybrid.text.prompts import prompts_in
 from quantum_hybrid.text.records import Answer, AnswerLogprobs
@@ -30,7 +31,7 @@ LOGPROBS = AnswerLogprobs(("\udce2\udc98",), (), (), ((-0.5,),), (-0.5,))
 def finished(tmp_path_factory, make_student, small_llama):
     """What a run leaves: a student of 3 qubits, four held-out answers, a summary."""
     path = tmp_path_factory.mktemp("runs") / "finished"
-    plan = Plan(path, RunConfig(run_dir=str(path)), ServerConfig(), resumes=False)
+    plan = RunPlan(path, RunConfig(run_dir=str(path)), ServerConfig(), resumes=False)
     prompts = prompts_in("test", 0)[: len(TEXTS)]
     answers = [
         Answer(p.id, 0, text, "stop", "m", LOGPROBS) for p, text in zip(prompts, TEXTS, strict=True)

@@ -17,7 +17,8 @@ from quantum_hybrid.cli.config_file import read_config_file
 from quantum_hybrid.cli.flags import OURS
 from quantum_hybrid.config import RunConfig, ServerConfig
 from quantum_hybrid.report.summary import summarise
-from quantum_hybrid.run.directory import Plan, RunDirectory
+from quantum_hybrid.run.directory import RunDirectory
+from quantum_hybrid.run.plan import RunPlan
 from tiny_runs import contents
 
 ATROPOS = Path(__file__).parents[2] / "atropos.py"
@@ -121,7 +122,7 @@ def test_a_short_run_needs_no_word_about_its_warm_up(tmp_path, monkeypatch, caps
 def complete(tmp_path) -> Path:
     """What is left of a complete run of seed 5, as far as its summary needs it."""
     config = RunConfig(run_dir=str(tmp_path / "run"), seed=5, train_backbone="none")
-    plan = Plan(tmp_path / "run", config, ServerConfig(), resumes=False)
+    plan = RunPlan(tmp_path / "run", config, ServerConfig(), resumes=False)
     names = ("tokens", "hybrid_loss", "quantum_ablation", "hybrid_minus_classical")
     figures = {"step": 1, "model/alpha": 0.5} | {f"eval/{name}": 0.25 for name in names}
     with RunDirectory.open(plan) as run:

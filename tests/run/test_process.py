@@ -299,7 +299,8 @@ def test_an_unreachable_api_teacher_stops_the_run(flags, monkeypatch, capsys) ->
 
 def test_two_processes_cannot_share_a_run(flags, workplace) -> None:
     from quantum_hybrid.errors import UsageError
-    from quantum_hybrid.run.directory import RunDirectory, resolve
+    from quantum_hybrid.run.directory import RunDirectory
+    from quantum_hybrid.run.plan import resolve
 
     plan = resolve({"run_dir": "run"}, {})
     with (

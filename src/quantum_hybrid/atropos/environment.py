@@ -12,6 +12,7 @@ with the same item: by then the group has been trained on, once, and is only sen
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
@@ -73,6 +74,13 @@ class QuantumHybridEnv(BaseEnv):
     def config_init(cls) -> tuple[Any, list[APIServerConfig]]:
         """Defaults for BaseEnv's command line."""
         return QuantumHybridEnvConfig(), [APIServerConfig(model_name="", health_check=False)]
+
+    @classmethod
+    def cli(cls) -> None:
+        """What an Atropos user's own script calls: the same program as `python atropos.py`."""
+        from quantum_hybrid.cli import main
+
+        sys.exit(main())
 
     async def serve(self) -> None:
         """Take the run's steps as the trainer wants groups, to the last one.

@@ -21,7 +21,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 def run(namespace: argparse.Namespace, launch: Launch) -> int:
     """Check what was set against the run before what is heavy is loaded."""
-    from quantum_hybrid.run.directory import resolve
+    from quantum_hybrid.run.plan import resolve
 
     given = Given.of(namespace, with_atropos=True)
     run_dir = given.ours["env"].get("run_dir")

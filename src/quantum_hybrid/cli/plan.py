@@ -7,10 +7,10 @@ import os
 from quantum_hybrid.cli.given import Given
 from quantum_hybrid.config import RunConfig
 from quantum_hybrid.errors import UsageError
-from quantum_hybrid.run.directory import Plan, resolve
+from quantum_hybrid.run.plan import RunPlan, resolve
 
 
-def plan_of(given: Given) -> Plan:
+def plan_of(given: Given) -> RunPlan:
     """The plan, before anything is written. Raises `UsageError` before torch is imported, but for a
     circuit that its engine cannot run."""
     with given.naming_the_file():
@@ -19,7 +19,7 @@ def plan_of(given: Given) -> Plan:
     return plan
 
 
-def _check(plan: Plan) -> None:
+def _check(plan: RunPlan) -> None:
     from quantum_hybrid.model_files import find_base_model
     from quantum_hybrid.text.prompts import held_out_prompts
 

@@ -21,7 +21,8 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 def run(namespace: argparse.Namespace, launch: Launch) -> int:
     """Check all that can be checked at once, then load what is heavy, then claim the directory."""
     from quantum_hybrid.cli.plan import plan_of
-    from quantum_hybrid.run.directory import RunDirectory, refuse_finished
+    from quantum_hybrid.run.directory import RunDirectory
+    from quantum_hybrid.run.plan import refuse_finished
 
     given = Given.of(namespace, with_atropos=True)
     plan = plan_of(given)

@@ -16,142 +16,21 @@ device-NAME.json what `quantum-hybrid device` found on a device, if it was asked
 from __future__ import annotations
 
 import json
-import os
-import platform
-import secrets
-import subprocess
-import sys
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
-from importlib.metadata import PackageNotFoundError, version
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
 
-from quantum_hybrid.config import RunConfig, ServerConfig, config_hash
+from quantum_hybrid.config import RunConfig, ServerConfig
 from quantum_hybrid.durable import NO_ROOM, sync, write_bytes, write_json
 from quantum_hybrid.errors import CheckpointError, UsageError, WriteError
-from quantum_hybrid.processes.launch import Launch
-from quantum_hybrid.report.groups_page import groups_page_path
+from quantum_hybrid.run.plan import RunPlan
+from quantum_hybrid.run.provenance import description
 from quantum_hybrid.run.tracking import truncate_metrics
 from quantum_hybrid.text.records import Answer, Prompt
-
-REPORTED_PACKAGES = [
-    "quantum-hybrid-lm",
-    "torch",
-    "transformers",
-    "peft",
-    "pennylane",
-    "atroposlib",
-    "xllamacpp",
-    "httpx2",
-    "numpy",
-]
-
-
-FREE_TO_CHANGE = (
-    "timeout",
-    "num_max_requests_at_once",
-    "input_price",
-    "output_price",
-    "max_cost",
-    "max_requests",
-)
-"""Settings of the teacher that a resumed run may be given anew: no answer depends on them."""
-
-
-@dataclass(frozen=True)
-class Plan:
-    """Which directory a run uses and with what configuration, before anything is written."""
-
-    path: Path
-    config: RunConfig
-    server: ServerConfig
-    resumes: bool
-
-
-def resolve(env: Mapping[str, Any], openai: Mapping[str, Any]) -> Plan:
-    """The plan for what a user set; `env["run_dir"]` of an earlier run resumes it.
-
-    Raises `UsageError` for a value that contradicts the run being resumed, and for a directory that
-    holds something else than a run.
-    """
-    if env.get("run_dir") is None:
-        path = Path("runs") / time.strftime("%Y%m%d-%H%M%S")
-        return _new_plan(path, RunConfig(**env), ServerConfig(**openai))
-    path = Path(str(env["run_dir"])).expanduser()
-    field = f"`run_dir` {env['run_dir']!r}"
-    try:
-        if not path.exists() or (path.is_dir() and not _entries(path)):
-            return _new_plan(path, RunConfig(**env), ServerConfig(**openai))
-        if not path.is_dir():
-            raise UsageError(f"{field}: is a file, must be a directory")
-        if not (path / "config.json").is_file():
-            raise UsageError(f"{field}: holds other files and no run; name a new directory")
-    except OSError as error:
-        raise UsageError(f"{field}: cannot be read: {error.strerror}") from error
-    plan = recorded(path)
-    free = {name: value for name, value in openai.items() if name in FREE_TO_CHANGE}
-    plan = replace(plan, server=plan.server.model_copy(update=free))
-    others = {name: value for name, value in env.items() if name != "run_dir"}
-    _refuse_changes(field, others, plan.config)
-    _refuse_changes(field, openai, plan.server)
-    return plan
-
-
-def recorded(path: Path) -> Plan:
-    """The plan of the run that lies there."""
-    file = path / "config.json"
-    try:
-        stored = json.loads(file.read_text(encoding="utf-8"))
-        # Runs older than a field get its default.
-        config = RunConfig(**stored["env"] | {"run_dir": str(path)})
-        return Plan(path, config, ServerConfig(**stored["openai"]), resumes=True)
-    except OSError as error:
-        raise UsageError(f"{file}: cannot be read: {error.strerror}") from error
-    except UsageError as error:
-        raise CheckpointError(f"{file}: not a run's configuration: {error}") from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(f"{file}: not a run's configuration") from error
-
-
-def refuse_finished(plan: Plan) -> None:
-    """A `UsageError` for a run into which nothing more is to be served."""
-    if (plan.path / "summary.json").is_file():
-        raise UsageError(
-            f"`run_dir` {str(plan.path)!r}: is a finished run, into which nothing more is served; "
-            "name a new directory"
-        )
-
-
-def _new_plan(path: Path, config: RunConfig, server: ServerConfig) -> Plan:
-    groups = config.data_path_to_save_groups
-    if groups is not None:
-        file = Path(groups).expanduser()
-        for taken in (file, groups_page_path(file)):
-            if taken.exists():
-                raise UsageError(
-                    f"`data_path_to_save_groups` {groups!r}: {taken} exists; name a new file"
-                )
-    return Plan(path, config, server, resumes=False)
-
-
-def _entries(path: Path) -> list[str]:
-    """What is in the directory, but for what a run leaves that is killed at its very start."""
-    return [entry for entry in os.listdir(path) if entry not in (".lock", ".config.json.tmp")]
-
-
-def _refuse_changes(field: str, given: Mapping[str, Any], stored: RunConfig | ServerConfig) -> None:
-    for name, value in given.items():
-        kept = getattr(stored, name)
-        if value != kept and str(value) != str(kept):  # a number may be given for text
-            raise UsageError(
-                f"`{name}` {value}: {field} resumes a run made with {kept}; leave it out, or "
-                "name a new directory"
-            )
 
 
 @dataclass(frozen=True)
@@ -165,7 +44,7 @@ class RunDirectory:
 
     @classmethod
     @contextmanager
-    def open(cls, plan: Plan) -> Iterator[RunDirectory]:
+    def open(cls, plan: RunPlan) -> Iterator[RunDirectory]:
         """Create or reopen the directory and hold its lock."""
         field = f"`run_dir` {str(plan.path)!r}"
         try:
@@ -178,7 +57,7 @@ class RunDirectory:
                 if not plan.resumes:
                     if (plan.path / "config.json").exists():
                         raise UsageError(f"{field}: another process made a run here meanwhile")
-                    write_json(plan.path / "config.json", run._description())
+                    write_json(plan.path / "config.json", description(plan.config, plan.server))
                 yield run
         except Timeout as error:
             raise UsageError(f"{field}: another process is using this run") from error
@@ -219,15 +98,6 @@ class RunDirectory:
     def is_complete(self) -> bool:
         """Whether the run has already been brought to its end."""
         return (self.path / "summary.json").is_file()
-
-    def where_things_are(self) -> list[str]:
-        """For people: what a complete run has left."""
-        return [
-            f"student   {self.path / 'student'}  (HybridForCausalLM.from_pretrained)",
-            f"curves    {self.path / 'curves.png'}",
-            f"answers   {self.groups_path.with_suffix('.html')}",
-            f"numbers   {self.metrics_path}; tensorboard --logdir {self.path / 'tensorboard'}",
-        ]
 
     def refuse_records(self) -> None:
         """A `CheckpointError` if steps were recorded: a run without a checkpoint cannot go on from
@@ -289,21 +159,6 @@ class RunDirectory:
         """Keep what all starts so far asked of the teacher."""
         write_json(self.path / "teacher.json", fields)
 
-    def _description(self) -> dict[str, Any]:
-        return {
-            "env": self.config.model_dump(),
-            "openai": self.server.model_dump(),
-            "run_id": secrets.token_hex(6),
-            "config_hash": config_hash(self.config),
-            "command": sys.argv,
-            "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-            "git_commit": git_commit(),
-            "python": platform.python_version(),
-            "machine": {"system": platform.platform(), "cpu_count": os.cpu_count()},
-            "processes": Launch.of(os.environ).size,
-            "versions": {name: _installed_version(name) for name in REPORTED_PACKAGES},
-        }
-
 
 def finished_run(run: str) -> Path:
     """The directory of a run that has come to its end; a `UsageError` for any other."""
@@ -325,26 +180,3 @@ def read_held_out(path: Path) -> list[tuple[Prompt, Answer]]:
         return [(Prompt(**row["prompt"]), Answer.from_fields(row["answer"])) for row in rows]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"{file}: cannot be read as a run's held-out answers") from error
-
-
-def git_commit() -> str | None:
-    """Commit of the code that is running, `+` appended when it was changed; None outside git."""
-    here = Path(__file__).parent
-    try:
-        commit = _git(here, "rev-parse", "HEAD")
-        changed = _git(here, "status", "--porcelain", "--untracked-files=no", "--", ".")
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    return commit + ("+" if changed else "")
-
-
-def _git(folder: Path, *arguments: str) -> str:
-    command = ["git", "-C", str(folder), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-
-
-def _installed_version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None

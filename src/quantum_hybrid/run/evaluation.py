@@ -16,7 +16,8 @@ from quantum_hybrid.backbone import prepare_embedded
 from quantum_hybrid.config import EMBEDDED
 from quantum_hybrid.durable import write_bytes, write_json
 from quantum_hybrid.errors import UsageError
-from quantum_hybrid.run.directory import read_held_out, recorded
+from quantum_hybrid.run.directory import read_held_out
+from quantum_hybrid.run.plan import recorded
 from quantum_hybrid.training import Learner
 
 TASK = "atropos|quantum_hybrid_eval|0"

@@ -1,0 +1,120 @@
+"""Which directory a run uses and with what settings, settled before anything is written.
+
+A new run's settings are what the user set over the defaults. A run that is resumed keeps its own,
+which stand in its config.json: what the user sets must agree with them.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from quantum_hybrid.config import RunConfig, ServerConfig
+from quantum_hybrid.errors import CheckpointError, UsageError
+from quantum_hybrid.report.groups_page import groups_page_path
+
+FREE_TO_CHANGE = (
+    "timeout",
+    "num_max_requests_at_once",
+    "input_price",
+    "output_price",
+    "max_cost",
+    "max_requests",
+)
+"""Settings of the teacher that a resumed run may be given anew: no answer depends on them."""
+
+
+@dataclass(frozen=True)
+class RunPlan:
+    """Which directory a run uses and with what configuration, before anything is written."""
+
+    path: Path
+    config: RunConfig
+    server: ServerConfig
+    resumes: bool
+
+
+def resolve(env: Mapping[str, Any], openai: Mapping[str, Any]) -> RunPlan:
+    """The plan for what a user set; `env["run_dir"]` of an earlier run resumes it.
+
+    Raises `UsageError` for a value that contradicts the run being resumed, and for a directory that
+    holds something else than a run.
+    """
+    if env.get("run_dir") is None:
+        path = Path("runs") / time.strftime("%Y%m%d-%H%M%S")
+        return _new_plan(path, RunConfig(**env), ServerConfig(**openai))
+    path = Path(str(env["run_dir"])).expanduser()
+    field = f"`run_dir` {env['run_dir']!r}"
+    try:
+        if not path.exists() or (path.is_dir() and not _entries(path)):
+            return _new_plan(path, RunConfig(**env), ServerConfig(**openai))
+        if not path.is_dir():
+            raise UsageError(f"{field}: is a file, must be a directory")
+        if not (path / "config.json").is_file():
+            raise UsageError(f"{field}: holds other files and no run; name a new directory")
+    except OSError as error:
+        raise UsageError(f"{field}: cannot be read: {error.strerror}") from error
+    plan = recorded(path)
+    free = {name: value for name, value in openai.items() if name in FREE_TO_CHANGE}
+    plan = replace(plan, server=plan.server.model_copy(update=free))
+    others = {name: value for name, value in env.items() if name != "run_dir"}
+    _refuse_changes(field, others, plan.config)
+    _refuse_changes(field, openai, plan.server)
+    return plan
+
+
+def recorded(path: Path) -> RunPlan:
+    """The plan of the run that lies there."""
+    file = path / "config.json"
+    try:
+        stored = json.loads(file.read_text(encoding="utf-8"))
+        # Runs older than a field get its default.
+        config = RunConfig(**stored["env"] | {"run_dir": str(path)})
+        return RunPlan(path, config, ServerConfig(**stored["openai"]), resumes=True)
+    except OSError as error:
+        raise UsageError(f"{file}: cannot be read: {error.strerror}") from error
+    except UsageError as error:
+        raise CheckpointError(f"{file}: not a run's configuration: {error}") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{file}: not a run's configuration") from error
+
+
+def refuse_finished(plan: RunPlan) -> None:
+    """A `UsageError` for a run into which nothing more is to be served."""
+    if (plan.path / "summary.json").is_file():
+        raise UsageError(
+            f"`run_dir` {str(plan.path)!r}: is a finished run, into which nothing more is served; "
+            "name a new directory"
+        )
+
+
+def _new_plan(path: Path, config: RunConfig, server: ServerConfig) -> RunPlan:
+    groups = config.data_path_to_save_groups
+    if groups is not None:
+        file = Path(groups).expanduser()
+        for taken in (file, groups_page_path(file)):
+            if taken.exists():
+                raise UsageError(
+                    f"`data_path_to_save_groups` {groups!r}: {taken} exists; name a new file"
+                )
+    return RunPlan(path, config, server, resumes=False)
+
+
+def _entries(path: Path) -> list[str]:
+    """What is in the directory, but for what a run leaves that is killed at its very start."""
+    return [entry for entry in os.listdir(path) if entry not in (".lock", ".config.json.tmp")]
+
+
+def _refuse_changes(field: str, given: Mapping[str, Any], stored: RunConfig | ServerConfig) -> None:
+    for name, value in given.items():
+        kept = getattr(stored, name)
+        if value != kept and str(value) != str(kept):  # a number may be given for text
+            raise UsageError(
+                f"`{name}` {value}: {field} resumes a run made with {kept}; leave it out, or "
+                "name a new directory"
+            )

@@ -1,0 +1,68 @@
+"""Where a run's figures come from: settings, code, versions, machine."""
+
+from __future__ import annotations
+
+import os
+import platform
+import secrets
+import subprocess
+import sys
+import time
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from quantum_hybrid.config import RunConfig, ServerConfig, config_hash
+from quantum_hybrid.processes.launch import Launch
+
+REPORTED_PACKAGES = [
+    "quantum-hybrid-lm",
+    "torch",
+    "transformers",
+    "peft",
+    "pennylane",
+    "atroposlib",
+    "xllamacpp",
+    "httpx2",
+    "numpy",
+]
+
+
+def description(config: RunConfig, server: ServerConfig) -> dict[str, Any]:
+    """What config.json says of a new run."""
+    return {
+        "env": config.model_dump(),
+        "openai": server.model_dump(),
+        "run_id": secrets.token_hex(6),
+        "config_hash": config_hash(config),
+        "command": sys.argv,
+        "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "git_commit": git_commit(),
+        "python": platform.python_version(),
+        "machine": {"system": platform.platform(), "cpu_count": os.cpu_count()},
+        "processes": Launch.of(os.environ).size,
+        "versions": {name: _installed_version(name) for name in REPORTED_PACKAGES},
+    }
+
+
+def git_commit() -> str | None:
+    """Commit of the code that is running, `+` appended when it was changed; None outside git."""
+    here = Path(__file__).parents[1]  # the package
+    try:
+        commit = _git(here, "rev-parse", "HEAD")
+        changed = _git(here, "status", "--porcelain", "--untracked-files=no", "--", ".")
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return commit + ("+" if changed else "")
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    command = ["git", "-C", str(folder), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def _installed_version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
