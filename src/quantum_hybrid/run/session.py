@@ -173,6 +173,6 @@ class RunSession:
 
 def published(config: RunConfig) -> dict[str, Any]:
     """The settings as a tracking service may see them, without paths of this machine."""
-    fields = {name: value for name, value in config.model_dump().items() if name not in KEPT_HERE}
+    fields = config.model_dump(exclude=set(KEPT_HERE))
     base = Path(config.base_model_name).expanduser()
     return fields | {"base_model_name": base.name if base.exists() else config.base_model_name}
