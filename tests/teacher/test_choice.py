@@ -87,3 +87,21 @@ def test_the_embedded_teacher_has_no_price() -> None:
     config = ServerConfig(max_cost=1.0, input_price="1", output_price="1")
     with pytest.raises(UsageError, match=r"`max_cost` 1\.0: needs ATROPOS"):
         choose_teacher(config, {}, 64)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"base_url": "http://127.0.0.1:99999/v1"}, r"^`base_url` 'http://127.0.0.1:99999/v1': "),
+        ({"base_url": "http://127.0.0.1:-1/v1"}, "is not an address: Port"),
+        ({"base_url": "http://[::/v1"}, "Invalid IPv6 URL"),
+        ({"base_url": "http:///v1"}, "it names no host"),
+        ({"base_url": "http://a\tb/v1"}, "must be printable, without spaces"),
+        ({"base_url": "http://a b/v1"}, "must be printable, without spaces"),
+        ({"base_url": "http://a/v1", "model_name": "\udcff"}, r"^`model_name` '\\udcff': must be"),
+    ],
+    ids=str,
+)
+def test_what_no_request_can_be_sent_to_is_refused(values, message) -> None:
+    with pytest.raises(UsageError, match=message):
+        choose_teacher(ServerConfig(**values), {}, 64)

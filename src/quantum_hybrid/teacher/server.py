@@ -64,6 +64,9 @@ class TeacherServer:
     """Environment variable that its key is read from."""
 
     def __post_init__(self) -> None:
+        _check_address(self.base_url)
+        if any("\ud800" <= character <= "\udfff" for character in self.model):
+            raise UsageError(f"`model_name` {self.model!r}: must be text that UTF-8 can spell")
         key = self.api_key
         if key is not None and not (key and key.isascii() and key.isprintable() and " " not in key):
             raise UsageError(
@@ -99,3 +102,16 @@ class TeacherServer:
         if self.api_key:
             line = line.replace(self.api_key, "[API key]")
         return line if len(line) <= _QUOTED_CHARACTERS else line[:_QUOTED_CHARACTERS] + "..."
+
+
+def _check_address(base_url: str) -> None:
+    """A `UsageError` for an address that the HTTP library fails on, each time in another way."""
+    if not base_url.isprintable() or " " in base_url:
+        raise UsageError(f"`base_url` {base_url!r}: must be printable, without spaces")
+    try:
+        parts = urlsplit(base_url)
+        reason = "" if parts.hostname and parts.port != 0 else "it names no host, or port 0"
+    except ValueError as error:
+        reason = str(error)
+    if reason:
+        raise UsageError(f"`base_url` {base_url!r}: is not an address: {reason}")
