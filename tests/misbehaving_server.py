@@ -49,6 +49,8 @@ class MisbehavingServer:
         self.requests = 0
         """Chat requests so far."""
         self.connections = 0
+        self.authorizations: set[str] = set()
+        """What the keys were that came, in small letters."""
         self.models = [MODEL, "other"]
         self.injected: Counter[str] = Counter()
         self.expected: Counter[str] = Counter()
@@ -123,6 +125,10 @@ class MisbehavingServer:
     ) -> bool:
         """Answer one request; whether the connection stays open."""
         head = (await reader.readuntil(b"\r\n\r\n")).decode("ascii").lower()
+        lines = head.splitlines()
+        self.authorizations |= {
+            line.partition(": ")[2] for line in lines if line.startswith("authorization")
+        }
         if not head.startswith("post"):
             writer.write(Reply({"data": [{"id": name} for name in self.models]}).bytes())
             return True

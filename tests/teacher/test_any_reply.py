@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 
 from misbehaving_server import KEY, MODEL, MisbehavingServer
 from quantum_hybrid.errors import TeacherError, UsageError
-from quantum_hybrid.records import Sampling
 from quantum_hybrid.teacher import Account, TeacherServer
 from quantum_hybrid.teacher.budget import Budget
 from quantum_hybrid.teacher.endpoint import Endpoint
 from quantum_hybrid.teacher.replies import Reply
+from quantum_hybrid.text.records import Sampling
 
 DIGITS = "9" * 5000
 SAMPLING = Sampling(max_tokens=4, top_logprobs=2)
