@@ -49,6 +49,15 @@ sys.path.insert(0, str(Path(__file__).parent))  # for tiny.py and circuits.py, w
 
 
 @pytest.fixture(scope="session", autouse=True)
+def no_keys() -> Iterator[None]:
+    """No key of the user's may reach a test's server."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in [name for name in os.environ if "API_KEY" in name]:
+            patch.delenv(name)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
 def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """A store of answers of the tests' own; the converted model, slow to make, is the user's."""
     from quantum_hybrid.config import cache_directory

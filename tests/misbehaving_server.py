@@ -15,7 +15,7 @@ import struct
 import threading
 from collections import Counter
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Self
 
 KEY = "sk-faults-0123456789abcdef"
 MODEL = "m"
@@ -49,6 +49,8 @@ class MisbehavingServer:
         self.requests = 0
         """Chat requests so far."""
         self.connections = 0
+        self.authorizations: set[str] = set()
+        """What the keys were that came, in small letters."""
         self.models = [MODEL, "other"]
         self.injected: Counter[str] = Counter()
         self.expected: Counter[str] = Counter()
@@ -81,7 +83,7 @@ class MisbehavingServer:
         """Answer what is held, and what comes."""
         self._loop.call_soon_threadsafe(self._released.set)
 
-    def __enter__(self) -> MisbehavingServer:
+    def __enter__(self) -> Self:
         self._thread.start()
         self._ready.wait()
         return self
@@ -123,6 +125,10 @@ class MisbehavingServer:
     ) -> bool:
         """Answer one request; whether the connection stays open."""
         head = (await reader.readuntil(b"\r\n\r\n")).decode("ascii").lower()
+        lines = head.splitlines()
+        self.authorizations |= {
+            line.partition(": ")[2] for line in lines if line.startswith("authorization")
+        }
         if not head.startswith("post"):
             writer.write(Reply({"data": [{"id": name} for name in self.models]}).bytes())
             return True
@@ -306,6 +312,10 @@ FAULTS: dict[str, tuple[Fault, dict[str, int]]] = {
         _status(429, Retry_After="Tue, 01 Jan 2019 00:00:00 GMT"),
         {"rate_limited": 1},
     ),
+    "429, Retry-After: a date of no calendar": (
+        _status(429, Retry_After="Mon, 01 Jan 99999999999 00:00:00 GMT"),
+        {"rate_limited": 1},
+    ),
     "429, nonsense in Retry-After": (_status(429, Retry_After="later"), {"rate_limited": 1}),
     "500": (_status(500), {"server_error": 1}),
     "502 with a page": (
@@ -337,6 +347,7 @@ FAULTS: dict[str, tuple[Fault, dict[str, int]]] = {
     "error with status 200": (_body({"error": {"message": "overloaded"}}), {"malformed": 1}),
     "choices of another type": (_body({"choices": "none"}), {"malformed": 1}),
     "deeply nested": (_body("[" * 50_000), {"malformed": 1}),
+    "a number of 5000 digits": (_body('{"choices": ' + "9" * 5000 + "}"), {"malformed": 1}),
     "not UTF-8": (_body(b'{"choices": "\xff\xfe"}'), {"malformed": 1}),
     "no choices": (_body({"model": MODEL, "choices": []}), {"no_choice": 1, "no_usage": 1}),
     "endless reply": (_body("[" + " " * HUGE_REPLY + "]"), {"oversized": 1}),

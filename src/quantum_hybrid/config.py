@@ -16,6 +16,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
 
 import platformdirs
 from pydantic import (
@@ -29,17 +30,15 @@ from pydantic import (
 )
 
 from quantum_hybrid.errors import UsageError
+from quantum_hybrid.keys import HERMES_HOST, KEY_VARIABLE
 
 EMBEDDED = "embedded"
 """Name of the model that comes with the install, as teacher and as backbone."""
 
-KEY_VARIABLE = "ATROPOS_HERMES_API_KEY"
-"""Environment variable that holds the API key of the teacher; keys are read from nowhere else."""
-
 PER_SERVER = ("base_url", "model_name", "input_price", "output_price")
 """Fields of `ServerConfig` that hold a value for each server, parted by commas."""
 
-HERMES_BASE_URL = "https://inference-api.nousresearch.com/v1"
+HERMES_BASE_URL = f"https://{HERMES_HOST}/v1"
 HERMES_MODEL = "Hermes-3-Llama-3.1-70B"
 
 MAX_QUBITS = 20
@@ -138,6 +137,8 @@ class ServerConfig(Settings, use_attribute_docstrings=True):
     """Stop, resumable, before the run has cost more than this since it was started."""
     max_requests: int | None = Field(default=None, ge=0)
     """Stop, resumable, before a further request, retries included, since it was started."""
+    allow_clear_text: bool = False
+    """Send a key to a server over http:// too. Without this only to one on this machine."""
 
     @model_validator(mode="after")
     def _check_servers(self) -> Self:
@@ -152,6 +153,7 @@ class ServerConfig(Settings, use_attribute_docstrings=True):
                 raise UsageError(
                     f"`base_url`: must be an address without a query; put a key into {KEY_VARIABLE}"
                 )
+            check_address(url)
         if len(set(self.base_urls())) < len(self.base_urls()):
             raise UsageError(f"`base_url` {self.base_url!r}: names a server twice")
         for name in PER_SERVER[1:]:
@@ -193,6 +195,19 @@ class ServerConfig(Settings, use_attribute_docstrings=True):
                     f"`max_cost` {self.max_cost}: needs `input_price` and "
                     "`output_price` of every server"
                 )
+
+
+def check_address(base_url: str) -> None:
+    """A `UsageError` for an address that the HTTP library fails on, each time in another way."""
+    if not base_url.isprintable() or " " in base_url:
+        raise UsageError(f"`base_url` {base_url!r}: must be printable, without spaces")
+    try:
+        parts = urlsplit(base_url)
+        reason = "" if parts.hostname and parts.port != 0 else "it names no host, or port 0"
+    except ValueError as error:
+        reason = str(error)
+    if reason:
+        raise UsageError(f"`base_url` {base_url!r}: is not an address: {reason}")
 
 
 def _is_price(value: str) -> bool:

@@ -47,6 +47,7 @@ def run(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
         (["--openai.api_key", "sk-1"], "keys are read from the environment only"),
         (["--env.use_wandb", "maybe"], "invalid value 'maybe': must be true or false"),
         (["--config", "absent.yaml"], "--config absent.yaml: cannot be read"),
+        (["--openai.allow_clear_text", "perhaps"], "'perhaps': must be true or false"),
         (["--openai.model_name", "m"], "--openai.model_name 'm': needs ATROPOS_HERMES_API_KEY"),
         (["--env.eval_prompts", "999"], "--env.eval_prompts 999: the test split has"),
     ],
@@ -242,20 +243,24 @@ def test_a_list_of_servers_is_read_as_atropos_writes_it(tmp_path) -> None:
     }
 
 
+VARIABLES = ["ATROPOS_HERMES_API_KEY", "OPENAI_API_KEY", "OPENAI_API_KEY_2"]
+
+
+@pytest.mark.parametrize("variable", VARIABLES)
 @pytest.mark.parametrize(
     "arguments",
     [
-        ["process", "--env.wandb_name", "x-sk-a-long-secret-key"],
-        ["process", "--openai.base_url=http://a/v1/sk-a-long-secret-key"],
+        ["process", "--env.n_qubits=0", "--env.wandb_name", "x-sk-a-long-secret-key"],
+        ["process", "--env.n_qubits=0", "--openai.base_url=http://a/v1/sk-a-long-secret-key"],
         ["serve", "--openai.api_key", "another-key"],
         ["evaluate", "--openai.api_key=another-key"],
     ],
 )
 def test_a_key_in_the_command_line_is_refused_and_not_repeated(
-    arguments, tmp_path, monkeypatch, capsys
+    arguments, variable, tmp_path, monkeypatch, capsys
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("ATROPOS_HERMES_API_KEY_2", "sk-a-long-secret-key")
+    monkeypatch.setenv(variable, "sk-a-long-secret-key")
     assert main(arguments) == 2
     error = capsys.readouterr().err
     assert "keys are read from the environment only" in error
@@ -327,6 +332,22 @@ def test_a_key_in_a_file_for_atropos_is_refused_and_not_repeated(
     shown = capsys.readouterr()
     assert "keys are read from the environment only" in shown.err
     assert "sk-a-secret" not in shown.err + shown.out
+    assert [path.name for path in tmp_path.iterdir()] == ["run.yaml"]
+
+
+@pytest.mark.parametrize("variable", VARIABLES)
+@pytest.mark.parametrize("verb", ["process", "serve", "evaluate"])
+def test_a_key_anywhere_in_a_file_is_refused_and_not_repeated(
+    verb, variable, tmp_path, monkeypatch, capsys
+) -> None:
+    """A run writes its configuration down."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv(variable, "sk-a-long-secret-key")
+    (tmp_path / "run.yaml").write_text("env: {wandb_name: x-sk-a-long-secret-key, n_qubits: 0}")
+    assert main([verb, "--config", "run.yaml"]) == 2
+    shown = capsys.readouterr()
+    assert "keys are read from the environment only" in shown.err
+    assert "secret" not in shown.err + shown.out
     assert [path.name for path in tmp_path.iterdir()] == ["run.yaml"]
 
 

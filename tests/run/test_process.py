@@ -246,7 +246,7 @@ def test_any_openai_compatible_server_is_a_teacher_and_the_key_stays_secret(
     with EmbeddedTeacher() as teacher:
         key = teacher.server.api_key
         assert key
-        monkeypatch.setenv("ATROPOS_HERMES_API_KEY", key)
+        monkeypatch.setenv("OPENAI_API_KEY", key)
         url = teacher.server.base_url
         assert main(["process", "--env.run_dir", "run", "--openai.base_url", url, *flags]) == 0
     shown = capsys.readouterr()
@@ -276,7 +276,7 @@ class Refusing(http.server.BaseHTTPRequestHandler):
 
 def test_a_wrong_key_stops_at_the_first_401(flags, monkeypatch, capsys) -> None:
     Refusing.requests = 0
-    monkeypatch.setenv("ATROPOS_HERMES_API_KEY", KEY)
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Refusing) as server:
         threading.Thread(target=server.serve_forever).start()
         url = f"http://127.0.0.1:{server.server_port}/v1"
@@ -289,7 +289,7 @@ def test_a_wrong_key_stops_at_the_first_401(flags, monkeypatch, capsys) -> None:
 
 
 def test_an_unreachable_api_teacher_stops_the_run(flags, monkeypatch, capsys) -> None:
-    monkeypatch.setenv("ATROPOS_HERMES_API_KEY", KEY)
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
     url = "http://127.0.0.1:9/v1"
     assert main(["process", "--env.run_dir", "run", "--openai.base_url", url, *flags]) == 1
     shown = capsys.readouterr()
@@ -353,7 +353,7 @@ def test_another_vocabulary_is_no_teacher_of_log_probabilities(
         words = "the teacher's vocabulary is not the student's (tokenizer fingerprints"
     else:
         with EmbeddedTeacher() as teacher:
-            monkeypatch.setenv("ATROPOS_HERMES_API_KEY", teacher.server.api_key or "")
+            monkeypatch.setenv("OPENAI_API_KEY", teacher.server.api_key or "")
             assert main([*given, "--openai.base_url", teacher.server.base_url]) == 2
         words = "the teacher's vocabulary is not the student's: the teacher's token"
     shown = capsys.readouterr()
@@ -379,7 +379,7 @@ def test_a_server_without_log_probabilities_is_no_teacher_of_them(
     flags, workplace, monkeypatch, capsys, extra, message
 ) -> None:
     server = ScriptedServer()
-    monkeypatch.setenv("ATROPOS_HERMES_API_KEY", KEY)
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
     url = ["--openai.base_url", server.base_url, "--openai.model_name", "m"]
     try:
         assert main(["process", "--env.run_dir", "run", *flags, *url, *extra]) == 2
@@ -402,7 +402,7 @@ def test_another_vocabulary_is_a_teacher_of_probabilities_by_rank(
         assert main(given) == 0
     else:
         with EmbeddedTeacher() as teacher:
-            monkeypatch.setenv("ATROPOS_HERMES_API_KEY", teacher.server.api_key or "")
+            monkeypatch.setenv("OPENAI_API_KEY", teacher.server.api_key or "")
             assert main([*given, "--openai.base_url", teacher.server.base_url]) == 0
     shown = (workplace / "run" / "log.txt").read_text()
     assert "log-probabilities: uld, weight 1, temperature 1" in shown

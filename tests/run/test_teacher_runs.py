@@ -23,6 +23,7 @@ from quantum_hybrid.text.prompts import held_out_prompts, training_schedule
 
 ATROPOS = Path(__file__).parents[2] / "atropos.py"
 VOLATILE = ("time_s", "train/tokens_per_second")
+HERMES_KEY = "sk-hermes-0123456789abcdef"
 STEPS = 4
 HELD_OUT = 3
 
@@ -32,7 +33,8 @@ def workplace(tmp_path, monkeypatch) -> Path:
     """An empty folder to work in, with a cache of its own."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("QUANTUM_HYBRID_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv("ATROPOS_HERMES_API_KEY", KEY)
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    monkeypatch.setenv("ATROPOS_HERMES_API_KEY", HERMES_KEY)
     return tmp_path
 
 
@@ -249,7 +251,9 @@ def test_the_key_is_in_nothing_that_a_run_leaves(flags, workplace) -> None:
     assert {"run", "refused", "cache"} <= names
     kinds = {path.suffix for path in files}
     assert {".sqlite", ".jsonl", ".json", ".txt", ".html", ".safetensors", ".wandb"} <= kinds
-    spellings = (KEY.encode(), base64.b64encode(KEY.encode()), KEY[3:].encode())
+    assert server.authorizations == {f"bearer {KEY}"}, "the key for Hermes stays at home"
+    keys = [key.encode() for key in (KEY, HERMES_KEY)]
+    spellings = [spelled for key in keys for spelled in (key, base64.b64encode(key), key[3:])]
     for secret in spellings:
         assert not [path for path in files if secret in path.read_bytes()]
         assert secret.decode() not in shown

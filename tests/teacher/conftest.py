@@ -1,4 +1,4 @@
-"""Two real servers on loopback: the embedded teacher, and one that misbehaves as told."""
+"""Real servers on loopback: the embedded teacher, and two that misbehave as told."""
 
 from __future__ import annotations
 
@@ -13,6 +13,14 @@ from scripted_server import ScriptedServer
 
 @pytest.fixture
 def scripted() -> Iterator[ScriptedServer]:
+    server = ScriptedServer()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def spare() -> Iterator[ScriptedServer]:
+    """Another one, to be asked where the first fails."""
     server = ScriptedServer()
     yield server
     server.close()

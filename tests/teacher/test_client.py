@@ -9,7 +9,6 @@ from dataclasses import replace
 
 import pytest
 
-from quantum_hybrid.config import KEY_VARIABLE
 from quantum_hybrid.errors import (
     TeacherError,
     TeacherRefused,
@@ -17,6 +16,7 @@ from quantum_hybrid.errors import (
     TeacherUnreachable,
     UsageError,
 )
+from quantum_hybrid.keys import KEY_VARIABLE
 from quantum_hybrid.teacher import TeacherClient, TeacherServer
 from quantum_hybrid.teacher.client import MAX_DRAWS, REDRAW_SEED_OFFSET
 from scripted_server import PROMPT, SAMPLING, texts, use
@@ -291,6 +291,20 @@ def test_environment_of_the_openai_library_is_not_sent(scripted, open_cache, mon
     (request,) = scripted.requests
     assert "Authorization" not in request["headers"]
     assert "not-for-this-server" not in str(request)
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+@pytest.mark.parametrize("ask", ["check", "answers"])
+def test_the_key_does_not_follow_a_redirect(scripted, spare, open_cache, status, ask):
+    scripted.script = [(status, {"Location": f"{spare.base_url}/models"}, {})]
+
+    async def work(client: TeacherClient) -> None:
+        await (client.check() if ask == "check" else client.answers(PROMPT, 0, 1, SAMPLING))
+
+    with pytest.raises(TeacherRefused, match=f"moved to another address.*{spare.base_url}"):
+        use(scripted.server(), open_cache(), work)
+    assert spare.requests == []
+    assert len(scripted.requests) == 1
 
 
 def test_key_is_shown_nowhere(scripted, open_cache, caplog):

@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 import pytest
 
 from quantum_hybrid.errors import TeacherRefused, TeacherUnreachable
 from quantum_hybrid.teacher import AnswerCache, TeacherClient, TeacherServer
-from scripted_server import PROMPT, SAMPLING, ScriptedServer, use
+from scripted_server import PROMPT, SAMPLING, use
 
 T = TypeVar("T")
-
-
-@pytest.fixture
-def spare() -> Iterator[ScriptedServer]:
-    server = ScriptedServer()
-    yield server
-    server.close()
 
 
 @pytest.fixture

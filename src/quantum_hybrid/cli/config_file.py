@@ -12,6 +12,7 @@ from typing import Any
 from quantum_hybrid.cli.flags import SECTIONS, suggestion
 from quantum_hybrid.config import PER_SERVER
 from quantum_hybrid.errors import UsageError
+from quantum_hybrid.keys import WHERE_KEYS_BELONG, hold_a_key
 
 
 def read_config_file(path: str, known: Collection[str]) -> dict[str, Any]:
@@ -35,7 +36,10 @@ def _content(path: str) -> Any:
 
     try:
         with open(path, encoding="utf-8") as file:
-            return yaml.safe_load(file) or {}
+            text = file.read()
+        if hold_a_key([text]):
+            raise UsageError(f"--config {path}: holds an API key: {WHERE_KEYS_BELONG}")
+        return yaml.safe_load(text) or {}
     except OSError as error:
         raise UsageError(f"--config {path}: cannot be read: {error.strerror}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:

@@ -17,8 +17,9 @@ from types import NoneType
 from typing import Annotated, Any, Literal, NoReturn, get_args, get_origin
 
 from quantum_hybrid.cli.atropos_flags import ATROPOS
-from quantum_hybrid.config import KEY_VARIABLE, RunConfig, ServerConfig, Settings
+from quantum_hybrid.config import RunConfig, ServerConfig, Settings
 from quantum_hybrid.errors import UsageError
+from quantum_hybrid.keys import WHERE_KEYS_BELONG
 
 SECTIONS: dict[str, type[Settings]] = {"env": RunConfig, "openai": ServerConfig}
 OURS = [f"--{section}.{name}" for section, model in SECTIONS.items() for name in model.model_fields]
@@ -68,7 +69,7 @@ class Parser(argparse.ArgumentParser):
 def suggestion(flag: str, known: Collection[str]) -> str:
     """What to say after a flag that is not among the known ones."""
     if flag.startswith("--openai.") and "key" in flag:
-        return f": keys are read from the environment only, set {KEY_VARIABLE}"
+        return f": {WHERE_KEYS_BELONG}"
     if flag in ATROPOS:
         return ": it is Atropos's, for serve and evaluate"
     names = {section_and_name(other)[1]: other for other in (*ATROPOS, *known)}

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 
 from quantum_hybrid.cli import cache, device, evaluate, process, serve, setup
 from quantum_hybrid.cli.flags import Parser, in_flags
-from quantum_hybrid.config import KEY_VARIABLE
 from quantum_hybrid.errors import QuantumHybridError, UsageError
+from quantum_hybrid.keys import WHERE_KEYS_BELONG, hold_a_key
 from quantum_hybrid.processes.launch import Launch
 
 VERBS = {
@@ -67,13 +67,9 @@ def _run(arguments: list[str]) -> int:
 
 def _refuse_keys(arguments: list[str]) -> None:
     """Everybody on a machine can read a command line, and a run writes its own down."""
-    keys = [value for name, value in os.environ.items() if name.startswith(KEY_VARIABLE)]
-    shown = any(len(key) >= 12 and key in argument for key in keys for argument in arguments)
-    if shown or any(argument.startswith("--openai.api_key") for argument in arguments):
-        raise UsageError(
-            "an API key stands in the command line: keys are read from the environment only, set "
-            f"{KEY_VARIABLE}"
-        )
+    named = any(argument.startswith("--openai.api_key") for argument in arguments)
+    if named or hold_a_key(arguments):
+        raise UsageError(f"an API key stands in the command line: {WHERE_KEYS_BELONG}")
 
 
 def _follow(launch: Launch, arguments: list[str]) -> int:

@@ -25,6 +25,7 @@ FREE_TO_CHANGE = (
     "output_price",
     "max_cost",
     "max_requests",
+    "allow_clear_text",
 )
 """Settings of the teacher that a resumed run may be given anew: no answer depends on them."""
 

@@ -1,8 +1,8 @@
 """Which teacher a run has: an API where one is configured, the embedded model otherwise.
 
-- `base_url`: that server, with the key from the environment if there is one; of several,
-  the first that works, each with a key of its own (the second's is in `..._2`);
-- else a key in the environment: Hermes-3-70B through its API;
+- `base_url`: that server, with its key from the environment if there is one; of several, the first
+  that works, each with a key of its own (see `keys`);
+- else the key for Hermes in the environment: Hermes-3-70B through its API;
 - else the embedded teacher, which needs no network.
 """
 
@@ -14,8 +14,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
-from quantum_hybrid.config import HERMES_BASE_URL, HERMES_MODEL, KEY_VARIABLE, ServerConfig
+from quantum_hybrid.config import HERMES_BASE_URL, HERMES_MODEL, ServerConfig
 from quantum_hybrid.errors import UsageError
+from quantum_hybrid.keys import HERMES_KEY_VARIABLE, key_variable
 from quantum_hybrid.teacher.embedded import EmbeddedTeacher
 from quantum_hybrid.teacher.server import Prices, TeacherServer
 
@@ -52,11 +53,11 @@ def choose_teacher(
     config: ServerConfig, environment: Mapping[str, str], longest_answer: int
 ) -> ChosenTeacher:
     """The teacher that the settings and the environment ask for."""
-    if config.base_url is None and not environment.get(KEY_VARIABLE):
+    if config.base_url is None and not environment.get(HERMES_KEY_VARIABLE):
         for name in ("model_name", "max_cost", "input_price", "output_price"):
             if (value := getattr(config, name)) is not None:
                 raise UsageError(
-                    f"`{name}` {value!r}: needs {KEY_VARIABLE} in the environment, or "
+                    f"`{name}` {value!r}: needs {HERMES_KEY_VARIABLE} in the environment, or "
                     "`base_url`; without them the embedded teacher is used, which is free"
                 )
         description = "embedded SmolLM2-135M-Instruct, on this machine"
@@ -79,7 +80,7 @@ def _server(
     model = config.for_each_server("model_name")[place]
     input_price = config.for_each_server("input_price")[place]
     output_price = config.for_each_server("output_price")[place]
-    variable = KEY_VARIABLE if place == 0 else f"{KEY_VARIABLE}_{place + 1}"
+    variable = key_variable(base_url, place)
     return TeacherServer(
         base_url=base_url,
         model=model or (HERMES_MODEL if config.base_url is None else ""),
@@ -93,6 +94,7 @@ def _server(
             else None
         ),
         key_variable=variable,
+        allow_clear_text=config.allow_clear_text,
     )
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 from datetime import UTC, datetime
+from http.cookiejar import CookieJar
 from typing import Any
 
 import httpx2
@@ -34,6 +35,7 @@ class Exchange:
         self._server = server
         self._http = httpx2.AsyncClient(
             headers=headers,
+            cookies=_NoCookies(),
             timeout=httpx2.Timeout(None, connect=CONNECT_TIMEOUT_S),
             limits=httpx2.Limits(max_connections=None, max_keepalive_connections=None),
             follow_redirects=False,
@@ -72,6 +74,13 @@ class Exchange:
             reason = str(error) or type(error).__name__
             fault = Fault("connection", "", reason, may_be_charged=True)
         raise fault  # out here: the library's exception holds the request, and that the key
+
+
+class _NoCookies(CookieJar):
+    """Python's own reader of cookies prints a stack trace for one that it cannot read."""
+
+    def extract_cookies(self, response: Any, request: Any) -> None:
+        """Keep none."""
 
 
 async def _text(reply: httpx2.Response, max_bytes: int) -> str:

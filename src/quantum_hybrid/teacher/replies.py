@@ -104,12 +104,14 @@ def parse_reply(body: str) -> Reply:
 
 
 def parse_model_names(body: str) -> tuple[str, ...]:
-    """The ids in a reply to GET /models; `ReplyError` if it is something else."""
+    """The ids in a reply to GET /models that can be asked for; `ReplyError` if it is something
+    else."""
     data = parse_object(body).get("data")
     if not isinstance(data, list):
         raise ReplyError("its reply holds no list of models", body)
     ids = (entry.get("id") for entry in data if isinstance(entry, dict))
-    return tuple(name for name in ids if isinstance(name, str))
+    names = (name for name in ids if isinstance(name, str) and name.strip())
+    return tuple(name for name in names if name == _well_formed(name))
 
 
 def _parse_choice(choice: dict[str, Any], index: int) -> Choice:

@@ -6,12 +6,11 @@ import ipaddress
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
-from quantum_hybrid.config import KEY_VARIABLE
+from quantum_hybrid.config import check_address
 from quantum_hybrid.errors import UsageError
+from quantum_hybrid.keys import KEY_VARIABLE, SHORTEST_SECRET
 
 _QUOTED_CHARACTERS = 300
-_SHORTEST_SECRET = 12
-"""A key shorter than this, such as `none` or `EMPTY`, is a placeholder and stands in any text."""
 _TEMPLATE_TOKENS = 256
 """What a server may put around a prompt: its chat template and a system prompt of its own."""
 
@@ -62,13 +61,24 @@ class TeacherServer:
     """None: nothing is known of its prices, and no cost is counted."""
     key_variable: str = KEY_VARIABLE
     """Environment variable that its key is read from."""
+    allow_clear_text: bool = False
+    """Whether the key may be sent over http:// to another machine."""
 
     def __post_init__(self) -> None:
+        check_address(self.base_url)
+        if any("\ud800" <= character <= "\udfff" for character in self.model):
+            raise UsageError(f"`model_name` {self.model!r}: must be text that UTF-8 can spell")
         key = self.api_key
         if key is not None and not (key and key.isascii() and key.isprintable() and " " not in key):
             raise UsageError(
                 f"{self.key_variable}: the API key must be printable ASCII without spaces or line "
                 "ends"
+            )
+        in_clear_text = self.base_url.startswith("http://") and not self.is_on_loopback
+        if key is not None and in_clear_text and not self.allow_clear_text:
+            raise UsageError(
+                f"`base_url` {self.base_url!r}: the key in {self.key_variable} would go there in "
+                "clear text; use https://, or set `allow_clear_text` to true"
             )
 
     def cache_identity(self) -> str:
@@ -91,7 +101,7 @@ class TeacherServer:
     def repeats_key(self, text: str) -> bool:
         """Whether a server's text holds the key that was sent to it."""
         key = self.api_key
-        return key is not None and len(key) >= _SHORTEST_SECRET and key in text
+        return key is not None and len(key) >= SHORTEST_SECRET and key in text
 
     def quoted(self, server_text: str) -> str:
         """A server's words on one line: no control characters, no key, bounded."""
