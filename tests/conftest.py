@@ -50,11 +50,17 @@ sys.path.insert(0, str(Path(__file__).parent))  # for tiny.py and circuits.py, w
 
 @pytest.fixture(scope="session", autouse=True)
 def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """A store of answers of the tests' own; the converted model, slow to make, is the user's."""
+    """A store of answers of the tests' own; the converted model, slow to make, is the user's.
+
+    Where the user's home cannot be written, the model is converted anew.
+    """
     from quantum_hybrid.config import cache_directory
 
     models = cache_directory() / "models"
-    models.mkdir(parents=True, exist_ok=True)
+    try:
+        models.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        models = tmp_path_factory.mktemp("models")
     folder = tmp_path_factory.mktemp("cache")
     (folder / "models").symlink_to(models)
     with pytest.MonkeyPatch.context() as patch:

@@ -64,6 +64,25 @@ def test_bad_input_is_one_line_exit_2_and_leaves_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("verb", ["process", "setup"])
+def test_a_home_that_cannot_be_written_is_one_line_and_leaves_nothing(
+    verb, tmp_path, monkeypatch, capsys
+) -> None:
+    """A file in its place stops root too, who is above permissions."""
+    (tmp_path / "home").touch()
+    for name in ("QUANTUM_HYBRID_CACHE", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    assert main([verb]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: {tmp_path / 'home'}")
+    assert error.endswith("name a folder that can be written in QUANTUM_HYBRID_CACHE\n")
+    assert error.count("\n") == 1
+    assert list(Path().iterdir()) == []
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
