@@ -327,10 +327,14 @@ def read_held_out(path: Path) -> list[tuple[Prompt, Answer]]:
         raise CheckpointError(f"{file}: cannot be read as a run's held-out answers") from error
 
 
-def git_commit() -> str | None:
-    """Commit of the code that is running, `+` appended when it was changed; None outside git."""
-    here = Path(__file__).parent
+def git_commit(source: Path = Path(__file__)) -> str | None:
+    """Commit of the code that is running, `+` appended when it was changed; None outside git.
+
+    Installed code may lie in somebody else's repository, which does not track it.
+    """
+    here = source.parent
     try:
+        _git(here, "ls-files", "--error-unmatch", "--", source.name)
         commit = _git(here, "rev-parse", "HEAD")
         changed = _git(here, "status", "--porcelain", "--untracked-files=no", "--", ".")
     except (OSError, subprocess.CalledProcessError):
@@ -340,7 +344,11 @@ def git_commit() -> str | None:
 
 def _git(folder: Path, *arguments: str) -> str:
     command = ["git", "-C", str(folder), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    # Set by a hook, these mean its repository, whatever the folder.
+    hook = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE")
+    environment = {name: value for name, value in os.environ.items() if name not in hook}
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+    return done.stdout.strip()
 
 
 def _installed_version(package: str) -> str | None:
