@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from quantum_hybrid.run_directory import git_commit
+from quantum_hybrid.run.directory import git_commit
 
 pytestmark = pytest.mark.skipif(shutil.which("git") is None, reason="there is no git here")
 
