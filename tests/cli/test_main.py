@@ -239,7 +239,7 @@ def test_no_verb_prints_the_help(capsys) -> None:
 )
 def test_a_bad_yaml_file_is_named(text, message, tmp_path, monkeypatch, capsys) -> None:
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "run.yaml").write_text(text)
+    (tmp_path / "run.yaml").write_text(text, encoding="utf-8")
     assert main(["process", "--config", "run.yaml"]) == 2
     assert message in capsys.readouterr().err
 
@@ -249,7 +249,8 @@ def test_a_list_of_servers_is_read_as_atropos_writes_it(tmp_path) -> None:
     path.write_text(
         "openai:\n"
         "  - {base_url: 'http://a/v1', model_name: big, input_price: 0.5, output_price: 2}\n"
-        "  - {base_url: 'http://b/v1', model_name: small, timeout: 9}\n"
+        "  - {base_url: 'http://b/v1', model_name: small, timeout: 9}\n",
+        encoding="utf-8",
     )
     assert read_config_file(str(path), OURS) == {
         "--openai.base_url": "http://a/v1,http://b/v1",
@@ -340,7 +341,9 @@ def test_a_key_in_a_file_for_atropos_is_refused_and_not_repeated(
 ) -> None:
     """Its own command line prints all that it reads."""
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "run.yaml").write_text("openai: [{base_url: http://a/v1, api_key: sk-a-secret}]")
+    (tmp_path / "run.yaml").write_text(
+        "openai: [{base_url: http://a/v1, api_key: sk-a-secret}]", encoding="utf-8"
+    )
     assert main([verb, *flag]) == 2
     shown = capsys.readouterr()
     assert "keys are read from the environment only" in shown.err
@@ -350,7 +353,7 @@ def test_a_key_in_a_file_for_atropos_is_refused_and_not_repeated(
 
 def test_a_flag_overrides_the_yaml_file(tmp_path, monkeypatch, capsys) -> None:
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "run.yaml").write_text("env: {n_qubits: 4, n_layers: 0}")
+    (tmp_path / "run.yaml").write_text("env: {n_qubits: 4, n_layers: 0}", encoding="utf-8")
     assert main(["process", "--config", "run.yaml", "--env.n_layers", "-7"]) == 2
     assert "--env.n_layers -7" in capsys.readouterr().err
 

@@ -36,11 +36,11 @@ print(tripled(doubled(1)))
 @pytest.mark.slow
 def test_a_change_in_another_module_is_seen(tmp_path):
     """As after an upgrade, which leaves machine code behind that it knows nothing of."""
-    (tmp_path / "kernel.py").write_text(KERNEL)
+    (tmp_path / "kernel.py").write_text(KERNEL, encoding="utf-8")
     variables = {key: value for key, value in os.environ.items() if key != "NUMBA_CACHE_DIR"}
 
     def run(parts: str) -> str:
-        (tmp_path / "parts.py").write_text(parts)
+        (tmp_path / "parts.py").write_text(parts, encoding="utf-8")
         command = [sys.executable, "-B", "-c", "import kernel"]
         done = subprocess.run(
             command, cwd=tmp_path, env=variables, capture_output=True, text=True, check=True

@@ -102,7 +102,9 @@ def test_a_run_killed_while_the_teacher_writes_asks_again_for_that_only(
     assert runs.forks.wait(pids[0]) == -signal.SIGKILL
     runs.finish(run, cache=cache)
     assert remains(run) == remains(unbroken)
-    once = json.loads((unbroken / "summary.json").read_text())["teacher"]["requests"]
+    once = json.loads((unbroken / "summary.json").read_text(encoding="utf-8"))["teacher"][
+        "requests"
+    ]
     assert teacher.asked <= once + ServerConfig().num_max_requests_at_once
 
 
