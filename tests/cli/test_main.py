@@ -144,7 +144,7 @@ def complete(tmp_path) -> Path:
     names = ("tokens", "hybrid_loss", "quantum_ablation", "hybrid_minus_classical")
     figures = {"step": 1, "model/alpha": 0.5} | {f"eval/{name}": 0.25 for name in names}
     with RunDirectory.open(plan) as run:
-        (run.path / "summary.json").write_text(json.dumps(summarise([figures])))
+        (run.path / "summary.json").write_text(json.dumps(summarise([figures])), encoding="utf-8")
     return tmp_path / "run"
 
 
@@ -167,7 +167,7 @@ def test_a_run_is_not_gone_on_with_by_other_settings_not_even_the_defaults(
 
 
 def test_what_a_file_sets_counts_as_set(complete, tmp_path, capsys) -> None:
-    (tmp_path / "run.yaml").write_text(f"env: {{run_dir: {complete}, seed: 0}}")
+    (tmp_path / "run.yaml").write_text(f"env: {{run_dir: {complete}, seed: 0}}", encoding="utf-8")
     assert main(["serve", "--config", str(tmp_path / "run.yaml")]) == 2
     where = f"error: --config {tmp_path / 'run.yaml'}: --env.seed 0: --env.run_dir '{complete}'"
     assert capsys.readouterr().err.startswith(where)
