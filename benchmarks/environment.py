@@ -28,8 +28,8 @@ def prepare(name: str) -> str:
     """
     folder, requirements = HOME / name, PEERS / f"{name}.txt"
     python, made_from = folder / "bin" / "python", folder / "made-from.txt"
-    pins = requirements.read_text()
-    if python.exists() and made_from.exists() and made_from.read_text() == pins:
+    pins = requirements.read_text(encoding="utf-8")
+    if python.exists() and made_from.exists() and made_from.read_text(encoding="utf-8") == pins:
         return str(python)
     print(f"making the environment of {name}, once", file=sys.stderr)
     shutil.rmtree(folder, ignore_errors=True)
@@ -37,7 +37,7 @@ def prepare(name: str) -> str:
     pip = [str(python), "-m", "pip", "--disable-pip-version-check", "--quiet"]
     _call([*pip, "install", "--requirement", str(requirements)])
     refuse_cuda(folder)
-    made_from.write_text(pins)
+    made_from.write_text(pins, encoding="utf-8")
     return str(python)
 
 

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 # Nothing here may ask a hub for a model.
 os.environ["HF_HUB_OFFLINE"] = "1"
-os.environ["WANDB_MODE"] = "offline"
 
 from jaxtyping import install_import_hook
 
@@ -47,6 +46,20 @@ install_import_hook([f"quantum_hybrid.{name}" for name in MODULES], "beartype.be
 
 sys.path.insert(0, str(Path(__file__).parent))  # for tiny.py and circuits.py, which are no tests
 
+OF_THE_SHELL = {
+    "RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT",
+    "FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE",
+}  # fmt: skip
+"""What a launcher, or who wants colours, may have set."""
+
+
+def pytest_configure() -> None:
+    """The shell that starts the tests decides nothing; above all, no key of it is used up."""
+    for name in [*os.environ]:
+        if name in OF_THE_SHELL or name.startswith(("ATROPOS_", "WANDB_")):
+            del os.environ[name]
+    os.environ |= {"WANDB_MODE": "offline", "COLUMNS": "80"}
+
 
 @pytest.fixture(scope="session", autouse=True)
 def no_keys() -> Iterator[None]:
@@ -59,11 +72,17 @@ def no_keys() -> Iterator[None]:
 
 @pytest.fixture(scope="session", autouse=True)
 def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """A store of answers of the tests' own; the converted model, slow to make, is the user's."""
+    """A store of answers of the tests' own; the converted model, slow to make, is the user's.
+
+    Where the user's home cannot be written, the model is converted anew.
+    """
     from quantum_hybrid.config import cache_directory
 
     models = cache_directory() / "models"
-    models.mkdir(parents=True, exist_ok=True)
+    try:
+        models.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        models = tmp_path_factory.mktemp("models")
     folder = tmp_path_factory.mktemp("cache")
     (folder / "models").symlink_to(models)
     with pytest.MonkeyPatch.context() as patch:

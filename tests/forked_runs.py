@@ -152,7 +152,7 @@ class LineCounter:
     def write(self, path: str) -> None:
         sys.settrace(None)
         rows = [Line(*key, count) for key, count in self._counts.items()]
-        Path(path).write_text(json.dumps(rows))
+        Path(path).write_text(json.dumps(rows), encoding="utf-8")
 
 
 def _activity(frame: FrameType | None) -> str:
@@ -166,7 +166,7 @@ def _activity(frame: FrameType | None) -> str:
 
 def _be_the_run(order: Order) -> NoReturn:
     """In the child: everything from here on is the command itself."""
-    with open(order.output, "w") as output:
+    with open(order.output, "w", encoding="utf-8") as output:
         os.dup2(output.fileno(), 1)
         os.dup2(output.fileno(), 2)
     os.environ.update(order.environment)

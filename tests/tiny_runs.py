@@ -90,7 +90,7 @@ def line_of_step(lines: list[Line], step: int) -> Line:
 
 
 def said(run: Path) -> str:
-    return Path(f"{run}.out").read_text()
+    return Path(f"{run}.out").read_text(encoding="utf-8")
 
 
 def figures(run: Path) -> list[dict[str, Any]]:
@@ -121,7 +121,7 @@ def remains(run: Path) -> dict[str, Any]:
     names = list(files)
     for name in TOLD_OF_TIME:
         del files[name]
-    summary = json.loads((run / "summary.json").read_text())
+    summary = json.loads((run / "summary.json").read_text(encoding="utf-8"))
     return {
         "names": names,
         "files": files,

@@ -13,6 +13,7 @@ import hashlib
 import json
 import math
 import os
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -51,6 +52,20 @@ def cache_directory() -> Path:
     """Where converted models and the teacher's answers are kept between runs."""
     named = os.environ.get("QUANTUM_HYBRID_CACHE")
     return Path(named) if named else Path(platformdirs.user_cache_dir("quantum-hybrid"))
+
+
+def writable_cache_directory() -> Path:
+    """`cache_directory`, made if it was not there; `UsageError` where nothing can be written."""
+    folder = cache_directory()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return folder
+    except OSError as error:
+        raise UsageError(
+            f"{folder}: models and answers cannot be kept there ({error.strerror}); name a folder "
+            "that can be written in QUANTUM_HYBRID_CACHE"
+        ) from error
 
 
 Text = Annotated[str, Strict(False)]

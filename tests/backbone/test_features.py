@@ -142,7 +142,7 @@ def test_the_folder_may_be_removed_while_a_run_uses_it(store) -> None:
 
 
 def test_a_place_that_cannot_be_written_is_named(tmp_path) -> None:
-    (tmp_path / "features").write_text("a file")
+    (tmp_path / "features").write_text("a file", encoding="utf-8")
     with pytest.raises(UsageError, match=r"features.*cannot be kept .*QUANTUM_HYBRID_CACHE"):
         FeatureStore(tmp_path / "features" / "one", D_MODEL)
 

@@ -36,7 +36,7 @@ HANGING = "import threading\ndef build(job):\n    threading.Event().wait()\n"
 
 
 def script(path: Path, source: str, *options: str) -> Program:
-    path.write_text(source)
+    path.write_text(source, encoding="utf-8")
     return Program(path.stem, path, options)
 
 

@@ -42,7 +42,7 @@ def finished(tmp_path_factory, make_student, small_llama):
         run.write_held_out(list(zip(prompts, answers, strict=True)))
         student.save_pretrained(path / "student")
         tokenizer.save_pretrained(path / "student")
-    (path / "summary.json").write_text("{}")
+    (path / "summary.json").write_text("{}", encoding="utf-8")
     encoder = Encoder(tokenizer)
     examples = [encoder.example(*pair) for pair in zip(prompts, answers, strict=True)]
     return SimpleNamespace(path=path, student=student, examples=examples)
@@ -53,7 +53,7 @@ def device(finished, *arguments):
 
 
 def kept(finished, name):
-    return json.loads((finished.path / f"device-{name}.json").read_text())
+    return json.loads((finished.path / f"device-{name}.json").read_text(encoding="utf-8"))
 
 
 @pytest.mark.parametrize("name", ["default.qubit", "lightning.qubit", "qulacs.simulator"])
@@ -215,14 +215,14 @@ def test_bad_input_is_one_line_and_exit_2(arguments, message, finished, capsys) 
 
 def test_a_run_that_is_not_there_or_not_finished(tmp_path, capsys) -> None:
     for run, message in ((tmp_path / "absent", "no such run"), (tmp_path, "is not finished")):
-        (tmp_path / "config.json").write_text("{}")
+        (tmp_path / "config.json").write_text("{}", encoding="utf-8")
         assert main(["device", "--run", str(run), "--device", "default.qubit"]) == 2
         assert re.fullmatch(rf"error: --run '{run}': {message}.*\n", capsys.readouterr().err)
 
 
 def test_a_damaged_run_is_named(finished, tmp_path, capsys) -> None:
     for name in ("config.json", "summary.json"):
-        (tmp_path / name).write_text("{}")
+        (tmp_path / name).write_text("{}", encoding="utf-8")
     command = ["device", "--run", str(tmp_path), "--device", "default.qubit"]
     assert main(command) == 2
     assert "student: cannot be read as a student" in capsys.readouterr().err

@@ -66,6 +66,25 @@ def test_bad_input_is_one_line_exit_2_and_leaves_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("verb", ["process", "setup"])
+def test_a_home_that_cannot_be_written_is_one_line_and_leaves_nothing(
+    verb, tmp_path, monkeypatch, capsys
+) -> None:
+    """A file in its place stops root too, who is above permissions."""
+    (tmp_path / "home").touch()
+    for name in ("QUANTUM_HYBRID_CACHE", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    assert main([verb]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: {tmp_path / 'home'}")
+    assert error.endswith("name a folder that can be written in QUANTUM_HYBRID_CACHE\n")
+    assert error.count("\n") == 1
+    assert list(Path().iterdir()) == []
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -127,7 +146,7 @@ def complete(tmp_path) -> Path:
     names = ("tokens", "hybrid_loss", "quantum_ablation", "hybrid_minus_classical")
     figures = {"step": 1, "model/alpha": 0.5} | {f"eval/{name}": 0.25 for name in names}
     with RunDirectory.open(plan) as run:
-        (run.path / "summary.json").write_text(json.dumps(summarise([figures])))
+        (run.path / "summary.json").write_text(json.dumps(summarise([figures])), encoding="utf-8")
     return tmp_path / "run"
 
 
@@ -150,7 +169,7 @@ def test_a_run_is_not_gone_on_with_by_other_settings_not_even_the_defaults(
 
 
 def test_what_a_file_sets_counts_as_set(complete, tmp_path, capsys) -> None:
-    (tmp_path / "run.yaml").write_text(f"env: {{run_dir: {complete}, seed: 0}}")
+    (tmp_path / "run.yaml").write_text(f"env: {{run_dir: {complete}, seed: 0}}", encoding="utf-8")
     assert main(["serve", "--config", str(tmp_path / "run.yaml")]) == 2
     where = f"error: --config {tmp_path / 'run.yaml'}: --env.seed 0: --env.run_dir '{complete}'"
     assert capsys.readouterr().err.startswith(where)
@@ -222,7 +241,7 @@ def test_no_verb_prints_the_help(capsys) -> None:
 )
 def test_a_bad_yaml_file_is_named(text, message, tmp_path, monkeypatch, capsys) -> None:
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "run.yaml").write_text(text)
+    (tmp_path / "run.yaml").write_text(text, encoding="utf-8")
     assert main(["process", "--config", "run.yaml"]) == 2
     assert message in capsys.readouterr().err
 
@@ -232,7 +251,8 @@ def test_a_list_of_servers_is_read_as_atropos_writes_it(tmp_path) -> None:
     path.write_text(
         "openai:\n"
         "  - {base_url: 'http://a/v1', model_name: big, input_price: 0.5, output_price: 2}\n"
-        "  - {base_url: 'http://b/v1', model_name: small, timeout: 9}\n"
+        "  - {base_url: 'http://b/v1', model_name: small, timeout: 9}\n",
+        encoding="utf-8",
     )
     assert read_config_file(str(path), OURS) == {
         "--openai.base_url": "http://a/v1,http://b/v1",
@@ -327,7 +347,9 @@ def test_a_key_in_a_file_for_atropos_is_refused_and_not_repeated(
 ) -> None:
     """Its own command line prints all that it reads."""
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "run.yaml").write_text("openai: [{base_url: http://a/v1, api_key: sk-a-secret}]")
+    (tmp_path / "run.yaml").write_text(
+        "openai: [{base_url: http://a/v1, api_key: sk-a-secret}]", encoding="utf-8"
+    )
     assert main([verb, *flag]) == 2
     shown = capsys.readouterr()
     assert "keys are read from the environment only" in shown.err
@@ -353,7 +375,7 @@ def test_a_key_anywhere_in_a_file_is_refused_and_not_repeated(
 
 def test_a_flag_overrides_the_yaml_file(tmp_path, monkeypatch, capsys) -> None:
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "run.yaml").write_text("env: {n_qubits: 4, n_layers: 0}")
+    (tmp_path / "run.yaml").write_text("env: {n_qubits: 4, n_layers: 0}", encoding="utf-8")
     assert main(["process", "--config", "run.yaml", "--env.n_layers", "-7"]) == 2
     assert "--env.n_layers -7" in capsys.readouterr().err
 

@@ -18,7 +18,7 @@ FLOAT32 = np.dtype(np.float32)
 
 def meet() -> set[str]:
     """Names of two threads that wait for each other at work."""
-    barrier, names = threading.Barrier(2, timeout=30), set()
+    barrier, names = threading.Barrier(2, timeout=900), set()
 
     def work(memory):
         barrier.wait()
@@ -44,7 +44,7 @@ def two_threads(monkeypatch):
 
 def test_a_piece_is_done_by_one_thread_in_memory_that_is_aligned():
     counters, taken = np.zeros(2, np.int64), np.zeros(10**6, np.int64)
-    barrier = threading.Barrier(2, timeout=30)
+    barrier = threading.Barrier(2, timeout=900)
 
     def work(memory):
         assert memory.ctypes.data % ALIGNMENT_BYTES == 0

@@ -51,7 +51,7 @@ class Content(HTMLParser):
 def page_of(tmp_path: Path, prompt: str, answer: str) -> Content:
     messages = [[{"role": "user", "content": prompt}, {"role": "assistant", "content": answer}]]
     groups = tmp_path / "groups.jsonl"
-    groups.write_text(json.dumps({"messages": messages, "scores": [0.25]}) + "\n")
+    groups.write_text(json.dumps({"messages": messages, "scores": [0.25]}) + "\n", encoding="utf-8")
     content = Content()
     content.feed(write_groups_page(groups).read_text(encoding="utf-8"))
     return content
@@ -73,7 +73,7 @@ def test_what_a_model_wrote_is_shown_as_it_is_and_is_no_element(text, harmless, 
 
 def test_the_groups_themselves_are_not_changed(tmp_path) -> None:
     page_of(tmp_path, "Hi", HOSTILE[0])
-    group = json.loads((tmp_path / "groups.jsonl").read_text())
+    group = json.loads((tmp_path / "groups.jsonl").read_text(encoding="utf-8"))
     assert group["messages"][0][1]["content"] == HOSTILE[0]
 
 

@@ -102,7 +102,7 @@ def same_student(one: Path, other: Path) -> bool:
 
 def test_a_run_leaves_everything_that_explains_it(finished) -> None:
     run = finished
-    shown = (run / "log.txt").read_text()
+    shown = (run / "log.txt").read_text(encoding="utf-8")
     assert "teacher   embedded SmolLM2-135M-Instruct" in shown
     assert "The quantum pathway was worth" in shown
 
@@ -114,10 +114,10 @@ def test_a_run_leaves_everything_that_explains_it(finished) -> None:
     assert all(name in row for row in train for name in TRAIN)
     assert all(name in row for row in evaluations for name in EVAL)
 
-    config = json.loads((run / "config.json").read_text())
+    config = json.loads((run / "config.json").read_text(encoding="utf-8"))
     assert config["env"]["n_qubits"] == 3
     assert config["versions"]["torch"]
-    summary = json.loads((run / "summary.json").read_text())
+    summary = json.loads((run / "summary.json").read_text(encoding="utf-8"))
     assert summary["last"]["eval/hybrid_loss"] == evaluations[-1]["eval/hybrid_loss"]
     assert (run / "curves.png").read_bytes().startswith(b"\x89PNG")
     assert len(list((run / "tensorboard").glob("events*"))) == 1
@@ -157,7 +157,7 @@ def test_the_teachers_text_is_what_is_trained_on(finished) -> None:
     from quantum_hybrid.config import RunConfig
     from quantum_hybrid.training import Learner
 
-    config = json.loads((finished / "config.json").read_text())["env"]
+    config = json.loads((finished / "config.json").read_text(encoding="utf-8"))["env"]
     student = Learner(RunConfig(**config)).model
     group = json_lines(finished / "groups.jsonl")[0]
     losses = []
@@ -173,7 +173,9 @@ def test_the_same_teacher_text_and_seed_give_the_same_numbers(flags, finished, w
     assert main(["process", "--env.run_dir", "two", *flags]) == 0
     assert figures(finished) == figures(workplace / "two")
     assert same_student(finished, workplace / "two")
-    teacher = json.loads((workplace / "two" / "summary.json").read_text())["teacher"]
+    teacher = json.loads((workplace / "two" / "summary.json").read_text(encoding="utf-8"))[
+        "teacher"
+    ]
     assert (teacher["requests"], teacher["answers_from_cache"]) == (0, STEPS * 2 + 3)
     assert main(["process", "--env.run_dir", "other", "--env.seed", "1", *flags]) == 0
     assert figures(finished) != figures(workplace / "other")
@@ -200,7 +202,10 @@ def test_a_run_stopped_by_a_signal_resumes_to_the_same_end(
     assert main(["process", "--env.run_dir", "stopped"]) == 0
     assert figures(workplace / "stopped") == figures(finished)
     assert same_student(workplace / "stopped", finished)
-    groups = [(run / "groups.jsonl").read_text() for run in (workplace / "stopped", finished)]
+    groups = [
+        (run / "groups.jsonl").read_text(encoding="utf-8")
+        for run in (workplace / "stopped", finished)
+    ]
     assert groups[0] == groups[1]
 
 
@@ -323,7 +328,7 @@ def test_no_process_is_left_behind(flags, workplace) -> None:
 def test_a_run_that_learns_from_log_probabilities_resumes_to_the_same_end(flags, workplace) -> None:
     extra = [*flags, "--env.distill_top_logprobs", "5", "--env.distill_temperature", "2"]
     assert main(["process", "--env.run_dir", "whole", *extra]) == 0
-    shown = (workplace / "whole" / "log.txt").read_text()
+    shown = (workplace / "whole" / "log.txt").read_text(encoding="utf-8")
     assert "the teacher's is the student's: tokenizer fingerprint" in shown
     train = [row for row in figures(workplace / "whole") if "train/hybrid_loss" in row]
     # Of an answer that ends by itself, the last token is one that the teacher says nothing of.
@@ -360,7 +365,7 @@ def test_another_vocabulary_is_no_teacher_of_log_probabilities(
     assert words in shown.err
     assert "start a new run without --env.distill_top_logprobs" in shown.err
     assert "Go on with" not in shown.out
-    assert not (workplace / "run" / "metrics.jsonl").read_text()
+    assert not (workplace / "run" / "metrics.jsonl").read_text(encoding="utf-8")
 
 
 TOP_5 = ["--env.distill_top_logprobs", "5"]
@@ -389,7 +394,7 @@ def test_a_server_without_log_probabilities_is_no_teacher_of_them(
     assert message in shown.err
     assert len(shown.err.strip().splitlines()) == 1
     assert len(server.chats()) == 3  # the held-out answers
-    assert not (workplace / "run" / "metrics.jsonl").read_text()
+    assert not (workplace / "run" / "metrics.jsonl").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("is_known", [True, False], ids=["embedded", "a server"])
@@ -404,7 +409,7 @@ def test_another_vocabulary_is_a_teacher_of_probabilities_by_rank(
         with EmbeddedTeacher() as teacher:
             monkeypatch.setenv("OPENAI_API_KEY", teacher.server.api_key or "")
             assert main([*given, "--openai.base_url", teacher.server.base_url]) == 0
-    shown = (workplace / "run" / "log.txt").read_text()
+    shown = (workplace / "run" / "log.txt").read_text(encoding="utf-8")
     assert "log-probabilities: uld, weight 1, temperature 1" in shown
     assert "can be compared with the teacher's" in shown
     train = [row for row in figures(workplace / "run") if "train/hybrid_loss" in row]

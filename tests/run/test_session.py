@@ -68,7 +68,7 @@ def command(small_llama, tmp_path, monkeypatch):
 def test_a_run_does_without_atroposlib(command, tmp_path) -> None:
     done = command(WITHOUT_ATROPOS)
     assert done.returncode == 0, done.stderr
-    assert "group" in (tmp_path / "run" / "groups.html").read_text().lower()
+    assert "group" in (tmp_path / "run" / "groups.html").read_text(encoding="utf-8").lower()
 
 
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
@@ -77,7 +77,7 @@ def test_a_signal_that_comes_when_all_is_written_changes_nothing(command, tmp_pa
     assert done.returncode == 0, done.stdout + done.stderr
     assert f"{name}: stopping" in done.stdout
     assert "student" in done.stdout.splitlines()[-6]
-    assert json.loads((tmp_path / "run" / "summary.json").read_text())["last"]
+    assert json.loads((tmp_path / "run" / "summary.json").read_text(encoding="utf-8"))["last"]
 
 
 def test_a_tracking_service_sees_no_path_of_this_machine(tmp_path) -> None:

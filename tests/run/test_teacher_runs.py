@@ -150,7 +150,7 @@ def test_a_dead_server_and_a_withheld_prompt_end_no_run(flags, workplace, capsys
         teacher = read(workplace / "run" / "summary.json")["teacher"]
         assert teacher["faults"]["content_filter"] >= 5
         assert list(teacher["answers_by_teacher"]) == [f"{MODEL} {server.base_url}"]
-        groups = (workplace / "run" / "groups.jsonl").read_text().splitlines()
+        groups = (workplace / "run" / "groups.jsonl").read_text(encoding="utf-8").splitlines()
         assert len(groups) == STEPS
 
         n_requests = server.requests
@@ -166,7 +166,7 @@ def test_a_held_out_prompt_without_text_is_not_evaluated(flags, workplace, capsy
         url = server.base_url
         assert main(["process", "--env.run_dir", "run", *flags, "--openai.base_url", url]) == 0
     assert f"not evaluated: prompt '{silent.id}'" in capsys.readouterr().out
-    held_out = (workplace / "run" / "held_out.jsonl").read_text().splitlines()
+    held_out = (workplace / "run" / "held_out.jsonl").read_text(encoding="utf-8").splitlines()
     assert len(held_out) == HELD_OUT - 1
 
 

@@ -53,7 +53,7 @@ def test_a_row_is_one_line_and_is_on_disk_at_once(tmp_path):
     path = tmp_path / "metrics.jsonl"
     tracker = JsonlTracker(path)
     tracker.log(3, {LOSS: 4.25, "train/alpha_value": 0.5})
-    (line,) = path.read_text().splitlines()
+    (line,) = path.read_text(encoding="utf-8").splitlines()
     row = json.loads(line)
     tracker.close()
     tracker.close()
@@ -110,8 +110,8 @@ def test_logging_after_a_torn_line_starts_a_new_one(metrics_file):
     ["{", "[1, 2]", '{"train/hybrid_loss": 1.0}', '{"step": 2, "x": NaN}', "", '{"step": "2"}'],
 )
 def test_any_other_bad_line_is_named(metrics_file, bad):
-    lines = metrics_file.read_text().splitlines()
-    metrics_file.write_text("\n".join([lines[0], bad, *lines[2:]]) + "\n")
+    lines = metrics_file.read_text(encoding="utf-8").splitlines()
+    metrics_file.write_text("\n".join([lines[0], bad, *lines[2:]]) + "\n", encoding="utf-8")
     before = metrics_file.read_bytes()
     with pytest.raises(CheckpointError, match=r"metrics\.jsonl, line 2"):
         read_metrics(metrics_file)

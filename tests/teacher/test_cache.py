@@ -302,8 +302,8 @@ def test_two_processes_write_at_once(tmp_path):
 
 def test_path_that_cannot_be_a_cache_is_named(tmp_path):
     file = tmp_path / "notes.txt"
-    file.write_text("these are my notes, not a database " * 100)
+    file.write_text("these are my notes, not a database " * 100, encoding="utf-8")
     for path in (file, file / "answers.sqlite", tmp_path):
         with pytest.raises(UsageError, match=str(path)):
             AnswerCache(path)
-    assert file.read_text().startswith("these are my notes")
+    assert file.read_text(encoding="utf-8").startswith("these are my notes")

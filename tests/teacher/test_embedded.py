@@ -13,8 +13,7 @@ from dataclasses import replace
 
 import pytest
 
-from quantum_hybrid import model_files as base_model
-from quantum_hybrid.errors import TeacherError, UsageError
+from quantum_hybrid.errors import TeacherError
 from quantum_hybrid.teacher import AnswerCache, EmbeddedTeacher, TeacherClient, TeacherServer
 from quantum_hybrid.teacher import embedded as embedded_module
 from quantum_hybrid.text.records import Answer, AnswerLogprobs, Prompt, Sampling
@@ -130,12 +129,6 @@ def test_identity_does_not_depend_on_the_port(embedded):
     assert len(digest) == 16
 
 
-def test_missing_weights_say_how_to_install_them(monkeypatch):
-    monkeypatch.setattr(base_model, "EMBEDDED_PACKAGE", "no_such_package")
-    with pytest.raises(UsageError, match="make setup"), EmbeddedTeacher():
-        pass
-
-
 def test_damaged_weights_are_named(monkeypatch, tmp_path):
     path = tmp_path / "model.gguf"
     path.write_bytes(b"not a model")
@@ -219,7 +212,7 @@ def test_process_ends_while_an_answer_is_being_written(tmp_path, ending, statuse
         port = int(process.stdout.readline())
         if ending == "interrupt":
             process.send_signal(signal.SIGINT)
-        _, errors = process.communicate(timeout=60)
+        _, errors = process.communicate(timeout=900)
     assert process.returncode in statuses, errors
     assert "llama" not in errors
     with pytest.raises(ConnectionRefusedError):

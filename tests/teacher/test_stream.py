@@ -117,7 +117,7 @@ def test_as_many_requests_are_under_way_as_may_be_and_no_more(scripted, open_cac
     def together(*texts: str) -> dict[str, Any]:
         with lock:
             under_way.append(under_way[-1] + 1)
-        barrier.wait(timeout=60)
+        barrier.wait(timeout=900)
         with lock:
             under_way.append(under_way[-1] - 1)
         return completion(*texts)

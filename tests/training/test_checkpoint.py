@@ -91,7 +91,7 @@ def test_damaged_checkpoints_do_not_crowd_out_whole_ones(trained, folder) -> Non
     learner = trained[0]
     learner.save_checkpoint(folder, Progress(4, 4))
     for step in (3, 4):
-        (folder / f"step-{step:06d}" / "meta.json").write_text("{")
+        (folder / f"step-{step:06d}" / "meta.json").write_text("{", encoding="utf-8")
     learner.save_checkpoint(folder, Progress(2, 2))
     assert names(folder) == ["step-000002"]
     assert learner.load_checkpoint(folder, silent) == Progress(2, 2)
@@ -162,14 +162,14 @@ def test_no_flipped_bit_of_the_progress_goes_unnoticed(trained, folder) -> None:
         said: list[str] = []
         progress = trained[0].load_checkpoint(folder, said.append)
         if not (progress == Progress(3, 4) or (progress == Progress(2, 3) and said)):
-            unnoticed.append((meta.read_text(), progress))
+            unnoticed.append((meta.read_text(encoding="utf-8"), progress))
         meta.write_bytes(whole)
     assert unnoticed == []
 
 
 @pytest.mark.parametrize("content", ["[]", "null", "1", '{"step": null}', "", "{"])
 def test_a_meta_file_that_says_something_else_is_damage(trained, folder, content) -> None:
-    (folder / "step-000003" / "meta.json").write_text(content)
+    (folder / "step-000003" / "meta.json").write_text(content, encoding="utf-8")
     said: list[str] = []
     assert trained[0].load_checkpoint(folder, said.append) == Progress(2, 3)
     assert len(said) == 1
@@ -177,8 +177,10 @@ def test_a_meta_file_that_says_something_else_is_damage(trained, folder, content
 
 def rewrite_meta(checkpoint: Path, **changes: Any) -> None:
     file = checkpoint / "meta.json"
-    fields = json.loads(file.read_text()) | changes
-    file.write_text(json.dumps({name: v for name, v in fields.items() if v is not None}))
+    fields = json.loads(file.read_text(encoding="utf-8")) | changes
+    file.write_text(
+        json.dumps({name: v for name, v in fields.items() if v is not None}), encoding="utf-8"
+    )
 
 
 def test_a_checkpoint_of_another_format_is_named_and_the_one_before_is_used(
@@ -197,7 +199,7 @@ def test_a_checkpoint_of_before_formats_had_numbers_is_read(trained, folder) -> 
 
 def test_a_run_all_of_whose_checkpoints_are_damaged_does_not_start_over(trained, folder) -> None:
     for path in folder.iterdir():
-        (path / "meta.json").write_text("{")
+        (path / "meta.json").write_text("{", encoding="utf-8")
     said: list[str] = []
     with pytest.raises(CheckpointError, match="no checkpoint can be used"):
         trained[0].load_checkpoint(folder, said.append)

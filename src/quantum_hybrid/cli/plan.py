@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from quantum_hybrid.cli.given import Given
-from quantum_hybrid.config import RunConfig
+from quantum_hybrid.config import RunConfig, writable_cache_directory
 from quantum_hybrid.errors import UsageError
 from quantum_hybrid.run.plan import RunPlan, resolve
 
@@ -30,6 +30,7 @@ def _check(plan: RunPlan) -> None:
 
     choose_teacher(plan.server, os.environ, config.max_token_length)
     _check_circuit(config)
+    writable_cache_directory()
 
 
 def _check_circuit(config: RunConfig) -> None:

@@ -9,13 +9,18 @@ made of: a list of modules would have to be kept right by hand.
 """
 
 import hashlib
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from numba import njit
 
-_OPTIONS: dict[str, Any] = {"nogil": True, "cache": True, "_nrt": False}
+_OPTIONS: dict[str, Any] = {"nogil": True, "_nrt": False}
+_NOT_KEPT = (
+    "compiled code cannot be kept beside its source, nor in the home directory: each process "
+    "compiles it again; name a folder that can be written in NUMBA_CACHE_DIR"
+)
 
 
 def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -25,6 +30,11 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     takes of its arguments can be a fifth of its time.
     """
     dispatcher: Any = njit(**_OPTIONS)(function)
+    try:
+        dispatcher.enable_caching()
+    except RuntimeError:  # Numba found no folder that it could write
+        warnings.warn(_NOT_KEPT, RuntimeWarning, stacklevel=1)  # here, so it is shown once
+        return dispatcher
     file = dispatcher._cache._cache_file  # Numba has no public way to say it
     folder = Path(function.__code__.co_filename).parent
     file._source_stamp = file._source_stamp, _digest(folder)

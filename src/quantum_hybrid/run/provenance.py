@@ -45,12 +45,15 @@ def description(config: RunConfig, server: ServerConfig) -> dict[str, Any]:
     }
 
 
-def git_commit() -> str | None:
-    """Commit of the code that is running, `+` appended when it was changed; None outside git."""
-    here = Path(__file__).parents[1]  # the package
+def git_commit(package: Path = Path(__file__).parents[1]) -> str | None:
+    """Commit of the code that is running, `+` appended when it was changed; None outside git.
+
+    Installed code may lie in somebody else's repository, which does not track it.
+    """
     try:
-        commit = _git(here, "rev-parse", "HEAD")
-        changed = _git(here, "status", "--porcelain", "--untracked-files=no", "--", ".")
+        _git(package, "ls-files", "--error-unmatch", "--", "__init__.py")
+        commit = _git(package, "rev-parse", "HEAD")
+        changed = _git(package, "status", "--porcelain", "--untracked-files=no", "--", ".")
     except (OSError, subprocess.CalledProcessError):
         return None
     return commit + ("+" if changed else "")
@@ -58,7 +61,11 @@ def git_commit() -> str | None:
 
 def _git(folder: Path, *arguments: str) -> str:
     command = ["git", "-C", str(folder), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    # Set by a hook, these mean its repository, whatever the folder.
+    hook = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE")
+    environment = {name: value for name, value in os.environ.items() if name not in hook}
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+    return done.stdout.strip()
 
 
 def _installed_version(package: str) -> str | None:

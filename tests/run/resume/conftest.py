@@ -69,7 +69,9 @@ def lines(runs, unbroken, tmp_path_factory) -> list[Line]:
     folder = tmp_path_factory.mktemp("recorded")
     runs.finish(folder / "run", record=str(folder / "lines.json"))
     assert remains(folder / "run") == remains(unbroken)
-    return sorted(Line(*row) for row in json.loads((folder / "lines.json").read_text()))
+    return sorted(
+        Line(*row) for row in json.loads((folder / "lines.json").read_text(encoding="utf-8"))
+    )
 
 
 @pytest.fixture(scope="session")

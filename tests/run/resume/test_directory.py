@@ -30,8 +30,8 @@ def empty_the_state(checkpoint: Path) -> None:
 
 
 def say_another_format(checkpoint: Path) -> None:
-    meta = json.loads((checkpoint / "meta.json").read_text())
-    (checkpoint / "meta.json").write_text(json.dumps(meta | {"format": 99}))
+    meta = json.loads((checkpoint / "meta.json").read_text(encoding="utf-8"))
+    (checkpoint / "meta.json").write_text(json.dumps(meta | {"format": 99}), encoding="utf-8")
 
 
 @pytest.mark.parametrize("damage", [truncate, flip_a_bit, empty_the_state, say_another_format])
@@ -62,13 +62,13 @@ def test_a_run_all_of_whose_checkpoints_are_damaged_is_not_started_over(
 def test_a_run_of_before_there_were_these_flags_goes_on(runs, unbroken, killed, tmp_path) -> None:
     """It has their defaults, and checkpoints whose format has no number."""
     run = copied(killed, tmp_path)
-    config = json.loads((run / "config.json").read_text())
+    config = json.loads((run / "config.json").read_text(encoding="utf-8"))
     del config["env"]["steps_per_checkpoint"], config["env"]["checkpoints_kept"]
-    (run / "config.json").write_text(json.dumps(config))
+    (run / "config.json").write_text(json.dumps(config), encoding="utf-8")
     for file in run.glob("checkpoints/*/meta.json"):
-        meta = json.loads(file.read_text())
+        meta = json.loads(file.read_text(encoding="utf-8"))
         del meta["format"]
-        file.write_text(json.dumps(meta))
+        file.write_text(json.dumps(meta), encoding="utf-8")
     arguments = ["process", "--env.run_dir", str(run)]
     assert runs.forks.run(replace(runs.order(run), arguments=arguments)) == 0, said(run)
     assert figures(run) == figures(unbroken)
@@ -119,9 +119,9 @@ def test_a_finished_run_is_not_served_into(runs, unbroken) -> None:
 def test_a_run_is_scored_on_its_own_held_out_answers(runs, unbroken, killed, tmp_path) -> None:
     """The cache may have others by then: here they are another teacher's."""
     run, cache = copied(killed, tmp_path), tmp_path / "cache"
-    held_out = (run / "held_out.jsonl").read_text()
+    held_out = (run / "held_out.jsonl").read_text(encoding="utf-8")
     assert runs.status(run, cache=cache) == 0, said(run)
-    assert (run / "held_out.jsonl").read_text() == held_out
+    assert (run / "held_out.jsonl").read_text(encoding="utf-8") == held_out
     evaluations = [row for row in figures(run) if "eval/hybrid_loss" in row]
     assert evaluations == [row for row in figures(unbroken) if "eval/hybrid_loss" in row]
 

@@ -24,7 +24,7 @@ def test_a_finished_run_gets_its_last_figures_again(runs, unbroken, teacher, tmp
     assert evaluate(runs, run, "--env.data_dir_to_save_evals", str(results)) == 0, said(run)
     assert contents(run) == before
     assert teacher.asked == 0
-    written = json.loads((results / "metrics.json").read_text())
+    written = json.loads((results / "metrics.json").read_text(encoding="utf-8"))
     logged = figures(unbroken)[-1]
     assert {f"eval/{n}" for n in ("hybrid_loss", "quantum_ablation")} <= written["results"][
         "all"
@@ -32,7 +32,7 @@ def test_a_finished_run_gets_its_last_figures_again(runs, unbroken, teacher, tmp
     for name, value in written["results"]["all"].items():
         assert logged[name] == pytest.approx(value, rel=1e-6, abs=1e-9), name
     assert written["config_general"]["model_name"] == f"{run}, step 8"
-    config = yaml.safe_load((results / "evaluate_config.yaml").read_text())
+    config = yaml.safe_load((results / "evaluate_config.yaml").read_text(encoding="utf-8"))
     assert config["env"]["n_qubits"] == 3
 
 

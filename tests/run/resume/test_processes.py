@@ -43,9 +43,13 @@ def test_two_processes_leave_the_run_that_one_leaves(runs, together, tmp_path) -
     runs.finish(run, *FLAGS)
     figure_rows_agree(together, run, 2e-3)
     assert remains(together)["names"] == remains(run)["names"]
-    groups = [(path / "groups.jsonl").read_text().count("\n") for path in (together, run)]
+    groups = [
+        (path / "groups.jsonl").read_text(encoding="utf-8").count("\n") for path in (together, run)
+    ]
     assert groups[0] == groups[1]
-    assert Path(f"{together}.1.out").read_text() == "", "the first process is the one that speaks"
+    assert Path(f"{together}.1.out").read_text(encoding="utf-8") == "", (
+        "the first process is the one that speaks"
+    )
 
 
 def test_the_same_run_on_two_processes_leaves_the_same_bits(runs, together, tmp_path) -> None:
@@ -94,7 +98,7 @@ def test_what_is_wrong_is_said_once_and_by_the_first(runs, tmp_path) -> None:
     wrong = ("--env.drop_layers", "1-9")
     assert runs.statuses(run, *FLAGS, *wrong, size=SIZE) == [2, 0], said(run)
     assert is_one_line(run)
-    assert Path(f"{run}.1.out").read_text() == ""
+    assert Path(f"{run}.1.out").read_text(encoding="utf-8") == ""
 
 
 def start(
@@ -104,7 +108,7 @@ def start(
     order = runs.order(run, *FLAGS, cache=cache)
     command = [sys.executable, *launcher, str(ROOT / "atropos.py"), *order.arguments]
     environment = os.environ | {"OMP_NUM_THREADS": "1"} | order.environment
-    with Path(order.output).open("w") as output:
+    with Path(order.output).open("w", encoding="utf-8") as output:
         return subprocess.Popen(command, env=environment, stdout=output, stderr=subprocess.STDOUT)
 
 

