@@ -1,6 +1,7 @@
 # make run    the main job: teacher, hybrid student, held-out evaluation (sets up what is missing)
 # make test   all tests          make check  formatting, lint, types, import contracts
 # make bench  measured speeds    make setup  .venv, pinned dependencies, the embedded model
+# make docs   this documentation as a site, build/site/index.html; needs no network
 #
 # make PYTHON=...       the Python to use, 3.11 to 3.13
 # make TORCH_INDEX=URL  the index that torch comes from: for a build without CUDA, see README.md
@@ -9,7 +10,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: setup run test check bench clean
+.PHONY: setup run test check docs bench clean
 .DEFAULT_GOAL := run
 
 setup: .venv/.ready
@@ -21,7 +22,7 @@ setup: .venv/.ready
 	@echo 'setting up .venv: about three minutes, once'
 	"$(PYTHON)" -m venv .venv
 	$(PIP) install --constraint constraints.txt $(if $(TORCH_INDEX),--no-deps --index-url "$(TORCH_INDEX)") torch
-	$(PIP) install --constraint constraints.txt --editable '.[dev,devices]'
+	$(PIP) install --constraint constraints.txt --editable '.[dev,devices,docs]'
 	$(BIN)/quantum-hybrid setup
 	@touch $@
 
@@ -38,6 +39,10 @@ check: setup
 	$(BIN)/ruff check .
 	$(BIN)/pyright
 	$(BIN)/lint-imports
+
+# The variable silences an advertisement for the theme's successor.
+docs: setup
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 bench: setup
 	$(BIN)/python -m benchmarks.head

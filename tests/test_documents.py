@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 ROOT = Path(__file__).parents[1]
-PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
 LOG = (ROOT / "docs/log.md").read_text(encoding="utf-8")
 ENTRY = re.compile(r'^<a id="(?P<id>[\w-]+)"></a>\n## (?P<date>\S+): (?P<title>.+)$', re.M)
 INDEX_LINE = re.compile(r"^\| (\d{4}-\d\d-\d\d) \| \[(.+)\]\(#([\w-]+)\) \| (.+) \|$", re.M)
@@ -44,7 +44,7 @@ def test_every_kept_benchmark_is_in_the_log():
     assert kept == set(re.findall(r"benchmarks/results/([\w.-]+\.json)", LOG))
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_links_of_a_page_lead_somewhere(page):
     text = page.read_text(encoding="utf-8")
     for target in re.findall(r"\]\((?!https?:)([^)\s]+)\)", text):
