@@ -47,6 +47,7 @@ def assert_right(ansatz, inputs, weights):
         (14, 2, 2),
         (17, 3, 1),
         (18, 2, 1),
+        (20, 2, 1),
     ],
 )
 def test_agrees_with_statevector(n_qubits, n_layers, batch, entangler, dtype):
