@@ -1,6 +1,7 @@
 """Machine code kept on disk: used again, but never by what it was not made for."""
 
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -8,8 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from quantum_hybrid.compiled import machine_code
 from quantum_hybrid.compiled.layout import VARIABLE
 from quantum_hybrid.compiled.machine_code import _Files
+
+SOURCES = Path(machine_code.__file__).parents[1]
 
 KERNEL = """
 import parts
@@ -22,7 +26,7 @@ FACTOR = parts.FACTOR
 def scaled(x):
     return FACTOR * ROW_BYTES * x
 
-if __name__ == "__main__":
+def show():
     print(scaled(1), sum(scaled.stats.cache_hits.values()))
 """
 
@@ -31,16 +35,20 @@ def run(folder: Path, layout: str, factor: int = 1) -> str:
     """What the kernel prints: its result, and how often it was found on disk."""
     (folder / "kernel.py").write_text(KERNEL)
     (folder / "parts.py").write_text(f"FACTOR = {factor}")
-    variables = {key: value for key, value in os.environ.items() if key != "NUMBA_CACHE_DIR"}
-    done = subprocess.run(
-        [sys.executable, "-B", "kernel.py"],
+    return python(folder, "import kernel; kernel.show()", {VARIABLE: layout}).stdout.strip()
+
+
+def python(folder: Path, code: str, variables: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    """Run code in a folder, where nothing says where machine code goes."""
+    others = {key: value for key, value in os.environ.items() if key != "NUMBA_CACHE_DIR"}
+    return subprocess.run(
+        [sys.executable, "-B", "-W", "always", "-c", code],
         cwd=folder,
-        env=variables | {VARIABLE: layout},
+        env=others | variables,
         capture_output=True,
         text=True,
         check=True,
     )
-    return done.stdout.strip()
 
 
 @pytest.mark.slow
@@ -118,3 +126,54 @@ def test_what_was_made_of_other_sources_is_removed(tmp_path):
     assert after.load("float32") == "new code"
     assert another.load("float64") == "code"
     assert len(list(tmp_path.iterdir())) == 3
+
+
+WARNING = "UserWarning: compiled kernels cannot be kept on disk"
+LAYER = """
+import torch
+from quantum_hybrid.circuit import QuantumLayer, layer
+
+with torch.no_grad():
+    circuit = QuantumLayer(3, 2)
+    circuit.weights.zero_()
+    print(layer.__file__, circuit(torch.zeros(2, 3)).tolist())
+"""
+
+
+@pytest.mark.slow
+def test_where_nothing_can_be_kept_a_layer_works_and_says_so_once(tmp_path):
+    """As where neither the installation nor the home can be written to. These tests may run as
+    root, who can write to any folder, but nobody can make one within a file: so files stand where
+    the folders would be."""
+    package = tmp_path / "quantum_hybrid"
+    leave_out = shutil.ignore_patterns("__pycache__")
+    for room in ("circuit", "compiled"):
+        shutil.copytree(SOURCES / room, package / room, ignore=leave_out)
+    (package / "__init__.py").touch()
+    (package / "circuit/native/__pycache__").touch()
+    home = tmp_path / "home"
+    home.touch()
+    variables = {"HOME": home, "XDG_CACHE_HOME": home, "LOCALAPPDATA": home, "PYTHONPATH": tmp_path}
+    done = python(tmp_path, LAYER, {key: str(path) for key, path in variables.items()})
+    ones = [[1.0] * 3] * 2
+    assert done.stdout.strip() == f"{package / 'circuit/layer.py'} {ones}"
+    assert done.stderr.count(WARNING) == 1
+    assert "set NUMBA_CACHE_DIR to" in done.stderr
+
+
+@pytest.mark.slow
+def test_a_folder_that_turns_out_to_be_none_costs_only_time(tmp_path):
+    """What a full disk says would be another error, but it comes at the same place."""
+    (tmp_path / "kernel.py").write_text(KERNEL)
+    (tmp_path / "parts.py").write_text("FACTOR = 1")
+    code = """
+import pathlib, kernel
+folder = pathlib.Path("__pycache__")
+folder.rmdir()
+folder.touch()
+kernel.show()
+print(kernel.scaled(1.0))
+"""
+    done = python(tmp_path, code, {VARIABLE: "16x3"})
+    assert done.stdout.split() == ["16", "0", "16.0"]
+    assert done.stderr.count(WARNING) == 1

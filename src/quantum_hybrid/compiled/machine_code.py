@@ -7,20 +7,23 @@ ones would mean wrong numbers, or reading past the end of an array. So a kernel'
 modules of its folder and of this one: a list of those that it is made of would have to be kept
 right by hand. It goes by the layout of vectors as well, in which processes that share a folder may
 differ.
+
+Where no folder can be written to, every process compiles for itself, and says so once.
 """
 
 import hashlib
 import pickle
 import sys
 import uuid
+import warnings
 from collections.abc import Callable
-from functools import lru_cache, partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 import numba
 from numba import njit
-from numba.core.caching import FunctionCache
+from numba.core.caching import FunctionCache, NullCache
 from numba.core.serialize import dumps
 
 from quantum_hybrid.compiled.lanes import LAYOUT
@@ -36,11 +39,25 @@ def compiled(function: Callable[..., Any] | None = None, *, allocates: bool = Fa
         return partial(compiled, allocates=allocates)
     options: dict[str, Any] = {"nogil": True, "_nrt": allocates}
     dispatcher: Any = njit(**options)(function)
-    dispatcher._cache = _Cache(function)  # Numba has no public way to say it
+    dispatcher._cache = _cache_of(function)  # Numba has no public way to say it
     return dispatcher
 
 
-class _Cache(FunctionCache):
+def _cache_of(function: Callable[..., Any]) -> FunctionCache | NullCache:
+    try:
+        return _OnDisk(function)
+    except RuntimeError as error:
+        if "no locator available" not in str(error):
+            raise
+        return _Nowhere()
+
+
+class _Nowhere(NullCache):
+    def load_overload(self, sig: Any, target_context: Any) -> None:
+        _warn_of_slow_starts()
+
+
+class _OnDisk(FunctionCache):
     """Numba's, but for what the code goes by and for its files."""
 
     def __init__(self, function: Any) -> None:
@@ -48,6 +65,12 @@ class _Cache(FunctionCache):
         folders = {Path(function.__code__.co_filename).parent, Path(__file__).parent}
         name = f"{function.__module__}.{function.__qualname__}"
         self._cache_file = _Files(Path(self._cache_path), name, _digest(*sorted(folders)))
+
+    def save_overload(self, sig: Any, data: Any) -> None:
+        try:
+            super().save_overload(sig, data)
+        except OSError:
+            _warn_of_slow_starts()
 
     def _index_key(self, sig: Any, codegen: Any) -> Any:
         versions = sys.implementation.cache_tag, numba.__version__
@@ -69,7 +92,7 @@ class _Files:
         """What was saved; None if nothing was."""
         try:
             content = self._path(key).read_bytes()
-        except FileNotFoundError:
+        except OSError:
             return None
         digest, saved = content[:32], content[32:]
         if hashlib.sha256(saved).digest() != digest:
@@ -103,7 +126,16 @@ class _Files:
                 path.unlink(missing_ok=True)
 
 
-@lru_cache
+@cache
+def _warn_of_slow_starts() -> None:
+    warnings.warn(
+        "compiled kernels cannot be kept on disk, so that every process compiles them again, which "
+        "takes up to half a minute; set NUMBA_CACHE_DIR to a folder that can be written to",
+        stacklevel=2,
+    )
+
+
+@cache
 def _digest(*folders: Path) -> str:
     sources = (path.read_bytes() for folder in folders for path in sorted(folder.glob("*.py")))
     return hashlib.sha256(b"\0".join(sources)).hexdigest()
