@@ -44,7 +44,6 @@ def can_run(engine, ansatz):
     return engine not in (dense, native) or not ansatz.reupload
 
 
-@pytest.mark.vectors
 @pytest.mark.parametrize("dtype", TOLERANCE)
 @given(ansatz=ansatze, batch=st.integers(1, 5), seed=st.integers(0, 2**31))
 @settings(derandomize=True, deadline=None, max_examples=30)
@@ -69,7 +68,7 @@ def test_dense_agrees_with_statevector_up_to_its_limit(n_qubits, entangler, dtyp
 @pytest.mark.parametrize(
     ("engine", "reupload"),
     [
-        pytest.param(native, False, marks=pytest.mark.vectors),
+        (native, False),
         (dense, False),
         (statevector, False),
         (statevector, True),

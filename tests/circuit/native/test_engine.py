@@ -57,6 +57,22 @@ def test_agrees_with_statevector(n_qubits, n_layers, batch, entangler, dtype):
     assert_right(ansatz, *draw_angles(ansatz, batch, dtype))
 
 
+ansatze = st.builds(
+    Ansatz,
+    n_qubits=st.integers(1, 7),
+    n_layers=st.integers(1, 4),
+    entangler=st.sampled_from(ENTANGLERS),
+)
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@given(ansatz=ansatze, batch=st.integers(1, 40), seed=st.integers(0, 2**31))
+@settings(derandomize=True, deadline=None, max_examples=60)
+def test_agrees_with_statevector_when_small(dtype, ansatz, batch, seed):
+    """One group, two or three; one tile of samples or several, the last one not full."""
+    assert_right(ansatz, *draw_angles(ansatz, batch, dtype, seed=seed))
+
+
 @pytest.mark.parametrize("dtype", TOLERANCE)
 @pytest.mark.parametrize(("n_qubits", "n_layers"), [(3, 100), (8, 60), (12, 30), (16, 20)])
 def test_many_layers_leave_the_range_of_floats_alone(n_qubits, n_layers, dtype):
