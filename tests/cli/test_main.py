@@ -396,3 +396,17 @@ def test_a_circuit_that_the_engine_cannot_run_leaves_no_run(
     assert error.startswith(f"error: --env.engine {flags[0]}: {message}")
     assert error.count("\n") == 1
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["process", "setup", "device --run run --device lightning.qubit", "serve", "evaluate"],
+)
+def test_a_layout_that_does_not_exist_is_refused(command, tmp_path, monkeypatch, capsys) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("QUANTUM_HYBRID_VECTORS", "17x3")
+    assert main(command.split()) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: QUANTUM_HYBRID_VECTORS=17x3 in the environment: must be one of")
+    assert error.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []

@@ -16,15 +16,15 @@ from quantum_hybrid.compiled.threads import ALIGNMENT_BYTES, next_number, share
 FLOAT32 = np.dtype(np.float32)
 
 
-def meet() -> set[str]:
-    """Names of two threads that wait for each other at work."""
-    barrier, names = threading.Barrier(2, timeout=900), set()
+def meet(n_threads=2) -> set[str]:
+    """Names of threads that wait for each other at work."""
+    barrier, names = threading.Barrier(n_threads, timeout=900), set()
 
     def work(memory):
         barrier.wait()
         names.add(threading.current_thread().name)
 
-    share(work, 2, 1, FLOAT32)
+    share(work, n_threads, 1, FLOAT32)
     return names
 
 
@@ -55,6 +55,12 @@ def test_a_piece_is_done_by_one_thread_in_memory_that_is_aligned():
     share(work, 50, 100, FLOAT32)
     assert (taken == 1).all()
     assert counters.tolist() == [0, 10**6 + 2]
+
+
+@pytest.mark.parametrize("n_threads", [1, 3, 9])
+def test_as_many_threads_as_torch_says_however_many_cores_there_are(monkeypatch, n_threads):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: n_threads)
+    assert len(meet(n_threads)) == n_threads
 
 
 def test_no_more_threads_than_pieces():

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from quantum_hybrid.cli import cache, device, evaluate, process, serve, setup
 from quantum_hybrid.cli.flags import Parser, in_flags
+from quantum_hybrid.compiled.layout import named
 from quantum_hybrid.errors import QuantumHybridError, UsageError
 from quantum_hybrid.keys import WHERE_KEYS_BELONG, hold_a_key
 from quantum_hybrid.processes.launch import Launch
@@ -96,7 +97,16 @@ def _dispatch(arguments: list[str], launch: Launch) -> int:
         parser.print_help()
         return 2
     namespace = parser.parse_args(arguments)
+    _check_layout()
     return VERBS[namespace.verb].run(namespace, launch)
+
+
+def _check_layout() -> None:
+    """Whether the layout exists that the kernels are to be compiled for."""
+    try:
+        named(os.environ)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
 
 
 def _parser() -> Parser:

@@ -1,7 +1,7 @@
 """Rows of numbers in vector registers: what the native kernel's intrinsics are made of.
 
-A *row* fills one of this machine's vector registers, ``ROW_BYTES`` of a one-dimensional array that
-is aligned to as much, one value a *lane*. Each intrinsic works on 2 to 16 rows at a time and keeps
+A *row* fills one vector register (see ``layout``), ``ROW_BYTES`` of a one-dimensional array that is
+aligned to as much, one value a *lane*. Each intrinsic works on 2 to 16 rows at a time and keeps
 them in registers; it is written in LLVM's own vector types, because Numba's loops over rows this
 short are many times slower. The intrinsics are in ``rotations``, ``products``, ``parities`` and
 ``trigonometry``, by what they compute.
@@ -11,32 +11,21 @@ number within the group is the group's qubit ``k - 1 - b``. What is done with a 
 ``kind``: each has code of its own, in which all loops are unrolled, and a jump leads to it.
 """
 
-import platform
+import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import llvmlite.binding
 from llvmlite import ir
 from numba.core import cgutils
 
+from quantum_hybrid.compiled.layout import chosen
+
 INT = ir.IntType(64)
-
-
-def _registers() -> tuple[int, int]:
-    """Bytes in a vector register of this machine, and the number of such registers."""
-    features = llvmlite.binding.get_host_cpu_features()
-    if features.get("avx512f"):
-        return 64, 32
-    if features.get("avx2") and features.get("fma"):
-        return 32, 16
-    return 16, 32 if platform.machine().lower() in ("arm64", "aarch64") else 16
-
-
-ROW_BYTES, _N_REGISTERS = _registers()
-MAX_GROUP = 4 if _N_REGISTERS == 32 else 3
-"""Qubits in a group: with 2**MAX_GROUP rows in half of the registers the rest holds what they are
-multiplied by. 16 rows in 16 registers would go to and fro to memory; a pass over three qubits then
-takes longer than its share of one over four (docs/log.md)."""
+LAYOUT = ROW_BYTES, MAX_GROUP = chosen(os.environ)
+"""Of this process."""
+RUN = 256
+"""Values added one after the other; a sum of more is a sum of such sums. Otherwise rounding would
+grow with the rows of a state: at 20 qubits float32 was wrong in the fifth digit."""
 
 
 class Rows:
@@ -146,6 +135,33 @@ def parity_sign(builder: Any, bits: Any, scalar: Any) -> Any:
     """-1 if an odd number of the bits are 1, else 1."""
     odd = builder.and_(builder.ctpop(bits), integer(1))
     return builder.sitofp(builder.sub(integer(1), builder.shl(odd, integer(1))), scalar)
+
+
+def sum_in_runs(
+    builder: Any,
+    start: Any,
+    stop: Any,
+    zero: Any,
+    count: int,
+    add: Callable[[Any, Any, Sequence[Any]], None],
+) -> list[Any]:
+    """``count`` sums over the numbers from ``start`` to ``stop``.
+
+    ``add`` is code for the numbers of one `RUN`, from its first two arguments' first to before the
+    second, which adds to what its third one points to.
+    """
+    totals, sums = (
+        [cgutils.alloca_once_value(builder, zero) for _ in range(count)] for _ in range(2)
+    )
+    with cgutils.for_range_slice(builder, start, stop, integer(RUN), inc=True) as (begin, _):
+        after = builder.add(begin, integer(RUN))
+        end = builder.select(builder.icmp_signed("<", after, stop), after, stop)
+        for slot in sums:
+            builder.store(zero, slot)
+        add(begin, end, sums)
+        for total, slot in zip(totals, sums, strict=True):
+            builder.store(builder.fadd(builder.load(total), builder.load(slot)), total)
+    return [builder.load(total) for total in totals]
 
 
 def switch(builder: Any, kind: Any, cases: Sequence[int], emit: Callable[[int], None]) -> None:

@@ -38,8 +38,9 @@ def share(work: Callable[[NDArray], None], n_pieces: int, n_scalars: int, dtype:
     def take_part() -> None:
         work(_memory(n_scalars, dtype))
 
-    helpers = min(torch.get_num_threads(), n_pieces) - 1
-    futures = [_pool(os.getpid()).submit(take_part) for _ in range(helpers)]
+    n_threads = torch.get_num_threads()
+    helpers = min(n_threads, n_pieces) - 1
+    futures = [_pool(os.getpid(), n_threads - 1).submit(take_part) for _ in range(helpers)]
     take_part()
     for future in futures:
         if not future.cancel():
@@ -58,10 +59,10 @@ def next_number(typing, counters, at):
     return types.int64(counters, types.int64), codegen
 
 
-@lru_cache(maxsize=1)
-def _pool(process: int) -> ThreadPoolExecutor:
+@lru_cache(maxsize=8)
+def _pool(process: int, n_threads: int) -> ThreadPoolExecutor:
     """Idle threads, of this process: a fork's child has none of its parent's."""
-    return ThreadPoolExecutor(max(1, (os.cpu_count() or 1) - 1), "quantum-hybrid")
+    return ThreadPoolExecutor(n_threads, "quantum-hybrid")
 
 
 def _memory(n_scalars: int, dtype: np.dtype) -> NDArray:

@@ -12,8 +12,14 @@ from hypothesis import strategies as st
 
 from circuits import ENTANGLERS, TOLERANCE, draw_angles, values_and_gradients
 from quantum_hybrid.circuit import Ansatz, native, statevector
+from quantum_hybrid.circuit.native import engine
 from quantum_hybrid.circuit.native.angles import reduce_angles
-from quantum_hybrid.circuit.native.plan import plan_of
+from quantum_hybrid.circuit.native.plan import plan_of, work_of
+from quantum_hybrid.compiled.lanes import LAYOUT
+from quantum_hybrid.compiled.layout import LAYOUTS
+from quantum_hybrid.compiled.threads import ALIGNMENT_BYTES
+
+pytestmark = pytest.mark.vectors
 
 
 def assert_right(ansatz, inputs, weights):
@@ -41,6 +47,7 @@ def assert_right(ansatz, inputs, weights):
         (14, 2, 2),
         (17, 3, 1),
         (18, 2, 1),
+        (20, 2, 1),
     ],
 )
 def test_agrees_with_statevector(n_qubits, n_layers, batch, entangler, dtype):
@@ -48,6 +55,22 @@ def test_agrees_with_statevector(n_qubits, n_layers, batch, entangler, dtype):
     17 is several blocks, and one of 18 has two groups whose passes go across them."""
     ansatz = Ansatz(n_qubits, n_layers, entangler)
     assert_right(ansatz, *draw_angles(ansatz, batch, dtype))
+
+
+ansatze = st.builds(
+    Ansatz,
+    n_qubits=st.integers(1, 7),
+    n_layers=st.integers(1, 4),
+    entangler=st.sampled_from(ENTANGLERS),
+)
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@given(ansatz=ansatze, batch=st.integers(1, 40), seed=st.integers(0, 2**31))
+@settings(derandomize=True, deadline=None, max_examples=60)
+def test_agrees_with_statevector_when_small(dtype, ansatz, batch, seed):
+    """One group, two or three; one tile of samples or several, the last one not full."""
+    assert_right(ansatz, *draw_angles(ansatz, batch, dtype, seed=seed))
 
 
 @pytest.mark.parametrize("dtype", TOLERANCE)
@@ -116,6 +139,32 @@ def test_threads_do_not_change_a_bit(monkeypatch, n_qubits, batch):
         assert all(torch.equal(a, b) for a, b in zip(results[0], other, strict=True))
 
 
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize("entangler", ENTANGLERS)
+@pytest.mark.parametrize(
+    ("n_qubits", "n_layers"), [(1, 4), (2, 3), (7, 2), (11, 3), (12, 1), (16, 2)]
+)
+def test_it_stays_within_its_memory(monkeypatch, n_qubits, n_layers, entangler, dtype):
+    """And takes nothing that it finds there for granted."""
+
+    def share(work, n_threads, n_scalars, kind):
+        memory = aligned(n_scalars + 1000, kind)
+        memory[:n_scalars], memory[n_scalars:] = np.nan, 7
+        work(memory[:n_scalars])
+        assert (memory[n_scalars:] == 7).all()
+
+    monkeypatch.setattr(engine, "share", share)
+    ansatz = Ansatz(n_qubits, n_layers, entangler)
+    assert_right(ansatz, *draw_angles(ansatz, 3, dtype))
+
+
+def aligned(count, dtype):
+    """Numbers that begin where a row may."""
+    memory = np.empty(count * dtype.itemsize + ALIGNMENT_BYTES, np.uint8)
+    start = -memory.ctypes.data % ALIGNMENT_BYTES
+    return memory[start : start + count * dtype.itemsize].view(dtype)
+
+
 @pytest.mark.parametrize("n_qubits", [5, 12])
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_a_broken_sample_breaks_no_other(n_qubits, value):
@@ -168,6 +217,31 @@ torch.testing.assert_close(one, other)
 def test_what_would_not_fit_is_refused(ansatz, message):
     with pytest.raises(ValueError, match=re.escape(message)):
         native.check(ansatz)
+
+
+@pytest.mark.parametrize(
+    "ansatz", [Ansatz(24, 4), Ansatz(20, 85), Ansatz(16, 1625), Ansatz(11, 5367), Ansatz(8, 10_000)]
+)
+def test_what_fits_in_any_layout_is_not_refused(ansatz):
+    native.check(ansatz)
+
+
+@pytest.mark.parametrize(
+    "ansatz", [Ansatz(24, 5), Ansatz(20, 86), Ansatz(16, 1626), Ansatz(11, 5368)]
+)
+def test_what_fits_only_in_some_layouts_is_refused_in_all(ansatz):
+    """Or a layer that is made on one machine could not be made on another."""
+    kept = [4 * work_of(ansatz, 4, layout).backward for layout in LAYOUTS]
+    assert min(kept) < engine.MAX_WORK_BYTES < max(kept)
+    with pytest.raises(ValueError, match="is too many for engine='native'"):
+        native.check(ansatz)
+
+
+@pytest.mark.parametrize("dtype", [np.dtype("f4"), np.dtype("f8")])
+def test_the_plan_is_in_rows_of_this_layout(dtype):
+    plan = plan_of(Ansatz(20, 3), dtype)
+    assert plan.n_lanes * dtype.itemsize == LAYOUT.row_bytes
+    assert plan.group_size.max() == LAYOUT.max_group
 
 
 def test_another_device_is_refused():

@@ -12,6 +12,8 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from quantum_hybrid.compiled.machine_code import compiled
+
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
 
@@ -29,7 +31,7 @@ _BITS_OF_ONE, _BITS_OF_SQRT_HALF = np.int32(0x3F800000), np.int32(0x3F3504F3)
 _MANTISSA, _MANTISSA_BITS, _BIAS = np.int32(0x7FFFFF), np.int32(23), np.int32(127)
 
 
-@njit(nogil=True, cache=True)
+@compiled(allocates=True)
 def measure(
     entropy: Floats,
     impurity: Floats,
@@ -56,7 +58,7 @@ def measure(
         _add_entropies(entropy[tile], state, sums, sums.view(np.int32))
 
 
-@njit(nogil=True, cache=True)
+@njit
 def _encode(state: Floats, cos: Floats, sin: Floats) -> None:
     state[0] = _ONE
     for qubit in range(len(cos)):
@@ -69,7 +71,7 @@ def _encode(state: Floats, cos: Floats, sin: Floats) -> None:
                 zero[lane] = value * c[lane]
 
 
-@njit(nogil=True, cache=True, fastmath=_FUSED)
+@njit(fastmath=_FUSED)
 def _rotate(state: Floats, rows: Ints, cos: Floats, sin: Floats) -> None:
     for qubit in range(len(cos)):
         c, s = cos[qubit], sin[qubit]
@@ -83,7 +85,7 @@ def _rotate(state: Floats, rows: Ints, cos: Floats, sin: Floats) -> None:
                     one[lane] = s * x + c * y
 
 
-@njit(nogil=True, cache=True, fastmath=_FUSED)
+@njit(fastmath=_FUSED)
 def _add_determinants(out: Floats, state: Floats, rows: Ints, n_qubits: int, sums: Floats) -> None:
     """Of each qubit's density matrix [[zeros, cross], [cross, ones]]."""
     zeros, ones, cross = sums[0], sums[1], sums[2]
@@ -103,7 +105,7 @@ def _add_determinants(out: Floats, state: Floats, rows: Ints, n_qubits: int, sum
             out[lane] += zeros[lane] * ones[lane] - cross[lane] * cross[lane]
 
 
-@njit(nogil=True, cache=True, fastmath=_FUSED)
+@njit(fastmath=_FUSED)
 def _add_entropies(out: Floats, state: Floats, scratch: Floats, bits: NDArray[np.int32]) -> None:
     """-p ln p of every amplitude. ``bits`` are those of ``scratch``, (3, TILE).
 

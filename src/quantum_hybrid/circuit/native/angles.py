@@ -11,11 +11,13 @@ import math
 import numpy as np
 from numba import njit
 
+from quantum_hybrid.compiled.machine_code import compiled
+
 SMALLEST_SCALE = 2.0**-60
 """Least factor that a float32 state is scaled by at once."""
 
 
-@njit(cache=True)
+@njit
 def _nearest(angle):
     """The angle in [-pi, pi] with the same sine and cosine: 2 pi has no exact multiple to go by."""
     value = float(angle)
@@ -24,7 +26,7 @@ def _nearest(angle):
     return math.atan2(math.sin(value), math.cos(value))
 
 
-@njit(cache=True)
+@compiled(allocates=True)
 def reduce_angles(weights, cnots):
     """Angles in [-pi/2, pi/2] of a circuit with the same outputs, up to the signs returned.
 
@@ -53,7 +55,7 @@ def reduce_angles(weights, cnots):
     return reduced, signs, output_signs
 
 
-@njit(cache=True)
+@compiled(allocates=True)
 def rotations_of(weights, cnots):
     """What the kernel needs of the weights ``(L, n)``, as floats of their type.
 

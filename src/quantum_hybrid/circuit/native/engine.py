@@ -17,8 +17,8 @@ from quantum_hybrid.circuit import first_order, statevector
 from quantum_hybrid.circuit.ansatz import Ansatz
 from quantum_hybrid.circuit.native import kernel
 from quantum_hybrid.circuit.native.angles import rotations_of
-from quantum_hybrid.circuit.native.plan import LANES_HOLD_QUBITS_FROM, Plan, plan_of
-from quantum_hybrid.compiled.lanes import MAX_GROUP, ROW_BYTES
+from quantum_hybrid.circuit.native.plan import Plan, Work, plan_of, work_of
+from quantum_hybrid.compiled.layout import LAYOUTS
 from quantum_hybrid.compiled.threads import share
 
 MAX_QUBITS = 24
@@ -45,13 +45,13 @@ def check(ansatz: Ansatz) -> None:
             f"{size_gib:.4g} GiB; allowed: 1 to {MAX_QUBITS}; use engine='tensor_network', which "
             "holds none"
         )
-    n_groups = -(-ansatz.n_qubits // MAX_GROUP)
-    n_samples = 1 if ansatz.n_qubits >= LANES_HOLD_QUBITS_FROM else ROW_BYTES // 4
-    size = ((ansatz.n_layers - 1) * n_groups + 4) * 2**ansatz.n_qubits * 4 * n_samples
+    # The most of any layout, not what this processor's takes: a layer that was made on one machine
+    # can be made on all others, and a checkpoint loads wherever it is taken.
+    size = max(4 * work_of(ansatz, 4, layout).backward for layout in LAYOUTS)
     if size > MAX_WORK_BYTES:
         raise ValueError(
             f"n_layers={ansatz.n_layers} is too many for engine='native' at n_qubits="
-            f"{ansatz.n_qubits}: it keeps about {size / 2**30:.1f} GiB a thread, allowed: "
+            f"{ansatz.n_qubits}: it keeps up to {size / 2**30:.1f} GiB a thread, allowed: "
             f"{MAX_WORK_BYTES / 2**30:.0f}; {statevector.or_fewer_layers(ansatz)}"
         )
 
@@ -87,6 +87,7 @@ class _Call(NamedTuple):
     rotations: tuple[NDArray, ...]
     """See `rotations_of`."""
     plan: Plan
+    work: Work
     chunk_tiles: int
     """Tiles in a chunk, which does not depend on the number of threads."""
     n_chunks: int
@@ -102,7 +103,7 @@ class _Call(NamedTuple):
                 outputs, self.inputs, self.rotations, self.plan, self.chunk_tiles, counters, memory
             )
 
-        share(work, self.n_threads, self.plan.scalars_forward(), outputs.dtype)
+        share(work, self.n_threads, self.work.forward, outputs.dtype)
         return torch.from_numpy(outputs)
 
     def differentiate(self, grad_outputs: Tensor) -> tuple[Tensor, Tensor]:
@@ -117,7 +118,7 @@ class _Call(NamedTuple):
                 self.plan, self.chunk_tiles, counters, memory,
             )  # fmt: skip
 
-        share(work, self.n_threads, self.plan.scalars_backward(), cotangent.dtype)
+        share(work, self.n_threads, self.work.backward, cotangent.dtype)
         return torch.from_numpy(grad_inputs), torch.from_numpy(grad_weights)
 
 
@@ -133,7 +134,8 @@ def _prepare(inputs: Tensor, weights: Tensor, ansatz: Ansatz) -> _Call:
     layers = weights.detach().contiguous().numpy()
     rotations = rotations_of(layers, plan.cnots)
     n_threads = min(n_threads, n_chunks)
-    return _Call(angles, layers, rotations, plan, chunk_tiles, n_chunks, n_threads)
+    work = work_of(ansatz, angles.itemsize)
+    return _Call(angles, layers, rotations, plan, work, chunk_tiles, n_chunks, n_threads)
 
 
 first_order.register("native", _prepare)

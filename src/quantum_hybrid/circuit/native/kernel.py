@@ -31,7 +31,7 @@ from quantum_hybrid.circuit.native.parities import add_parities, fold, spread_pa
 from quantum_hybrid.circuit.native.products import contract, expand
 from quantum_hybrid.circuit.native.rotations import rotate, unrotate
 from quantum_hybrid.circuit.native.trigonometry import LARGEST_ANGLE, turn
-from quantum_hybrid.compiled.lanes import MAX_GROUP
+from quantum_hybrid.compiled.lanes import MAX_GROUP, RUN
 from quantum_hybrid.compiled.machine_code import compiled
 from quantum_hybrid.compiled.threads import next_number
 
@@ -132,7 +132,7 @@ def backward(
                     )  # fmt: skip
                     adjoint, other = other, adjoint
             by_input[:] = 0
-            _contract(adjoint, prefixes, trig, by_input, plan)
+            _contract(adjoint, prefixes, trig, by_input, cotangent, plan)
             _store_by_input(grad_inputs, by_angle, by_input, adjoint, trig, scales[0], plan, tile)
         _add_by_angle(by_chunk[chunk], by_angle, angle_signs, plan)
         if next_number(counters, 1) == n_chunks - 1:  # all others are done
@@ -318,16 +318,24 @@ def _seed(adjoint, earlier, factors, cotangent, state, plan):
 
 
 @njit(inline="always")
-def _contract(adjoint, prefixes, trig, by_input, plan):
-    """The adjoint against the product state, group by group from the last; row 0 keeps the rest."""
+def _contract(adjoint, prefixes, trig, by_input, sums, plan):
+    """The adjoint against the product state, group by group from the last; row 0 keeps the rest.
+
+    sums: room for those of a run (see ``lanes``).
+    """
     at = 0
     for group in range(len(plan.group_size)):
         at += 1 << plan.group_start[group]
     for group in range(len(plan.group_size) - 1, -1, -1):
         k, qubit = plan.group_size[group], plan.group_start[group]
         at -= 1 << qubit
-        for row in range(1 << qubit):
-            contract(k, adjoint, row, adjoint, row << k, trig, qubit, prefixes, at + row, by_input)
+        first, stop = qubit * plan.n_lanes, (qubit + k) * plan.n_lanes
+        for start in range(0, 1 << qubit, RUN):
+            sums[first:stop] = 0
+            for row in range(start, min(start + RUN, 1 << qubit)):
+                contract(k, adjoint, row, adjoint, row << k, trig, qubit, prefixes, at + row, sums)
+            for i in range(first, stop):
+                by_input[i] += sums[i]
 
 
 @njit(inline="always")

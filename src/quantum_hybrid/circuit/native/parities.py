@@ -12,6 +12,8 @@ is the same from the first group on: the factor by which an amplitude is multipl
 # pyright: reportCallIssue=false
 # An intrinsic's first parameter is Numba's, and not for the caller.
 
+from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from numba import types
@@ -25,6 +27,7 @@ from quantum_hybrid.compiled.lanes import (
     following,
     integer,
     parity_sign,
+    sum_in_runs,
     switch,
 )
 
@@ -72,7 +75,7 @@ def fold(typing, kind, totals, signed, g0, src, start, stop, square):
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         plain, out, into = (Rows(context, builder, signature.args[i], args[i]) for i in (1, 2, 4))
 
-        def block_of(number: Any, sums: list[Any], case: int, squared: bool) -> None:
+        def block_of(number: Any, sums: Sequence[Any], case: int, squared: bool) -> None:
             k = (case - 1) % MAX_GROUP + 1
             first = builder.shl(number, integer(k))
             v = into.load_all(following(builder, first, 2**k))
@@ -89,17 +92,18 @@ def fold(typing, kind, totals, signed, g0, src, start, stop, square):
         def emit(case: int) -> None:
             size = 2 ** ((case - 1) % MAX_GROUP + 1)
             zero = out.constant(0.0)
-            sums = [cgutils.alloca_once_value(builder, zero) for _ in range(size)]
+
+            def add(begin: Any, end: Any, sums: Sequence[Any], squared: bool) -> None:
+                loop = cgutils.for_range_slice(builder, begin, end, integer(1), inc=True)
+                with loop as (number, _):
+                    block_of(number, sums, case, squared)
+
             with builder.if_else(builder.icmp_signed("!=", args[7], integer(0))) as branches:
                 for squared, branch in zip((True, False), branches, strict=True):
-                    with (
-                        branch,
-                        cgutils.for_range_slice(
-                            builder, args[5], args[6], integer(1), inc=True
-                        ) as (number, _),
-                    ):
-                        block_of(number, sums, case, squared)
-            out.store_all(following(builder, args[3], size), [builder.load(slot) for slot in sums])
+                    with branch:
+                        run = partial(add, squared=squared)
+                        sums = sum_in_runs(builder, args[5], args[6], zero, size, run)
+                        out.store_all(following(builder, args[3], size), sums)
 
         switch(builder, args[0], _KINDS, emit)
         return context.get_dummy_value()

@@ -1,7 +1,7 @@
 """How the native kernel walks through a circuit's states: which rows, in what groups and order.
 
-Everything the loops of ``kernel`` need to know of an ansatz, worked out once. A *row* is what one
-vector register holds (see ``lanes``). For few qubits its lanes are different samples; from
+Everything the loops of ``kernel`` need to know of an ansatz, worked out once. How long a row is and
+how large a group, ``layout`` says. For few qubits its lanes are different samples; from
 ``LANES_HOLD_QUBITS_FROM`` on they are the last qubits of a single one, because so many states
 together would leave the caches.
 """
@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from quantum_hybrid.circuit.ansatz import Ansatz
 from quantum_hybrid.circuit.native.parities import PREFIXES, SINGLES
 from quantum_hybrid.circuit.native.rotations import WITH_LANES, first_kind
-from quantum_hybrid.compiled.lanes import MAX_GROUP, ROW_BYTES
+from quantum_hybrid.compiled.lanes import LAYOUT
+from quantum_hybrid.compiled.layout import Layout
 
 Ints = NDArray[np.int64]
 
@@ -60,7 +61,7 @@ class Plan(NamedTuple):
     sources: Ints
     """The row that the entangler takes to each base, in bytes."""
     images: Ints
-    """(groups, MAX_GROUP), flat: each bit of a group as a row, in bytes; of the first group, as the
+    """(groups, max_group), flat: each bit of a group as a row, in bytes; of the first group, as the
     entangler's source."""
     parity_kind: Ints
     """What ``parities.fold`` and its like do with each group."""
@@ -71,34 +72,42 @@ class Plan(NamedTuple):
     cnots: Ints
     """Of one layer, ``(count, 2)``, control and target."""
 
-    @property
-    def n_row_qubits(self) -> int:
-        """Qubits that are bits of the row number."""
-        return self.n_qubits - self.n_lane_qubits
 
-    def scalars_forward(self) -> int:
-        """Length of ``work`` for `kernel.forward`."""
-        rows = (2 << self.n_row_qubits) + 3 * self.n_qubits + 3 + (2 << MAX_GROUP)
-        return 2 * self.skew + rows * self.n_lanes
+class Work(NamedTuple):
+    """How large a thread's memory must be, in scalars."""
 
-    def scalars_backward(self) -> int:
-        """Length of ``work`` for `kernel.backward`."""
-        n_passes = (self.n_layers - 1) * len(self.group_size)
-        rows = (n_passes + 4) << self.n_row_qubits
-        rows += (4 + self.n_layers) * self.n_qubits + 3 + (2 << MAX_GROUP)
-        return (2 * n_passes + 5) * self.skew + rows * self.n_lanes
+    forward: int
+    """Length of ``work`` for `kernel.forward`."""
+    backward: int
+    """Length of ``work`` for `kernel.backward`."""
+
+
+@lru_cache(maxsize=64)
+def work_of(ansatz: Ansatz, itemsize: int, layout: Layout = LAYOUT) -> Work:
+    """The memory that a layout takes, for floats of this size."""
+    n, n_lanes = ansatz.n_qubits, layout.row_bytes // itemsize
+    n_rows = n - _lane_qubits(n, n_lanes)
+    skew, of_group = SKEW_BYTES // itemsize, 2 << layout.max_group
+    forward_rows = (2 << n_rows) + 3 * n + 3 + of_group
+    n_passes = (ansatz.n_layers - 1) * len(_group_sizes(n_rows, layout.max_group))
+    backward_rows = ((n_passes + 4) << n_rows) + (4 + ansatz.n_layers) * n + 3 + of_group
+    return Work(
+        forward=2 * skew + forward_rows * n_lanes,
+        backward=(2 * n_passes + 5) * skew + backward_rows * n_lanes,
+    )
 
 
 @lru_cache(maxsize=32)
 def plan_of(ansatz: Ansatz, dtype: np.dtype) -> Plan:
     """The plan for floats of this type."""
-    n, n_lanes = ansatz.n_qubits, ROW_BYTES // dtype.itemsize
-    in_lanes = n_lanes.bit_length() - 1 if n >= LANES_HOLD_QUBITS_FROM else 0
+    row_bytes, max_group = LAYOUT
+    n, n_lanes = ansatz.n_qubits, row_bytes // dtype.itemsize
+    in_lanes = _lane_qubits(n, n_lanes)
     n_rows = n - in_lanes
-    sizes = _group_sizes(n_rows)
+    sizes = _group_sizes(n_rows, max_group)
     starts = [sum(sizes[:group]) for group in range(len(sizes))]
     shifts = [n_rows - start - size for start, size in zip(starts, sizes, strict=True)]
-    images = np.zeros((len(sizes), MAX_GROUP), dtype=np.int64)
+    images = np.zeros((len(sizes), max_group), dtype=np.int64)
     bases, offsets = [], []
     for group, (size, shift) in enumerate(zip(sizes, shifts, strict=True)):
         outer = np.arange(2 ** (n_rows - size))
@@ -112,7 +121,7 @@ def plan_of(ansatz: Ansatz, dtype: np.dtype) -> Plan:
     for bit in range(n_rows):
         row = _source(ansatz, 1 << bit + in_lanes) >> in_lanes
         sources ^= np.where(all_bases >> bit & 1, row, 0)
-    block = min(n_rows, (BLOCK_BYTES // ROW_BYTES).bit_length() - 1)
+    block = min(n_rows, (BLOCK_BYTES // row_bytes).bit_length() - 1)
     first_local = _first_local(ansatz, starts, n_rows - block)
     counts = [
         2 ** ((n_rows if group < first_local else block) - size) for group, size in enumerate(sizes)
@@ -129,12 +138,12 @@ def plan_of(ansatz: Ansatz, dtype: np.dtype) -> Plan:
         group_start=np.array(starts),
         group_size=np.array(sizes),
         group_kind=np.array(_kinds(ansatz, sizes, in_lanes > 0)),
-        group_stride=ROW_BYTES << np.array(shifts),
+        group_stride=row_bytes << np.array(shifts),
         group_offset=np.array(offsets),
         group_count=np.array(counts),
-        bases=all_bases * ROW_BYTES,
-        sources=sources * ROW_BYTES,
-        images=images.reshape(-1) * ROW_BYTES,
+        bases=all_bases * row_bytes,
+        sources=sources * row_bytes,
+        images=images.reshape(-1) * row_bytes,
         parity_kind=np.array(sizes) + signed_by,
         parity_row=_parity_rows(ansatz, n_rows),
         lane_signs=_lane_signs(ansatz, 2**in_lanes, n_lanes).astype(dtype),
@@ -171,20 +180,24 @@ def _lane_signs(ansatz: Ansatz, n_bits: int, n_lanes: int) -> NDArray:
     )
 
 
-def _group_sizes(n: int) -> list[int]:
-    """Groups of up to ``MAX_GROUP``: as even as may be, but first and last as large as may be.
+def _lane_qubits(n: int, n_lanes: int) -> int:
+    return n_lanes.bit_length() - 1 if n >= LANES_HOLD_QUBITS_FROM else 0
+
+
+def _group_sizes(n: int, max_group: int) -> list[int]:
+    """Groups of up to ``max_group``: as even as may be, but first and last as large as may be.
 
     One is not enough for two qubits: output 0 of a ring reads the qubits from 1 on, which are a
     group's first ones only if qubit 0 is in another.
     """
-    count = max(min(n, 2), -(-n // MAX_GROUP))
+    count = max(min(n, 2), -(-n // max_group))
     if count <= 2:
         return sorted([n // count + (i < n % count) for i in range(count)])
-    middle = n - 2 * MAX_GROUP
+    middle = n - 2 * max_group
     return [
-        MAX_GROUP,
+        max_group,
         *(middle // (count - 2) + (i < middle % (count - 2)) for i in range(count - 2)),
-        MAX_GROUP,
+        max_group,
     ]
 
 

@@ -10,6 +10,7 @@ multiplication.
 # An intrinsic's first parameter is Numba's, and not for the caller.
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from llvmlite import ir
@@ -17,7 +18,16 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from quantum_hybrid.compiled.lanes import MAX_GROUP, Rows, fma, following, integer, shuffle, switch
+from quantum_hybrid.compiled.lanes import (
+    MAX_GROUP,
+    Rows,
+    fma,
+    following,
+    integer,
+    shuffle,
+    sum_in_runs,
+    switch,
+)
 
 MOVED = MAX_GROUP
 WITH_LANES, CHAIN, RING = range(2 * MAX_GROUP + 1, 2 * MAX_GROUP + 4)
@@ -74,7 +84,7 @@ def rotate(
                 for offset, value in zip(there, v, strict=True):
                     out.store_at(offset, value)
 
-            _loop(builder, case, args[7], args[8], turn)
+            _loop(builder, case, args[7], builder.add(args[7], args[8]), turn)
 
         switch(builder, args[0], _KINDS, emit)
         return context.get_dummy_value()
@@ -108,9 +118,8 @@ def unrotate(
             )
             images = masks.load_all(following(builder, args[13], k))
             zero = out.constant(0.0)
-            sums = [cgutils.alloca_once_value(builder, zero) for _ in range(k + n_bits)]
 
-            def turn(at: Any, odd: int) -> None:
+            def turn(at: Any, odd: int, sums: Sequence[Any]) -> None:
                 here = _spaced(builder, starts.load(at), args[11], k)
                 there = _linear(builder, moved.load(at), images) if _is_moved(case) else here
                 v = [adj.load_at(offset) for offset in here]
@@ -123,11 +132,15 @@ def unrotate(
                 for offset, value in zip(there, v, strict=True):
                     out.store_at(offset, value)
 
-            _loop(builder, case, args[9], args[10], turn)
+            def run(begin: Any, end: Any, sums: Sequence[Any]) -> None:
+                _loop(builder, case, begin, end, partial(turn, sums=sums))
+
+            stop = builder.add(args[9], args[10])
+            sums = sum_in_runs(builder, args[9], stop, zero, k + n_bits, run)
             rows = (
                 following(builder, args[15], k)[::-1] + following(builder, args[16], n_bits)[::-1]
             )
-            grad.add_all(rows, [builder.load(slot) for slot in sums])
+            grad.add_all(rows, sums)
 
         switch(builder, args[0], _KINDS, emit)
         return context.get_dummy_value()
@@ -150,12 +163,9 @@ def _is_moved(kind: int) -> bool:
     return kind > MOVED and kind != WITH_LANES
 
 
-def _loop(
-    builder: Any, kind: int, first: Any, count: Any, turn: Callable[[Any, int], None]
-) -> None:
+def _loop(builder: Any, kind: int, first: Any, stop: Any, turn: Callable[[Any, int], None]) -> None:
     """``turn`` with each index, and whether it is odd where the lanes go by that."""
     step = 2 if kind in (CHAIN, RING) else 1
-    stop = builder.add(first, count)
     with cgutils.for_range_slice(builder, first, stop, integer(step), inc=True) as (at, _):
         for odd in range(step):
             turn(builder.add(at, integer(odd)), odd)

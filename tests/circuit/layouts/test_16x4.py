@@ -1,0 +1,9 @@
+import pytest
+from quantum_hybrid.circuit.layout import NEON
+
+from in_layout import assert_passes_in
+
+
+@pytest.mark.slow
+def test_native_in_this_layout():
+    assert_passes_in(NEON)
