@@ -1,9 +1,9 @@
 import pytest
-from quantum_hybrid.circuit.layout import AVX2
 
 from in_layout import assert_passes_in
+from quantum_hybrid.compiled.layout import SSE
 
 
 @pytest.mark.slow
 def test_native_in_this_layout():
-    assert_passes_in(AVX2)
+    assert_passes_in(SSE)

@@ -1,7 +1,7 @@
 import pytest
-from quantum_hybrid.circuit.layout import NEON
 
 from in_layout import assert_passes_in
+from quantum_hybrid.compiled.layout import NEON
 
 
 @pytest.mark.slow

@@ -1,9 +1,9 @@
 import pytest
-from quantum_hybrid.circuit.layout import SSE
 
 from in_layout import assert_passes_in
+from quantum_hybrid.compiled.layout import AVX512
 
 
 @pytest.mark.slow
 def test_native_in_this_layout():
-    assert_passes_in(SSE)
+    assert_passes_in(AVX512)
