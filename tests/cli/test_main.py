@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from misbehaving_server import ACTING
 from processes import launch
 from quantum_hybrid.cli import main
 from quantum_hybrid.cli.config_file import read_config_file
@@ -371,6 +372,27 @@ def test_a_key_anywhere_in_a_file_is_refused_and_not_repeated(
     assert "keys are read from the environment only" in shown.err
     assert "secret" not in shown.err + shown.out
     assert [path.name for path in tmp_path.iterdir()] == ["run.yaml"]
+
+
+@pytest.mark.parametrize("entry", ["{env: {%s: 1}}", "{env: {seed: %s}}", "{env: [%s}"])
+def test_a_line_about_somebody_s_file_acts_on_no_terminal(
+    entry, tmp_path, monkeypatch, capsys
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    name = f'"a\\e[31m\\u202e\\n\\r{"x" * 900}"'
+    (tmp_path / "run.yaml").write_text(entry % name)
+    assert main(["process", "--config", "run.yaml"]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: --config run.yaml: ")
+    assert error.removesuffix("\n").isprintable()
+    assert len(error) < 2100
+
+
+@pytest.mark.parametrize("flag", [f"--a{ACTING}b", f"--env.run_dir={ACTING}/\0"], ids=len)
+def test_a_line_about_a_flag_acts_on_no_terminal(flag, tmp_path, monkeypatch, capsys) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["process", "--env.eval_prompts", "999", flag]) == 2
+    assert capsys.readouterr().err.removesuffix("\n").isprintable()
 
 
 def test_a_flag_overrides_the_yaml_file(tmp_path, monkeypatch, capsys) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 import psutil
 import pytest
 
-from misbehaving_server import KEY, MODEL, MisbehavingServer, Reply, choice
+from misbehaving_server import ACTING, KEY, MODEL, MisbehavingServer, Reply, choice
 from quantum_hybrid.cli import main
 from quantum_hybrid.run.job import GROUPS_AHEAD, MAX_LEFT_OUT_IN_A_ROW
 from quantum_hybrid.run.tracking import read_metrics
@@ -194,6 +194,37 @@ def test_answers_under_way_when_a_run_is_stopped_are_kept(flags, workplace) -> N
     teacher = read(workplace / "run" / "summary.json")["teacher"]
     assert teacher["requests"] == HELD_OUT + STEPS
     assert teacher["answers"] == HELD_OUT + 2 * STEPS
+
+
+class Shouting(MisbehavingServer):
+    """Is called something that acts on a terminal, and refuses all but its first requests so."""
+
+    name = f"{ACTING}[bold]big[/bold] :fire: `seed` {'x' * 5000}"
+
+    def _good(self, request: dict[str, Any]) -> Reply:
+        assert request["model"] == self.name
+        if self.requests <= HELD_OUT:
+            return self.completion(request, [choice(0, "Yes.", ACTING)], model=self.name)
+        return Reply({"error": {"message": f"{ACTING} `seed` {'y' * 5000}"}}, 400)
+
+
+def test_a_server_s_words_reach_terminal_and_log_clean_and_short(flags, workplace, capsys) -> None:
+    unnamed = flags[: flags.index("--openai.model_name")]
+    with Shouting(seed=0, fault_share=0.0) as server:
+        server.models = [server.name]
+        url = ["--openai.base_url", server.base_url]
+        assert main(["process", "--env.run_dir", "run", *unnamed, *url]) == 1
+        server.models = [server.name, "other"]
+        assert main(["process", "--env.run_dir", "two", *unnamed, *url, "--env.seed", "1"]) == 2
+    shown = capsys.readouterr()
+    log = (workplace / "run" / "log.txt").read_text(encoding="utf-8")
+    for text in (shown.out, shown.err, log):
+        assert all(row.isprintable() for row in text.split("\n"))
+        assert max(map(len, text.split("\n"))) < 1000
+    assert "(model [bold]big[/bold] :fire: `seed` xxx" in shown.err
+    assert "the server offers [bold]big[/bold] :fire: `seed` xxx" in shown.err
+    assert len(shown.err.splitlines()) == 2
+    assert "(model [bold]big[/bold] :fire: `seed` xxx" in log
 
 
 class Refusing(MisbehavingServer):

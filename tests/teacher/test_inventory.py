@@ -49,7 +49,7 @@ def test_ls_counts_by_model_and_shows_no_control_characters(store, capsys) -> No
     assert rows == [
         "0 ?, (stored before servers were recorded); 1 damaged",
         "1 big, https://a.example/v1",
-        "1 sm?all, https://a.example/v1; 1 without text",
+        "1 sm all, https://a.example/v1; 1 without text",
     ]
     assert str(store) in shown
     assert "\x1b" not in shown

@@ -13,6 +13,7 @@ from quantum_hybrid.cli.flags import SECTIONS, suggestion
 from quantum_hybrid.config import PER_SERVER
 from quantum_hybrid.errors import UsageError
 from quantum_hybrid.keys import WHERE_KEYS_BELONG, hold_a_key
+from quantum_hybrid.shown import shown
 
 
 def read_config_file(path: str, known: Collection[str]) -> dict[str, Any]:
@@ -43,8 +44,7 @@ def _content(path: str) -> Any:
     except OSError as error:
         raise UsageError(f"--config {path}: cannot be read: {error.strerror}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        reason = " ".join(str(error).split())
-        raise UsageError(f"--config {path}: not a YAML file: {reason}") from error
+        raise UsageError(f"--config {path}: not a YAML file: {shown(str(error))}") from error
 
 
 def _section(path: str, section: str, entry: Any, known: Collection[str]) -> dict[str, Any]:
@@ -54,7 +54,7 @@ def _section(path: str, section: str, entry: Any, known: Collection[str]) -> dic
         raise UsageError(f"--config {path}: {section}: must be a mapping")
     values: dict[str, Any] = {}
     for name, value in entry.items():
-        flag, where = f"--{section}.{name}", f"--config {path}: {section}.{name}"
+        flag, where = f"--{section}.{name}", f"--config {path}: {section}.{shown(str(name))}"
         if name == "api_key" and value in (None, ""):
             continue  # Atropos's files say so that there is none
         if flag not in known:

@@ -13,6 +13,7 @@ from quantum_hybrid.compiled.layout import named
 from quantum_hybrid.errors import QuantumHybridError, UsageError
 from quantum_hybrid.keys import WHERE_KEYS_BELONG, hold_a_key
 from quantum_hybrid.processes.launch import Launch
+from quantum_hybrid.shown import shown_row
 
 VERBS = {
     "process": process,
@@ -59,7 +60,7 @@ def _run(arguments: list[str]) -> int:
             launcher = "python" if launch.size == 1 else "torchrun ..."
             command = f"{launcher} atropos.py process --env.run_dir {error.resumable_run}"
             print(f"Go on with: {command}", flush=True)
-        print(f"error: {in_flags(str(error), error.quoted)}", file=sys.stderr)
+        print(shown_row(f"error: {in_flags(str(error), error.quoted)}"), file=sys.stderr)
         return error.exit_status
     except KeyboardInterrupt:
         print("error: interrupted", file=sys.stderr)

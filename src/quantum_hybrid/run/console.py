@@ -1,6 +1,7 @@
 """What a person sees of a run: a progress bar in a terminal, the same as plain lines in a file.
 
-Nothing that a model wrote is printed; rich's markup is off all the same.
+Text from outside is cleaned where it enters a message (`shown`); every row is cleaned here once
+more, and nothing in it is taken for rich's markup or for the name of an emoji.
 """
 
 from __future__ import annotations
@@ -12,26 +13,30 @@ from types import TracebackType
 from rich.console import Console as RichConsole
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
+from quantum_hybrid.shown import shown_row
+
 
 class Console:
     """Prints lines and a progress bar; every line also goes to the log file with its time."""
 
     def __init__(self, log_path: Path) -> None:
         self._log = log_path.open("a", encoding="utf-8", buffering=1)
-        self._rich = RichConsole(markup=False, highlight=False, soft_wrap=True)
+        self._rich = RichConsole(markup=False, emoji=False, highlight=False, soft_wrap=True)
         self._progress: Progress | None = None
         self._task: TaskID | None = None
 
     def line(self, text: str = "") -> None:
         """Print one or more lines and log them."""
-        self._rich.print(text)
+        rows = "\n".join(map(shown_row, text.split("\n")))
+        encoding = self._rich.encoding
+        self._rich.print(rows.encode(encoding, "backslashreplace").decode(encoding))
         self.log(text)
 
     def log(self, text: str) -> None:
         """Write to the log file only."""
         stamp = time.strftime("%Y-%m-%d %H:%M:%S")
-        for row in text.splitlines():
-            self._log.write(f"{stamp} {row}\n")
+        for row in text.split("\n"):
+            self._log.write(f"{stamp} {shown_row(row)}\n")
 
     def start_progress(self, total_steps: int, done: int) -> None:
         """Show the bar; in a pipe or a file there is none, only the lines of `advance`."""
@@ -40,7 +45,7 @@ class Console:
         self._progress = Progress(
             TextColumn("step {task.completed}/{task.total}"),
             BarColumn(bar_width=24),
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             TimeElapsedColumn(),
             console=self._rich,
         )
@@ -50,9 +55,9 @@ class Console:
 
     def advance(self, step: int, description: str) -> None:
         """One more step is done; the description shows loss, alpha and speed."""
-        row = f"step {step}  {description}"
+        row, bar = f"step {step}  {description}", shown_row(description)
         if self._progress is not None and self._task is not None:
-            self._progress.update(self._task, completed=step, description=description)
+            self._progress.update(self._task, completed=step, description=bar)
             self.log(row)
         else:
             self.line(row)

@@ -28,6 +28,7 @@ from quantum_hybrid.run.directory import RunDirectory, read_held_out
 from quantum_hybrid.run.groups import ScoredGroup
 from quantum_hybrid.run.stop import StopRequest
 from quantum_hybrid.run.tracking import Tracker
+from quantum_hybrid.shown import shown
 from quantum_hybrid.teacher import (
     Account,
     AnswerCache,
@@ -199,7 +200,7 @@ class Distillation:
             else:
                 if not self.leakage.leaks(answers):
                     return prompt, answers
-                why = f"{prompt.id}: one of its answers is a held-out answer"
+                why = f"{shown(prompt.id)}: one of its answers is a held-out answer"
             self._leave_out(why)
         raise TeacherError(
             f"the teacher's last {MAX_LEFT_OUT_IN_A_ROW} groups could not be trained on, so no "

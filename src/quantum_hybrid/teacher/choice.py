@@ -101,7 +101,7 @@ def _server(
 def _description(server: TeacherServer) -> str:
     host = urlsplit(server.base_url).netloc
     secrecy = f"key from {server.key_variable}" if server.api_key else "no key"
-    return f"{server.model or 'the only model'} at {host} ({secrecy})"
+    return f"{server.model_shown or 'the only model'} at {host} ({secrecy})"
 
 
 def compute_threads(teacher: ChosenTeacher) -> int:

@@ -23,6 +23,7 @@ from dataclasses import replace
 from typing import Any, TypeVar, cast
 
 from quantum_hybrid.errors import TeacherError, TeacherSilent, TeacherUnreachable, UsageError
+from quantum_hybrid.shown import shown
 from quantum_hybrid.teacher.account import Account
 from quantum_hybrid.teacher.budget import Budget
 from quantum_hybrid.teacher.cache import AnswerCache
@@ -119,8 +120,9 @@ class TeacherClient:
                     del draws[index]
         if silent := [index for index in wanted if not found[index].text]:
             raise TeacherSilent(
-                f"prompt {prompt.id!r} of teacher {self.server.base_url}: answer {silent[0]} came "
-                f"back without text ({found[silent[0]].finish_reason}) {MAX_DRAWS} times"
+                f"prompt {shown(prompt.id)!r} of teacher {self.server.base_url}: answer "
+                f"{silent[0]} came back without text ({shown(found[silent[0]].finish_reason)}) "
+                f"{MAX_DRAWS} times"
             )
         return [found[index] for index in wanted]
 

@@ -114,14 +114,14 @@ def failure(server: TeacherServer, fault: Fault, tries: int, models: str = "") -
     """
     words, models = server.quoted(fault.words), server.quoted(models)
     error = _failure(server, fault, f"{fault.what}{words}", tries, models)
-    error.quoted = (words, models)
+    error.quoted = (words, models, server.model_shown)
     return error
 
 
 def _failure(
     server: TeacherServer, fault: Fault, said: str, tries: int, models: str
 ) -> TeacherError:
-    where = f"teacher {server.base_url} (model {server.model})"
+    where = f"teacher {server.base_url} (model {server.model_shown})"
     times = f"{tries} time{'s' if tries > 1 else ''}"
     if fault.kind == "key_refused":
         sent = "none was sent" if server.api_key is None else "one was sent"

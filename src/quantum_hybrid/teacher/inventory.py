@@ -1,7 +1,7 @@
 """Looking after the store of answers: `quantum-hybrid cache ls | verify | export | gc`.
 
-Whatever stands in the store was written by models and servers: it is shown without control
-characters and exported as ASCII JSON. `gc` removes nothing that a run could still use.
+Whatever stands in the store was written by models and servers: it is cleaned to be
+shown, and exported as ASCII JSON. `gc` removes nothing that a run could still use.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from quantum_hybrid.errors import QuantumHybridError, UsageError
+from quantum_hybrid.shown import shown
 from quantum_hybrid.teacher.cache import AnswerCache, decode
 from quantum_hybrid.text.records import RECORD_VERSION, Answer
 
@@ -82,7 +83,7 @@ def list_answers(cache: AnswerCache) -> list[str]:
     for (server, model), total in sorted(sums.items()):
         when = time.strftime("%Y-%m-%d %H:%M", time.localtime(total.last)) if total.last else "-"
         notes = "".join(f"; {n} {what}" for what, n in sorted(total.problems.items()))
-        name = _printable(f"{model}, {server}")
+        name = shown(f"{model}, {server}")
         lines.append(f"{total.answers:9} {total.n_bytes / 1e6:8.2f}  {when:16}  {name}{notes}")
     return [*lines, f"in {cache.path}"]
 
@@ -95,7 +96,7 @@ def verify_answers(cache: AnswerCache) -> list[str]:
     faults = cache.integrity_faults()
     if faults:
         raise QuantumHybridError(
-            f"{cache.path}: the file is damaged ({_printable(faults[0])}); save what can be read "
+            f"{cache.path}: the file is damaged ({shown(faults[0])}); save what can be read "
             "with `quantum-hybrid cache export`, then move the file away"
         )
     rows = damaged = 0
@@ -161,7 +162,3 @@ def _stored_row(row: tuple[Any, ...]) -> StoredRow:
         n_bytes=sum(len(part) for part in (value, request) if isinstance(part, bytes)),
         stored_at=stored_at if isinstance(stored_at, float) else None,
     )
-
-
-def _printable(text: str) -> str:
-    return "".join(c if c.isprintable() else "?" for c in text)

@@ -9,8 +9,9 @@ from urllib.parse import urlsplit
 from quantum_hybrid.config import check_address
 from quantum_hybrid.errors import UsageError
 from quantum_hybrid.keys import KEY_VARIABLE, SHORTEST_SECRET
+from quantum_hybrid.shown import LONGEST, shown
 
-_QUOTED_CHARACTERS = 300
+_LONGEST_NAME = 100
 _TEMPLATE_TOKENS = 256
 """What a server may put around a prompt: its chat template and a system prompt of its own."""
 
@@ -103,9 +104,11 @@ class TeacherServer:
         key = self.api_key
         return key is not None and len(key) >= SHORTEST_SECRET and key in text
 
-    def quoted(self, server_text: str) -> str:
-        """A server's words on one line: no control characters, no key, bounded."""
-        line = " ".join("".join(c if c.isprintable() else " " for c in server_text).split())
-        if self.api_key:
-            line = line.replace(self.api_key, "[API key]")
-        return line if len(line) <= _QUOTED_CHARACTERS else line[:_QUOTED_CHARACTERS] + "..."
+    @property
+    def model_shown(self) -> str:
+        """Its model's name in a message: it may be a name that the server chose."""
+        return self.quoted(self.model, _LONGEST_NAME)
+
+    def quoted(self, server_text: str, limit: int = LONGEST) -> str:
+        """A server's words in a message, without its key."""
+        return shown(server_text, limit, secret=self.api_key)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
 from quantum_hybrid.errors import TeacherError
+from quantum_hybrid.shown import shown
 from quantum_hybrid.text.alignment import common_spans, decoded_ends, spelled_ends
 from quantum_hybrid.text.records import Answer, AnswerLogprobs, Prompt
 from quantum_hybrid.text.vocabularies import spells
@@ -121,7 +122,9 @@ class Encoder:
         if answer.finish_reason == "stop" and end is not None and targets[-1:] != [end]:
             targets.append(end)
         if not targets:
-            raise TeacherError(f"prompt {answer.prompt_id}: an answer without a single token")
+            raise TeacherError(
+                f"prompt {shown(answer.prompt_id)}: an answer without a single token"
+            )
         mask = [IGNORED] * len(context) + targets
         return Example(tuple(context + targets), tuple(mask), logprobs, spans)
 

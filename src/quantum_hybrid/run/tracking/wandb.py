@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from quantum_hybrid.errors import UsageError
 from quantum_hybrid.run.tracking.tracker import finite
+from quantum_hybrid.shown import shown
 
 if TYPE_CHECKING:
     import wandb
@@ -160,7 +161,7 @@ class WandbTracker:
 
 
 def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
+    return shown(str(error)) or type(error).__name__
 
 
 def _requested_mode() -> str:
