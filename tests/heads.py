@@ -34,6 +34,12 @@ def batch(dtype: torch.dtype = torch.float32, rows: int = ROWS) -> tuple[Tensor,
     return hidden.requires_grad_(), torch.randint(0, VOCABULARY, (rows,), generator=generator)
 
 
+def distributions(rows: int, words: int, seed: int) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    logits = 3 * torch.randn(rows, words, generator=generator, dtype=torch.float64)
+    return logits.log_softmax(-1)
+
+
 def gradients(value: Tensor, hybrid: HybridHead, hidden: Tensor) -> dict[str, Tensor]:
     named: dict[str, Tensor] = {n: p for n, p in hybrid.named_parameters() if p.requires_grad}
     named["hidden"] = hidden

@@ -364,6 +364,16 @@ class RunConfig(Settings, use_attribute_docstrings=True):
             return self.learning_rate
         return 5e-5 if self.train_backbone == "full" else 2e-3
 
+    def distillation(self) -> tuple[int, Literal["kl", "uld"], float, float]:
+        """How it learns from the teacher's log-probabilities, as `distillation.method_for` takes
+        it: how many of them, by which loss, at which weight and temperature."""
+        return (
+            self.distill_top_logprobs,
+            self.distill_loss,
+            self.distill_weight,
+            self.distill_temperature,
+        )
+
     def dropped_layers(self) -> range:
         """Layers to drop, as indices into the unpruned backbone; empty for none."""
         named = self.drop_layers

@@ -11,21 +11,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from heads import assert_equal, batch, gradients, head
-from quantum_hybrid.distillation import TopK, top_k_kl
+from heads import assert_equal, batch, distributions, gradients, head
+from quantum_hybrid.distillation import DivergenceTerm, TopK, top_k_kl
 from quantum_hybrid.evaluation import kl_to_teacher
+from quantum_hybrid.processes.ranks import ALONE
 from quantum_hybrid.text.encoder import IGNORED, Example
 from quantum_hybrid.text.records import AnswerLogprobs
-from quantum_hybrid.training import Distilled, three_part_loss
+from quantum_hybrid.training import three_part_loss
 from quantum_hybrid.training.head_pass import one_pass as passes
 
 TEMPERATURES = [0.5, 1.0, 2.0, 4.0]
-
-
-def distributions(rows: int, words: int, seed: int) -> Tensor:
-    generator = torch.Generator().manual_seed(seed)
-    logits = 3 * torch.randn(rows, words, generator=generator, dtype=torch.float64)
-    return logits.log_softmax(-1)
 
 
 def plain_kl(log_p: Tensor, log_q: Tensor, temperature: float) -> Tensor:
@@ -110,25 +105,30 @@ def test_values_and_gradients_are_those_of_the_plain_formula(
     monkeypatch.setattr(passes, "CHUNK_NUMBERS", 16 * words)
     log_p, ids = distributions(rows, words, 2).topk(6)
     log_p[3, 4:], log_p[7], ids[7] = -math.inf, -math.inf, 0
-    distilled = Distilled(TopK(ids, log_p), 0.3, temperature)
+    term = DivergenceTerm(TopK(ids, log_p), 0.3, temperature)
     losses = three_part_loss(
-        hybrid, hidden, targets, classical_weight=0.5, quantum_weight=0.7, distilled=distilled
+        hybrid, hidden, targets, classical_weight=0.5, quantum_weight=0.7, term=term
     )
     exact = hybrid(hidden).hybrid.double().log_softmax(-1)
-    kl = [
-        plain_kl(log_p[r, :k], exact[r].gather(0, ids[r, :k]), temperature)
-        for r, k in ((r, int(log_p[r].isfinite().sum())) for r in range(rows))
-        if k
-    ]
+
+    def kl_at(t: float) -> Tensor:
+        widths = [int(row.isfinite().sum()) for row in log_p]
+        known = [(r, k) for r, k in enumerate(widths) if k]
+        return torch.stack(
+            [plain_kl(log_p[r, :k], exact[r].gather(0, ids[r, :k]), t) for r, k in known]
+        )
+
     text = three_part_loss(hybrid, hidden, targets, classical_weight=0.5, quantum_weight=0.7)
-    expected = text.objective + (0.3 * torch.stack(kl).sum() / rows).to(dtype)
+    expected = text.objective + (0.3 * kl_at(temperature).sum() / rows).to(dtype)
     tolerance = 1e-5 if dtype == torch.float32 else 1e-12
     torch.testing.assert_close(losses.objective, expected, rtol=tolerance, atol=tolerance)
     got = gradients(losses.objective, hybrid, hidden)
     assert_equal(got, gradients(expected, hybrid, hidden), 10 * tolerance)
     assert torch.equal(losses.hybrid, text.hybrid)
-    assert losses.kl is not None
-    assert len(losses.kl) == rows - 1
+    figures = term.figures(losses.log_q, rows, ALONE)
+    assert figures["train/kl_rows"] == (rows - 1) / rows
+    at_one = kl_at(1.0).mean().item()
+    assert figures["train/kl_to_teacher"] == pytest.approx(at_one, rel=10 * tolerance)
 
 
 def with_logprobs(example: Example, n_tokens: int, k: int) -> Example:

@@ -11,24 +11,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from heads import ROWS, VOCABULARY, assert_equal, batch, gradients, head
-from quantum_hybrid.distillation import SpanTopK, span_distances
+from heads import ROWS, VOCABULARY, assert_equal, batch, distributions, gradients, head
+from quantum_hybrid.distillation import NO_TERM, DistanceTerm, SpanTopK, span_distances
+from quantum_hybrid.processes.ranks import ALONE
 from quantum_hybrid.student import HybridHead
 from quantum_hybrid.student.head import Mixing
 from quantum_hybrid.text.encoder import IGNORED, Example, SpanLogprobs
-from quantum_hybrid.training import Distilled, three_part_loss
+from quantum_hybrid.training import three_part_loss
 from quantum_hybrid.training.head_pass import one_pass as passes
 from quantum_hybrid.training.head_pass.one_pass import LogProbabilities, one_pass
 
 MIXINGS: tuple[Mixing, ...] = ("logits", "probability")
 SPANS = [(0, 0), (1, 3), (4, 4), (7, 8), (9, 30), (32, 32), (35, 36)]
 """First and last row: of one row and of more, next to each other and not, one of 22."""
-
-
-def distributions(rows: int, words: int, seed: int) -> Tensor:
-    generator = torch.Generator().manual_seed(seed)
-    logits = 3 * torch.randn(rows, words, generator=generator, dtype=torch.float64)
-    return logits.log_softmax(-1)
 
 
 def spans(k: int, words: int = 40) -> SpanTopK:
@@ -135,27 +130,23 @@ def test_values_and_gradients_are_those_of_the_plain_formula(
     targets[1::2] = log_q.argmax(-1)[1::2]  # or b would be next to nothing
     teacher = spans(6)
     teacher.log_p[2, 4:] = -math.inf
+    term = DistanceTerm(teacher, 30.0, temperature)
     losses = three_part_loss(
-        hybrid,
-        hidden,
-        targets,
-        classical_weight=0.5,
-        quantum_weight=0.7,
-        distilled=Distilled(teacher, 30.0, temperature),
+        hybrid, hidden, targets, classical_weight=0.5, quantum_weight=0.7, term=term
     )
     text = three_part_loss(hybrid, hidden, targets, classical_weight=0.5, quantum_weight=0.7)
-    term = 30 * plain(hybrid, hidden, targets, teacher, temperature) / ROWS
-    expected = text.objective + term.to(dtype)
+    added = 30 * plain(hybrid, hidden, targets, teacher, temperature) / ROWS
+    expected = text.objective + added.to(dtype)
     tolerance = 1e-5 if dtype == torch.float32 else 1e-12
     torch.testing.assert_close(losses.objective, expected, rtol=tolerance, atol=tolerance)
     got = gradients(losses.objective, hybrid, hidden)
     assert_equal(got, gradients(expected, hybrid, hidden), 10 * tolerance)
     assert torch.allclose(losses.hybrid, text.hybrid, rtol=1e-6)
-    assert losses.uld is not None
-    at_one = plain(hybrid, hidden, targets, teacher, 1.0)
-    assert losses.uld.sum().item() == pytest.approx(at_one.item(), rel=1e-5)
-    assert losses.n_spanned is not None
-    assert losses.n_spanned.tolist() == [1, 3, 1, 2, 22, 1, 2]
+    figures = term.figures(losses.log_q, ROWS, ALONE)
+    at_one = plain(hybrid, hidden, targets, teacher, 1.0) / len(SPANS)
+    assert figures["train/uld"] == pytest.approx(at_one.item(), rel=1e-5)
+    assert figures["train/uld_rows"] == 32 / ROWS
+    assert teacher.n_tokens.tolist() == [1, 3, 1, 2, 22, 1, 2]
 
 
 @pytest.mark.parametrize("mixing", MIXINGS)
@@ -193,16 +184,15 @@ def test_no_chunk_cuts_through_a_span(monkeypatch) -> None:
 
 def test_without_any_span_nothing_is_added() -> None:
     hybrid, (hidden, targets) = head("logits"), batch()
-    none = Distilled(SpanTopK.of([]), 1.0, 2.0)
+    none = DistanceTerm(SpanTopK.of([]), 1.0, 2.0)
     losses, text = (
         three_part_loss(
-            hybrid, hidden, targets, classical_weight=0.5, quantum_weight=0.7, distilled=distilled
+            hybrid, hidden, targets, classical_weight=0.5, quantum_weight=0.7, term=term
         )
-        for distilled in (none, None)
+        for term in (none, NO_TERM)
     )
     assert torch.equal(losses.objective, text.objective)
-    assert losses.uld is not None
-    assert len(losses.uld) == 0
+    assert none.figures(losses.log_q, ROWS, ALONE) == {"train/uld_rows": 0}
 
 
 def with_spans(example: Example, *lengths: int) -> Example:

@@ -9,11 +9,14 @@ import pytest
 from tokenizers import Tokenizer
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from quantum_hybrid.errors import UsageError
 from quantum_hybrid.text.records import Answer, AnswerLogprobs
-from quantum_hybrid.text.vocabularies import check_answers, check_fingerprints, fingerprint, spells
-
-SETTING = "`distill_top_logprobs` 64"
+from quantum_hybrid.text.vocabularies import (
+    VocabularyMismatch,
+    check_answers,
+    check_fingerprints,
+    fingerprint,
+    spells,
+)
 
 
 @pytest.fixture(scope="module")
@@ -50,9 +53,9 @@ def test_a_vocabulary_of_the_same_size_is_not_the_same(tokenizer, name) -> None:
     other = changed(tokenizer, CHANGES[name])
     assert len(other) == len(tokenizer)
     assert fingerprint(other) != fingerprint(tokenizer)
-    words = f"{SETTING}: the teacher's vocabulary is not the student's .*start a new run without"
-    with pytest.raises(UsageError, match=words) as raised:
-        check_fingerprints(SETTING, other, tokenizer)
+    words = r"^the teacher's vocabulary is not the student's \(tokenizer fingerprints .*\)$"
+    with pytest.raises(VocabularyMismatch, match=words) as raised:
+        check_fingerprints(other, tokenizer)
     assert fingerprint(other) in str(raised.value)
     assert "\n" not in str(raised.value)
 
@@ -63,7 +66,7 @@ def test_what_does_not_change_a_token_does_not_count(tokenizer, tmp_path) -> Non
     templated = changed(tokenizer, turn_around)
     templated.chat_template = "{{ messages }}"
     for same in (loaded, templated):
-        assert check_fingerprints(SETTING, same, tokenizer) == fingerprint(tokenizer)
+        assert check_fingerprints(same, tokenizer) == fingerprint(tokenizer)
 
 
 def test_the_embedded_models_tokenizer_keeps_its_fingerprint_in_a_saved_student(
@@ -85,24 +88,24 @@ def written(tokenizer, text: str) -> Answer:
 def test_tokens_that_are_the_students_are_counted(tokenizer) -> None:
     answers = [written(tokenizer, "Add two eggs."), Answer("p", 1, "x", "stop", "m", None)]
     assert answers[0].logprobs is not None
-    assert check_answers(SETTING, tokenizer, answers) == len(answers[0].logprobs.tokens)
+    assert check_answers(tokenizer, answers) == len(answers[0].logprobs.tokens)
     assert [spells(tokenizer, answer) for answer in answers] == [True, False]
 
 
 def test_one_token_that_is_another_is_named(tokenizer, bpe_tokenizer) -> None:
     good, foreign = written(tokenizer, "Yes."), written(bpe_tokenizer(500), "Bake it slowly.")
-    with pytest.raises(
-        UsageError, match=rf"{SETTING}.*the teacher's token \d+ is '.*', the student"
-    ):
-        check_answers(SETTING, tokenizer, [good, foreign])
+    with pytest.raises(VocabularyMismatch, match=r"the teacher's token \d+ is '.*', the student"):
+        check_answers(tokenizer, [good, foreign])
     assert not spells(tokenizer, foreign)
 
 
 def test_a_server_of_the_same_size_with_other_numbers_is_found_out(tokenizer) -> None:
     other = changed(tokenizer, swap_two)
     number = other.get_vocab()["A"]
-    with pytest.raises(UsageError, match=f"the teacher's token {number} is 'A', the student's 'B'"):
-        check_answers(SETTING, tokenizer, [written(other, "Yes, A")])
+    with pytest.raises(
+        VocabularyMismatch, match=f"the teacher's token {number} is 'A', the student's 'B'"
+    ):
+        check_answers(tokenizer, [written(other, "Yes, A")])
 
 
 def test_parts_of_characters_and_ends_are_no_difference(tokenizer) -> None:
@@ -119,7 +122,7 @@ def test_parts_of_characters_and_ends_are_no_difference(tokenizer) -> None:
         token_logprobs=(*logprobs.token_logprobs, None),
     )
     given = replace(answer, logprobs=ends)
-    assert check_answers(SETTING, tokenizer, [given]) > 3
+    assert check_answers(tokenizer, [given]) > 3
     assert spells(tokenizer, given)
 
 
@@ -129,13 +132,9 @@ def test_a_part_of_a_character_is_none_by_its_bytes_either(tokenizer) -> None:
     halves = tuple(token.replace("�", "\udce2") for token in answer.logprobs.tokens)
     assert halves != answer.logprobs.tokens
     given = replace(answer, logprobs=replace(answer.logprobs, tokens=halves))
-    assert (
-        check_answers(SETTING, tokenizer, [given])
-        == check_answers(SETTING, tokenizer, [answer])
-        > 3
-    )
+    assert check_answers(tokenizer, [given]) == check_answers(tokenizer, [answer]) > 3
     only = replace(answer.logprobs, tokens=("\udce2",) * len(halves))
-    assert check_answers(SETTING, tokenizer, [replace(answer, logprobs=only)]) == 0
+    assert check_answers(tokenizer, [replace(answer, logprobs=only)]) == 0
 
 
 def test_answers_without_numbers_are_left_out(tokenizer) -> None:
@@ -143,15 +142,17 @@ def test_answers_without_numbers_are_left_out(tokenizer) -> None:
     assert answer.logprobs is not None
     without = replace(answer, logprobs=replace(answer.logprobs, token_ids=(), top_ids=()))
     assert not spells(tokenizer, without)
-    assert check_answers(SETTING, tokenizer, [without, answer]) == len(answer.logprobs.tokens)
+    assert check_answers(tokenizer, [without, answer]) == len(answer.logprobs.tokens)
 
 
 @pytest.mark.parametrize("has_texts", [True, False])
 def test_without_numbers_there_is_nothing_to_learn_from(tokenizer, has_texts) -> None:
     logprobs = AnswerLogprobs(("Yes", "."), (), (), ((-0.1,),) * 2, (-0.1, None))
     answers = [Answer("p", 0, "Yes.", "stop", "m", logprobs if has_texts else None)]
-    with pytest.raises(UsageError, match=r"gives no log-probabilities with its tokens' numbers"):
-        check_answers(SETTING, tokenizer, answers)
+    with pytest.raises(
+        VocabularyMismatch, match=r"gives no log-probabilities with its tokens' numbers"
+    ):
+        check_answers(tokenizer, answers)
 
 
 @pytest.mark.parametrize("shift", [0, 1])
@@ -162,7 +163,7 @@ def test_numbers_in_place_of_texts_must_spell_the_answer(tokenizer, shift) -> No
     numbers = tuple(f"token_id:{i}" for i in ids)
     given = replace(answer, logprobs=replace(answer.logprobs, tokens=numbers, token_ids=ids))
     if shift:
-        with pytest.raises(UsageError, match="spell other texts than its answers"):
-            check_answers(SETTING, tokenizer, [given])
+        with pytest.raises(VocabularyMismatch, match="spell other texts than its answers"):
+            check_answers(tokenizer, [given])
     else:
-        assert check_answers(SETTING, tokenizer, [given]) == 0
+        assert check_answers(tokenizer, [given]) == 0

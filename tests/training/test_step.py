@@ -78,7 +78,7 @@ def test_the_gradient_is_that_of_the_plain_objective(student, step, groups, c, q
 
 
 def plain_losses(
-    head, hidden, targets, *, classical_weight, quantum_weight, distilled=None, ranks=None
+    head, hidden, targets, *, classical_weight, quantum_weight, term=None, ranks=None
 ) -> Losses:
     """`three_part_loss` of logits that all exist at once."""
     logits = head(hidden)
@@ -88,7 +88,8 @@ def plain_losses(
     predictions = (logits.hybrid, logits.classical, logits.quantum, ablated)
     rows = [F.cross_entropy(p, targets, reduction="none") for p in predictions]
     pathways = classical_weight * rows[1].mean() + quantum_weight * rows[2].mean()
-    return Losses(rows[0].mean() + pathways, *(row.detach() for row in rows))
+    of_rows = [row.detach() for row in rows]
+    return Losses(rows[0].mean() + pathways, *of_rows, log_q=-of_rows[0][:, None])
 
 
 @pytest.mark.parametrize("mixing", ["logits", "probability"])

@@ -14,19 +14,28 @@ multiplied by T^2, so that its gradient keeps its size (Hinton, Vinyals, Dean 20
 arXiv:1503.02531, section 2; so does DistilBERT, Sanh et al. 2019, arXiv:1910.01108). Were the rest
 left out and the listed tokens normalised among themselves, the student would be biased towards
 them (Anshumann et al. 2025, arXiv:2503.16870).
+
+The teacher's tokens must be the student's, number by number, which `ByToken` checks.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
+from transformers import PreTrainedTokenizerBase
 
-from quantum_hybrid.text.encoder import Example, teacher_rows
+from quantum_hybrid.distillation.method import Asked, LogprobMethod, Term, share_and_means
+from quantum_hybrid.errors import UsageError
+from quantum_hybrid.processes.ranks import Ranks
+from quantum_hybrid.text.encoder import Encoder, Example, teacher_rows
+from quantum_hybrid.text.records import Answer, Prompt
+from quantum_hybrid.text.vocabularies import VocabularyMismatch, check_answers, check_fingerprints
 
 _FLOOR_IN_EPS = 8
 """What the student leaves for the rest is a difference of numbers near 1: below so many units in
@@ -90,3 +99,70 @@ def soft_buckets(
 def rounding_of(log_q: Tensor) -> float:
     """Below this, what a student's listed tokens leave for the rest is rounding."""
     return _FLOOR_IN_EPS * torch.finfo(log_q.dtype).eps
+
+
+@dataclass(frozen=True)
+class DivergenceTerm:
+    """The module's divergence, weighed, of the rows where the teacher's view is known."""
+
+    teacher: TopK
+    weight: float
+    temperature: float
+
+    def asked(self, targets: Int[Tensor, " rows"], n_words: int) -> Asked:
+        """See `Term`."""
+        return Asked(torch.cat([targets[:, None], self.teacher.ids], 1))
+
+    def of_rows(self, log_q: Float[Tensor, "rows asked"], rows: slice) -> Float[Tensor, ""]:
+        """See `Term`."""
+        found = top_k_kl(self.teacher.log_p[rows], log_q[:, 1:], self.temperature)
+        return self.weight * found.sum().to(log_q.dtype)
+
+    def figures(
+        self, log_q: Float[Tensor, "rows asked"], n_tokens: int, ranks: Ranks
+    ) -> dict[str, float]:
+        """At temperature 1, so that runs of different ones can be compared."""
+        known = self.teacher.log_p[self.teacher.known]
+        values = {
+            "train/kl_to_teacher": top_k_kl(known, log_q[self.teacher.known, 1:], 1.0),
+            "train/kl_listed": known.isfinite().sum(1).double(),
+        }
+        return share_and_means("train/kl_rows", len(known), values, n_tokens, ranks)
+
+
+@dataclass(frozen=True)
+class ByToken(LogprobMethod):
+    """Learning from a teacher of the student's vocabulary; a `Method`."""
+
+    name: ClassVar[str] = "kl"
+
+    def examples(
+        self, encoder: Encoder, prompt: Prompt, answers: Sequence[Answer]
+    ) -> list[Example]:
+        """See `Method`."""
+        return encoder.examples(prompt, answers)
+
+    def check(
+        self,
+        held_out: Sequence[tuple[Prompt, Answer]],
+        encoder: Encoder,
+        teacher_tokenizer: Callable[[], PreTrainedTokenizerBase] | None,
+    ) -> str | None:
+        """A `UsageError` unless the teacher's token numbers are the student's."""
+        found = ""
+        try:
+            if teacher_tokenizer is not None:
+                common = check_fingerprints(teacher_tokenizer(), encoder.tokenizer)
+                found = f"tokenizer fingerprint {common}, "
+            n_same = check_answers(encoder.tokenizer, [answer for _, answer in held_out])
+        except VocabularyMismatch as error:
+            raise UsageError(
+                f"`distill_top_logprobs` {self.top_logprobs}: {error}; start a new run without "
+                "`distill_top_logprobs`: learning from the teacher's text alone, the default, "
+                "needs no common vocabulary; nor does `distill_loss` uld"
+            ) from error
+        return f"the teacher's is the student's: {found}{n_same} tokens"
+
+    def term(self, examples: Sequence[Example]) -> Term:
+        """See `Method`."""
+        return DivergenceTerm(TopK.of(examples), self.weight, self.temperature)

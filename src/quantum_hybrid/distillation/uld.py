@@ -22,16 +22,22 @@ square as that of a divergence, and the distance is at most 2 at any T.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
+from transformers import PreTrainedTokenizerBase
 
+from quantum_hybrid.distillation.method import Asked, LogprobMethod, Term, share_and_means
 from quantum_hybrid.distillation.top_k import rounding_of, soft_buckets
-from quantum_hybrid.text.encoder import Example
+from quantum_hybrid.errors import UsageError
+from quantum_hybrid.processes.ranks import Ranks
+from quantum_hybrid.text.encoder import Encoder, Example
+from quantum_hybrid.text.records import Answer, Prompt
 
 
 @dataclass(frozen=True)
@@ -100,3 +106,69 @@ def span_distances(
     so_far = F.pad(log_q[:, 0].double().cumsum(0), (1, 0))
     log_b = so_far[teacher.last] - so_far[teacher.first]
     return (teacher.log_a.exp()[:, None] * p - log_b.exp()[:, None] * q).abs().sum(-1)
+
+
+@dataclass(frozen=True)
+class DistanceTerm:
+    """The module's distance, weighed, of the spans that can be compared."""
+
+    teacher: SpanTopK
+    weight: float
+    temperature: float
+
+    def asked(self, targets: Int[Tensor, " rows"], n_words: int) -> Asked:
+        """See `Term`."""
+        n_likeliest = min(self.teacher.log_p.shape[1], n_words)
+        return Asked(targets[:, None], n_likeliest, self.teacher.ends(len(targets)))
+
+    def of_rows(self, log_q: Float[Tensor, "rows asked"], rows: slice) -> Float[Tensor, ""]:
+        """See `Term`."""
+        found = span_distances(self.teacher.within(rows), log_q, self.temperature)
+        return self.weight * found.sum().to(log_q.dtype)
+
+    def figures(
+        self, log_q: Float[Tensor, "rows asked"], n_tokens: int, ranks: Ranks
+    ) -> dict[str, float]:
+        """At temperature 1, so that runs of different ones can be compared."""
+        n_spanned = int(self.teacher.n_tokens.sum())
+        values = {"train/uld": span_distances(self.teacher, log_q, 1.0)}
+        return share_and_means("train/uld_rows", n_spanned, values, n_tokens, ranks)
+
+
+@dataclass(frozen=True)
+class ByRank(LogprobMethod):
+    """Learning from a teacher of any vocabulary; a `Method`."""
+
+    name: ClassVar[str] = "uld"
+
+    def examples(
+        self, encoder: Encoder, prompt: Prompt, answers: Sequence[Answer]
+    ) -> list[Example]:
+        """See `Method`."""
+        return [encoder.aligned_example(prompt, answer) for answer in answers]
+
+    def check(
+        self,
+        held_out: Sequence[tuple[Prompt, Answer]],
+        encoder: Encoder,
+        teacher_tokenizer: Callable[[], PreTrainedTokenizerBase] | None,
+    ) -> str | None:
+        """A `UsageError` unless some held-out answer can be compared with the teacher's view."""
+        examples = [encoder.aligned_example(*pair) for pair in held_out]
+        n_spanned = sum(len(span.tokens) for example in examples for span in example.spans)
+        if n_spanned == 0:
+            raise UsageError(
+                "`distill_loss` uld: of no held-out answer does the teacher give "
+                "log-probabilities of tokens that spell its text (llama.cpp, vLLM and OpenAI do); "
+                "start a new run without `distill_loss` and `distill_top_logprobs`: "
+                "learning from the teacher's text alone, the default, needs none"
+            )
+        n_tokens = sum(len(example.tokens) - example.n_context for example in examples)
+        return (
+            f"any: {n_spanned} of {n_tokens} tokens of the held-out answers can be compared with "
+            "the teacher's"
+        )
+
+    def term(self, examples: Sequence[Example]) -> Term:
+        """See `Method`."""
+        return DistanceTerm(SpanTopK.of(examples), self.weight, self.temperature)

@@ -114,6 +114,11 @@ class Ranks:
         *sums, weights = self.total(weighted)
         return (torch.stack(sums) / weights.clamp_min(torch.finfo(torch.float64).tiny)).to(values)
 
+    def means(self, own: dict[str, float], weight: float) -> dict[str, float]:
+        """Mean over processes of each of several figures, all of one weight in a process."""
+        values = self.mean(torch.tensor(list(own.values()), dtype=torch.float64), weight)
+        return dict(zip(own, values.tolist(), strict=True))
+
     def tell(self, what: str, *about: Any) -> None:
         """Let the others hear it, if this is the first process; else do nothing."""
         if self.size > 1 and self.is_first:

@@ -14,13 +14,13 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from itertools import islice
-from types import TracebackType
 from typing import TypeVar
 
 import torch
 
 from quantum_hybrid.backbone import embedded_tokenizer
-from quantum_hybrid.errors import QuantumHybridError, TeacherError, TeacherSilent, UsageError
+from quantum_hybrid.distillation import method_for
+from quantum_hybrid.errors import QuantumHybridError, TeacherError, TeacherSilent
 from quantum_hybrid.evaluation import reward
 from quantum_hybrid.processes.ranks import ALONE, Ranks
 from quantum_hybrid.run.console import Console
@@ -41,7 +41,6 @@ from quantum_hybrid.teacher import (
 from quantum_hybrid.text.encoder import Example
 from quantum_hybrid.text.prompts import LeakageCheck, held_out_prompts, training_schedule
 from quantum_hybrid.text.records import Answer, Prompt, Sampling
-from quantum_hybrid.text.vocabularies import check_answers, check_fingerprints
 from quantum_hybrid.training import Learner, Progress, StepResult, tidy_checkpoints
 
 GROUPS_AHEAD = 16
@@ -75,6 +74,7 @@ class Distillation:
     ) -> None:
         self.run = run
         self.config = run.config
+        self._method = method_for(*run.config.distillation())
         self.teacher = teacher
         self.console = console
         self._open_tracker = open_tracker
@@ -95,12 +95,7 @@ class Distillation:
             raise
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self._stack.aclose()
 
     async def _open(self) -> None:
@@ -132,10 +127,7 @@ class Distillation:
             answers = await held_out
         finally:
             held_out.cancel()
-        if self.config.distill_loss == "uld":
-            await self.in_worker(lambda: self._check_alignment(answers))
-        elif self.config.distill_top_logprobs:
-            await self.in_worker(lambda: self._check_vocabulary([a for _, a in answers]))
+        await self._check_teacher(answers)
         self.held_out = [self.learner.encoder.example(*pair) for pair in answers]
         self.leakage = LeakageCheck(answer for _, answer in answers)
         groups_path = self.run.groups_path
@@ -147,38 +139,18 @@ class Distillation:
             self.client,
             islice(schedule, self.progress.groups_drawn, None),
             self.config.group_size,
-            self._sampling(self.config.distill_top_logprobs),
+            self._sampling(self._method.top_logprobs),
             max(GROUPS_AHEAD, 2 * server.max_concurrent_requests),
         )
         self._stack.push_async_callback(self.stream.close)
 
-    def _check_vocabulary(self, held_out: list[Answer]) -> None:
-        """A `UsageError` unless the teacher's token numbers are the student's."""
-        setting = f"`distill_top_logprobs` {self.config.distill_top_logprobs}"
-        tokenizer = self.learner.tokenizer
-        found = ""
-        if self.teacher.is_embedded:
-            common = check_fingerprints(setting, embedded_tokenizer(), tokenizer)
-            found = f"tokenizer fingerprint {common}, "
-        n_same = check_answers(setting, tokenizer, held_out)
-        self.console.line(f"vocabulary  the teacher's is the student's: {found}{n_same} tokens")
-
-    def _check_alignment(self, held_out: list[tuple[Prompt, Answer]]) -> None:
-        """A `UsageError` unless some held-out answer can be compared with the teacher's view."""
-        examples = [self.learner.encoder.aligned_example(*pair) for pair in held_out]
-        n_spanned = sum(len(span.tokens) for example in examples for span in example.spans)
-        if n_spanned == 0:
-            raise UsageError(
-                "`distill_loss` uld: of no held-out answer does the teacher give "
-                "log-probabilities of tokens that spell its text (llama.cpp, vLLM and OpenAI do); "
-                "start a new run without `distill_loss` and `distill_top_logprobs`: "
-                "learning from the teacher's text alone, the default, needs none"
-            )
-        n_tokens = sum(len(example.tokens) - example.n_context for example in examples)
-        self.console.line(
-            f"vocabulary  any: {n_spanned} of {n_tokens} tokens of the held-out answers can be "
-            "compared with the teacher's"
-        )
+    async def _check_teacher(self, held_out: list[tuple[Prompt, Answer]]) -> None:
+        """A `UsageError` unless the run's method can learn from this teacher."""
+        tokenizer = embedded_tokenizer if self.teacher.is_embedded else None
+        encoder = self.learner.encoder
+        found = await self.in_worker(lambda: self._method.check(held_out, encoder, tokenizer))
+        if found is not None:
+            self.console.line(f"vocabulary  {found}")
 
     async def in_worker(self, work: Callable[[], T]) -> T:
         """Run something heavy on the one training thread, the event loop staying free."""
@@ -260,7 +232,7 @@ class Distillation:
     async def train_on(self, prompt: Prompt, answers: list[Answer]) -> ScoredGroup:
         """Score a group, train on it, log it."""
         started = time.perf_counter()
-        examples = self._examples(prompt, answers)
+        examples = self._method.examples(self.learner.encoder, prompt, answers)
         result = await self.in_worker(lambda: self.learner.train_on(examples, self.progress.step))
         seconds = time.perf_counter() - started
         # Groups count as drawn once one is trained on, so that a stop in between loses none.
@@ -274,12 +246,6 @@ class Distillation:
         self.tracker.log(self.progress.step, metrics)
         self.console.advance(self.progress.step, self._description(metrics))
         return ScoredGroup(prompt, answers, examples, scores)
-
-    def _examples(self, prompt: Prompt, answers: list[Answer]) -> list[Example]:
-        encoder = self.learner.encoder
-        if self.config.distill_loss == "uld":
-            return [encoder.aligned_example(prompt, answer) for answer in answers]
-        return encoder.examples(prompt, answers)
 
     async def evaluate(self) -> dict[str, float]:
         """All held-out metrics of the student as it is now, logged."""

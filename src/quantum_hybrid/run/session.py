@@ -14,13 +14,13 @@ import time
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from transformers.utils import logging as transformers_logging
 
 from quantum_hybrid.backbone import prepare_embedded
 from quantum_hybrid.config import EMBEDDED, RunConfig
+from quantum_hybrid.distillation import method_for
 from quantum_hybrid.durable import write_json
 from quantum_hybrid.errors import Interrupted, QuantumHybridError, UsageError
 from quantum_hybrid.processes.ranks import ALONE, Ranks
@@ -62,12 +62,7 @@ class RunSession:
     async def __aenter__(self) -> RunSession:
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self._stack.aclose()
 
     async def to_its_end(self, train: Train) -> dict[str, Any]:
@@ -125,12 +120,9 @@ class RunSession:
         ]
         if self._ranks.size > 1:
             lines.append(f"processes {self._ranks.size}, each with its share of every group")
-        if config.distill_top_logprobs:
-            lines.append(
-                f"learns    text, and the teacher's top {config.distill_top_logprobs} "
-                f"log-probabilities: {config.distill_loss}, weight {config.distill_weight:g}, "
-                f"temperature {config.distill_temperature:g}"
-            )
+        learns = method_for(*config.distillation()).introduction
+        if learns is not None:
+            lines.append(f"learns    {learns}")
         return lines
 
     def _open_tracker(self) -> Tracker:

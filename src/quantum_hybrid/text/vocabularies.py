@@ -13,16 +13,14 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from quantum_hybrid.errors import UsageError
 from quantum_hybrid.text.records import SPELLED_ID, UNREADABLE, Answer, AnswerLogprobs
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-WHAT_TO_DO = (
-    "start a new run without `distill_top_logprobs`: learning from the teacher's text alone, the "
-    "default, needs no common vocabulary; nor does `distill_loss` uld"
-)
+
+class VocabularyMismatch(ValueError):
+    """Why a teacher's token numbers cannot be taken for the student's, without a full stop."""
 
 
 def fingerprint(tokenizer: PreTrainedTokenizerBase) -> str:
@@ -45,48 +43,43 @@ def fingerprint(tokenizer: PreTrainedTokenizerBase) -> str:
     return hashlib.sha256(text.encode("ascii")).hexdigest()[:16]
 
 
-def check_fingerprints(
-    setting: str, teacher: PreTrainedTokenizerBase, student: PreTrainedTokenizerBase
-) -> str:
-    """The fingerprint that both have; `UsageError` if they differ."""
+def check_fingerprints(teacher: PreTrainedTokenizerBase, student: PreTrainedTokenizerBase) -> str:
+    """The fingerprint that both have; `VocabularyMismatch` if they differ."""
     theirs, ours = fingerprint(teacher), fingerprint(student)
     if theirs != ours:
-        raise UsageError(
-            f"{setting}: the teacher's vocabulary is not the student's (tokenizer fingerprints "
-            f"{theirs} and {ours}); {WHAT_TO_DO}"
+        raise VocabularyMismatch(
+            "the teacher's vocabulary is not the student's (tokenizer fingerprints "
+            f"{theirs} and {ours})"
         )
     return ours
 
 
-def check_answers(
-    setting: str, tokenizer: PreTrainedTokenizerBase, answers: Sequence[Answer]
-) -> int:
+def check_answers(tokenizer: PreTrainedTokenizerBase, answers: Sequence[Answer]) -> int:
     """How many tokens' texts were found to be the student's.
 
     A server that gives numbers in place of texts is taken at its answers' whole texts. Raises
-    `UsageError` if a token is another, or if no answer comes with its tokens' numbers.
+    `VocabularyMismatch` if a token is another, or if no answer comes with its tokens' numbers.
     """
     known = [(a, a.logprobs) for a in answers if a.logprobs is not None and a.logprobs.token_ids]
     if not known:
-        raise UsageError(
-            f"{setting}: the teacher gives no log-probabilities with its tokens' numbers "
-            "(llama.cpp does; vLLM where it was started with --return-tokens-as-token-ids); "
-            f"{WHAT_TO_DO}"
+        raise VocabularyMismatch(
+            "the teacher gives no log-probabilities with its tokens' numbers (llama.cpp does; vLLM "
+            "where it was started with --return-tokens-as-token-ids)"
         )
     n_same, special = 0, set(tokenizer.all_special_ids)
     pairs = [pair for _, logprobs in known for pair in _pairs(logprobs)]
     for token_id, theirs in pairs:
         ours = _text(tokenizer, token_id)
         if ours is None or not (token_id in special or _may_be(theirs, ours)):
-            raise UsageError(
-                f"{setting}: the teacher's vocabulary is not the student's: the teacher's token "
-                f"{token_id} is {theirs[:40]!r}, the student's {ours!r}; {WHAT_TO_DO}"
+            raise VocabularyMismatch(
+                "the teacher's vocabulary is not the student's: the teacher's token "
+                f"{token_id} is {theirs[:40]!r}, the student's {ours!r}"
             )
         n_same += _is_readable(theirs) and theirs.strip() == ours.strip() != ""
     if n_same == 0 and not any(spells(tokenizer, answer) for answer, _ in known):
-        raise UsageError(
-            f"{setting}: the teacher's vocabulary is not the student's: the numbers of its tokens "
-            f"spell other texts than its answers; {WHAT_TO_DO}"
+        raise VocabularyMismatch(
+            "the teacher's vocabulary is not the student's: the numbers of its tokens spell other "
+            "texts than its answers"
         )
     return n_same
 

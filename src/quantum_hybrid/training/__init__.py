@@ -7,12 +7,11 @@ from quantum_hybrid.training.checkpoint import (
     tidy_checkpoints,
 )
 from quantum_hybrid.training.learner import Learner, follow
-from quantum_hybrid.training.objective import Distilled, Losses, three_part_loss
+from quantum_hybrid.training.objective import Losses, three_part_loss
 from quantum_hybrid.training.optimizer import build_optimizer, set_learning_rates, trainable_parts
 from quantum_hybrid.training.step import Objective, StepResult, check_gradients, training_step
 
 __all__ = [
-    "Distilled",
     "Learner",
     "Losses",
     "Objective",

@@ -17,14 +17,13 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim import AdamW
 
 from quantum_hybrid.config import RunConfig
-from quantum_hybrid.distillation.top_k import TopK
-from quantum_hybrid.distillation.uld import SpanTopK
+from quantum_hybrid.distillation import Term, method_for
 from quantum_hybrid.errors import TrainingError
 from quantum_hybrid.evaluation import quantum_state_metrics
 from quantum_hybrid.processes.ranks import ALONE, Ranks, noticing_loss
 from quantum_hybrid.student import AnswerRows, HybridForCausalLM, HybridHead, answer_rows
 from quantum_hybrid.text.encoder import Example
-from quantum_hybrid.training.objective import Distilled, Losses, three_part_loss
+from quantum_hybrid.training.objective import Losses, three_part_loss
 from quantum_hybrid.training.optimizer import update
 
 
@@ -49,6 +48,8 @@ class Share:
     """Which of the group's answers it takes."""
     rows: AnswerRows
     """Theirs."""
+    term: Term
+    """What the teacher's log-probabilities of these add to the objective."""
     losses: Losses
 
 
@@ -58,21 +59,22 @@ class _ShareOfGroup(nn.Module):
     def __init__(self, student: HybridForCausalLM, config: RunConfig, ranks: Ranks) -> None:
         super().__init__()
         self.student, self.config, self.ranks = student, config, ranks
+        self.method = method_for(*config.distillation())
 
     def forward(self, group: Sequence[Example]) -> Share:
         answers = self.ranks.share([len(example.tokens) for example in group])
         examples, config = [group[i] for i in answers], self.config
-        rows = answer_rows(self.student, examples)
+        rows, term = answer_rows(self.student, examples), self.method.term(examples)
         losses = three_part_loss(
             self.student.head,
             rows.hidden,
             rows.targets,
             classical_weight=config.classical_loss_weight,
             quantum_weight=config.quantum_loss_weight,
-            distilled=_distilled(examples, config),
+            term=term,
             ranks=self.ranks,
         )
-        return Share(answers, rows, losses)
+        return Share(answers, rows, term, losses)
 
 
 class Objective:
@@ -142,13 +144,6 @@ def circuit_gradient_norm(student: HybridForCausalLM) -> float:
     return math.sqrt(total)
 
 
-def _distilled(examples: Sequence[Example], config: RunConfig) -> Distilled | None:
-    if not config.distill_top_logprobs:
-        return None
-    teacher = SpanTopK if config.distill_loss == "uld" else TopK
-    return Distilled(teacher.of(examples), config.distill_weight, config.distill_temperature)
-
-
 @torch.no_grad()
 def _figures(head: HybridHead, share: Share, n_answers: int, ranks: Ranks) -> StepResult:
     rows, losses, n_rows = share.rows, share.losses, len(share.rows.targets)
@@ -158,33 +153,12 @@ def _figures(head: HybridHead, share: Share, n_answers: int, ranks: Ranks) -> St
         "train/quantum_loss": losses.quantum.mean().item(),
         **quantum_state_metrics(head, rows),
     }
-    metrics = _means(own, n_rows, ranks) | {"train/alpha_value": head.alpha.item()}
+    metrics = ranks.means(own, n_rows) | {"train/alpha_value": head.alpha.item()}
     n_tokens = int(ranks.total(torch.tensor(n_rows)))
-    if losses.kl is not None and losses.n_listed is not None:
-        n_known = len(losses.kl)
-        n_all = int(ranks.total(torch.tensor(n_known)))
-        metrics["train/kl_rows"] = n_all / n_tokens
-        if n_all:
-            own = {
-                "train/kl_to_teacher": losses.kl.sum().item() / max(n_known, 1),
-                "train/kl_listed": losses.n_listed.double().sum().item() / max(n_known, 1),
-            }
-            metrics |= _means(own, n_known, ranks)
-    if losses.uld is not None and losses.n_spanned is not None:
-        n_spanned = int(ranks.total(losses.n_spanned.sum()))
-        metrics["train/uld_rows"] = n_spanned / n_tokens
-        if n_spanned:
-            own = {"train/uld": losses.uld.sum().item() / max(len(losses.uld), 1)}
-            metrics |= _means(own, len(losses.uld), ranks)
+    metrics |= share.term.figures(losses.log_q, n_tokens, ranks)
     answer_losses = rows.per_example(losses.hybrid)
     of_answers = answer_losses.new_zeros(2, n_answers)
     gains = rows.per_example(losses.ablated) - answer_losses
     of_answers[:, share.answers] = torch.stack([answer_losses, gains])
     answer_losses, gains = ranks.total(of_answers).tolist()
     return StepResult(metrics, answer_losses, gains, n_tokens)
-
-
-def _means(own: dict[str, float], weight: int, ranks: Ranks) -> dict[str, float]:
-    """Over all processes' rows, of which each has so many and these means over them."""
-    means = ranks.mean(torch.tensor(list(own.values()), dtype=torch.float64), weight)
-    return dict(zip(own, means.tolist(), strict=True))
