@@ -114,7 +114,7 @@ class Distillation:
             announce=self.console.line,
         )
         self._earlier = self.run.read_teacher_account()
-        self._stack.callback(self._write_account)
+        self._stack.callback(self._keep_account)
         self._stack.push_async_callback(self.client.close)
         if not self.run.has_held_out and self._lacks_held_out():
             await self.client.check()  # a wrong key or address stops the run here
@@ -188,6 +188,11 @@ class Distillation:
         """What all starts of the run have asked of the teacher."""
         account = self.client.account
         return account if self._earlier is None else account.plus(self._earlier)
+
+    def _keep_account(self) -> None:
+        """What was asked for since the last checkpoint; a complete run has all of it already."""
+        if not self.run.is_complete:
+            self._write_account()
 
     def _write_account(self) -> None:
         self.run.write_teacher_account(self.teacher_account().as_fields())
