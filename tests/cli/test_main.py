@@ -366,7 +366,9 @@ def test_a_key_anywhere_in_a_file_is_refused_and_not_repeated(
     """A run writes its configuration down."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv(variable, "sk-a-long-secret-key")
-    (tmp_path / "run.yaml").write_text("env: {wandb_name: x-sk-a-long-secret-key, n_qubits: 0}")
+    (tmp_path / "run.yaml").write_text(
+        "env: {wandb_name: x-sk-a-long-secret-key, n_qubits: 0}", encoding="utf-8"
+    )
     assert main([verb, "--config", "run.yaml"]) == 2
     shown = capsys.readouterr()
     assert "keys are read from the environment only" in shown.err
@@ -380,7 +382,7 @@ def test_a_line_about_somebody_s_file_acts_on_no_terminal(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     name = f'"a\\e[31m\\u202e\\n\\r{"x" * 900}"'
-    (tmp_path / "run.yaml").write_text(entry % name)
+    (tmp_path / "run.yaml").write_text(entry % name, encoding="utf-8")
     assert main(["process", "--config", "run.yaml"]) == 2
     error = capsys.readouterr().err
     assert error.startswith("error: --config run.yaml: ")

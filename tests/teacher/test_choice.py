@@ -138,7 +138,8 @@ def test_clear_text_is_refused_before_anything_is_written(tmp_path, monkeypatch,
     monkeypatch.setenv("OPENAI_API_KEY", "sk-first-and-secret")
     (tmp_path / "run.yaml").write_text(
         "env: {engine: native, reupload: true}\n"  # refused too, but later
-        "openai: {base_url: 'http://a.example/v1', model_name: m}"
+        "openai: {base_url: 'http://a.example/v1', model_name: m}",
+        encoding="utf-8",
     )
     assert main(["process", "--config", "run.yaml"]) == 2
     error = capsys.readouterr().err
