@@ -125,20 +125,18 @@ def _flags(values: dict[str, Any]) -> list[str]:
 def workplace(small_llama, tmp_path_factory) -> Iterator[Workplace]:
     """With a finished run `runs/NAME` in it, and every file that a page gives a name to."""
     folder = tmp_path_factory.mktemp("workplace")
-    teacher = DocumentsTeacher(AutoTokenizer.from_pretrained(small_llama))
-    with pytest.MonkeyPatch.context() as patch:
+    with contextlib.ExitStack() as stack:
+        patch = stack.enter_context(pytest.MonkeyPatch.context())
         patch.chdir(folder)
         patch.setenv("QUANTUM_HYBRID_CACHE", str(folder / "cache"))
-        forks = ForkServer(small_llama)
+        tokenizer = AutoTokenizer.from_pretrained(small_llama)
+        teacher = stack.enter_context(contextlib.closing(DocumentsTeacher(tokenizer)))
+        forks = stack.enter_context(contextlib.closing(ForkServer(small_llama)))
+        for block in (block for page in PAGES for block in blocks(page) if block.file):
+            (folder / str(block.file)).write_text(block.text, encoding="utf-8")
         place = Workplace(folder, small_llama, teacher, forks)
-        for file, block in ((b.file, b) for page in PAGES for b in blocks(page) if b.file):
-            (folder / file).write_text(block.text, encoding="utf-8")
-        try:
-            place.run(["process"], "NAME")
-            yield place
-        finally:
-            forks.close()
-            teacher.close()
+        place.run(["process"], "NAME")
+        yield place
 
 
 # --- Python ---------------------------------------------------------------------------------------
@@ -225,7 +223,7 @@ def _torchrun(place: Workplace, words: list[str], name: str) -> None:
 def _make(place: Workplace, words: list[str], name: str) -> None:
     """Every target and variable is there; nothing is done."""
     for variable in (word.partition("=")[0] for word in words if "=" in word):
-        assert re.search(rf"^{variable} \?=", MAKEFILE, re.M), variable
+        assert f"$({variable})" in MAKEFILE, variable
     subprocess.run(["make", "--dry-run", *words], cwd=ROOT, check=True, capture_output=True)
 
 
@@ -253,6 +251,15 @@ def _run_api(place: Workplace, words: list[str], name: str) -> None:
     pytest.skip("Atropos's own server: tests/atropos/test_serve.py starts it")
 
 
+def _pip(place: Workplace, words: list[str], name: str) -> None:
+    from pip._internal.commands import create_command
+
+    options, _ = create_command(words[0]).parse_args(words[1:])
+    for file in [*options.requirements, *options.constraints]:
+        assert (ROOT / file).is_file()
+    pytest.skip("would change the environment of the tests: given to pip's parser only")
+
+
 def _python(place: Workplace, words: list[str], name: str) -> None:
     assert words[:3] == ["-m", "pytest", "-q"]
     assert (ROOT / words[3]).is_file()
@@ -267,6 +274,7 @@ HOW: dict[str, Callable[[Workplace, list[str], str], None]] = {
     "source": _source,
     "tensorboard": _tensorboard,
     "run-api": _run_api,
+    "pip": _pip,
     "python": _python,
 }
 """Program -> what is done with a line that calls it."""
