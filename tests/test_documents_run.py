@@ -37,7 +37,7 @@ from quantum_hybrid.run.plan import resolve
 STUDENT = {
     "env.group_size": 2,
     "env.max_token_length": 8,
-    "env.eval_prompts": 4,
+    "env.eval_prompts": 2,
     "env.lora_rank": 4,
     "env.n_qubits": 3,
     "env.n_layers": 2,
@@ -108,7 +108,7 @@ class Workplace:
     def _always(self, name: str, arguments: list[str]) -> dict[str, Any]:
         """What no line is asked for here: hours, other people's servers, models of a hub."""
         always = {
-            "env.total_steps": 2,
+            "env.total_steps": 1,
             "env.base_model_name": self.base_model,
             "env.run_dir": f"runs/{name}",
             "openai.base_url": self.teacher.url,
