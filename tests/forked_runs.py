@@ -53,6 +53,11 @@ class Line(NamedTuple):
     count: int
 
 
+def recorded_lines(path: Path) -> list[Line]:
+    """What a run that recorded began, sorted."""
+    return sorted(Line(*row) for row in json.loads(path.read_text(encoding="utf-8")))
+
+
 @dataclass(frozen=True)
 class Order:
     """A run to be made, and how it is to end."""

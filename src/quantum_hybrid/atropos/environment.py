@@ -4,9 +4,11 @@ A thin translation to and from atroposlib. The run is a `RunSession` like any ot
 teacher, trains its student, evaluates, keeps checkpoints, and ends with its last step. BaseEnv's
 loop only decides when the next step is due, and sends its group; its server manager stays idle.
 
-A step is taken in `get_next_item`, which nothing cancels but the end of the run, and not in
-`collect_trajectories`, which BaseEnv's loop cancels whenever the trainer is behind and calls again
-with the same item: by then the group has been trained on, once, and is only sent.
+A step is taken in `get_next_item`, which nothing cancels but the end of the run, and not in a
+worker, which BaseEnv's loop cancels whenever the trainer is behind and starts again with the same
+item: by then the group has been trained on, once, and is only sent. A group is sent once, too: the
+loop cancels the worker that sends, not the sending, and what a signal finds unsent is sent before
+the run ends.
 """
 
 from __future__ import annotations
@@ -16,14 +18,14 @@ import sys
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
-from aiohttp import ClientError
+from aiohttp import ClientError, ClientSession
 from atroposlib.envs.base import APIServerConfig, BaseEnv, BaseEnvConfig, ScoredDataGroup
 from atroposlib.envs.server_handling.server_manager import ServerManagerConfig
 from pydantic import BaseModel, ConfigDict, ValidationError
-from tenacity import RetryError
+from tenacity import RetryError, retry, stop_after_attempt, wait_random_exponential
 
 from quantum_hybrid.config import RunConfig, first_line
-from quantum_hybrid.errors import QuantumHybridError, TrainerError, UsageError
+from quantum_hybrid.errors import Interrupted, TrainerError, UsageError
 from quantum_hybrid.model_files import find_base_model
 from quantum_hybrid.run.directory import RunDirectory
 from quantum_hybrid.run.groups import ScoredGroup
@@ -67,8 +69,9 @@ class QuantumHybridEnv(BaseEnv):
         super().__init__(config, [idle])
         self._job, self._stop = job, stop
         self._step: asyncio.Task[ScoredGroup] | None = None
-        self._n_unsent = 0
-        self._failure: QuantumHybridError | None = None
+        self._unsent: list[ScoredGroup] = []  # trained on, and not yet on its way
+        self._sending: set[asyncio.Task[None]] = set()
+        self._n_sent = self._n_refused_in_a_row = 0
 
     @classmethod
     def config_init(cls) -> tuple[Any, list[APIServerConfig]]:
@@ -92,50 +95,98 @@ class QuantumHybridEnv(BaseEnv):
             await self._stop.unless(self.env_manager())
         except _AllServed:
             return
+        except Interrupted:
+            await self._send_what_is_left()
+            raise
         except (RetryError, ClientError) as error:
             url = self.config.rollout_server_url
             raise TrainerError(f"Atropos's API at {url} cannot be reached ({error})") from error
         finally:
             await self._end()
 
-    async def _end(self) -> None:
-        """Let the step that is being taken end, and keep what has been trained."""
+    async def _send_what_is_left(self) -> None:
+        """Let the step that is being taken end, and send every group that has been trained on."""
+        await self._end_of_step()
+        for group in [*self._unsent]:
+            self._start_sending(group)
+        await asyncio.gather(*self._sending)
+
+    async def _end_of_step(self) -> None:
         if self._step is not None:
             await asyncio.gather(self._step, return_exceptions=True)
-        for worker in self.workers:
-            worker.cancel()
-        await asyncio.gather(*self.workers, return_exceptions=True)
+
+    async def _end(self) -> None:
+        """Let what is being done end, and keep what has been trained."""
+        await self._end_of_step()
+        tasks = [*self.workers, *self._sending]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
         await self._job.keep()
 
     async def setup(self) -> None:
         """Nothing: the run was opened before."""
 
     async def get_next_item(self) -> ScoredGroup | None:
-        """Take the next step; None while the last groups are being sent."""
-        if self._failure is not None:
-            raise self._failure
+        """Take the next step; None while the last groups are being sent.
+
+        Raises `TrainerError` once several groups in a row could not be sent.
+        """
+        if self._n_refused_in_a_row >= MAX_LEFT_OUT_IN_A_ROW:
+            raise TrainerError(
+                f"the last {self._n_refused_in_a_row} groups could not be sent to the trainer, so "
+                "no more are asked for: their scores are all equal, they are too long for it, or "
+                "it refuses them (Atropos's own messages say which)"
+            )
         if self._job.is_done:
-            if self.workers:
+            if self.workers or self._sending:
                 return None
             raise _AllServed
-        self._step = asyncio.create_task(self._job.next_step(self._stop))
+        self._step = asyncio.create_task(self._take_step())
         return await asyncio.shield(self._step)
 
-    async def collect_trajectories(self, item: ScoredGroup) -> tuple[ScoredDataGroup, list[Any]]:
-        """The group in Atropos's own form."""
-        return ScoredDataGroup(**item.as_fields()), []
+    async def _take_step(self) -> ScoredGroup:
+        group = await self._job.next_step(self._stop)
+        self._unsent.append(group)
+        return group
 
-    async def handle_send_to_api(self, scored_data: Any, *args: Any, **kwargs: Any) -> None:
-        """Send a group, and give up once several in a row could not be sent."""
-        n_sent = self.items_sent_this_step
-        await super().handle_send_to_api(scored_data, *args, **kwargs)
-        self._n_unsent = 0 if self.items_sent_this_step > n_sent else self._n_unsent + 1
-        if self._n_unsent >= MAX_LEFT_OUT_IN_A_ROW:
-            self._failure = TrainerError(
-                f"the last {self._n_unsent} groups could not be sent to the trainer, so no more "
-                "are asked for: their scores are all equal, or they are too long for it (Atropos's "
-                "own messages say which)"
-            )
+    async def collect_trajectories(
+        self, item: ScoredGroup
+    ) -> tuple[ScoredDataGroup | None, list[Any]]:
+        """The group in Atropos's own form; None if a cancelled worker has begun to send it."""
+        return (ScoredDataGroup(**item.as_fields()) if item in self._unsent else None), []
+
+    async def handle_send_to_api(
+        self, scored_data: Any, item: Any = None, *args: Any, **kwargs: Any
+    ) -> None:
+        """Send a group, also if the worker that sends it is cancelled."""
+        await asyncio.shield(self._start_sending(item))
+
+    def _start_sending(self, group: ScoredGroup) -> asyncio.Task[None]:
+        self._unsent.remove(group)
+        sending = asyncio.create_task(self._send(group))
+        self._sending.add(sending)
+        sending.add_done_callback(self._sending.discard)
+        return sending
+
+    async def _send(self, group: ScoredGroup) -> None:
+        n_sent = self._n_sent
+        await super().handle_send_to_api(ScoredDataGroup(**group.as_fields()), group)
+        if self._n_sent == n_sent:
+            self._n_refused_in_a_row += 1
+
+    @retry(stop=stop_after_attempt(3), wait=wait_random_exponential(max=10))
+    async def _send_scored_data_to_api(self, scored_data: Any) -> None:
+        """Send a group and count it; BaseEnv's own takes the API's refusal for a success."""
+        scored_data["env_id"] = self.env_id
+        url = f"{self.config.rollout_server_url}/scored_data"
+        async with (
+            ClientSession() as session,
+            self._post_json_with_compression(session, url, scored_data) as response,
+        ):
+            response.raise_for_status()
+        self._n_sent += 1
+        self._n_refused_in_a_row = 0
 
     async def get_server_info(self) -> None:
         """What the trainer registered with; a `UsageError` if it does not fit."""

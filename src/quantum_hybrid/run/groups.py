@@ -8,7 +8,7 @@ from typing import Any
 from quantum_hybrid.text import Answer, Example, Prompt
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ScoredGroup:
     """What Atropos calls a group: a prompt's answers as token rows, and their rewards."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import random
 import signal
@@ -11,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from forked_runs import ForkServer, Line
+from forked_runs import ForkServer, Line, recorded_lines
 from loopback_teacher import LoopbackTeacher
 from tiny_runs import STEPS, Runs, line_of_step, remains, said
 
@@ -69,9 +68,7 @@ def lines(runs, unbroken, tmp_path_factory) -> list[Line]:
     folder = tmp_path_factory.mktemp("recorded")
     runs.finish(folder / "run", record=str(folder / "lines.json"))
     assert remains(folder / "run") == remains(unbroken)
-    return sorted(
-        Line(*row) for row in json.loads((folder / "lines.json").read_text(encoding="utf-8"))
-    )
+    return recorded_lines(folder / "lines.json")
 
 
 @pytest.fixture(scope="session")

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from forked_runs import Line, recorded_lines
 from tiny_runs import Runs, figures, is_one_line, line_of_step, remains, said
 
 ROOT = Path(__file__).parents[3]
@@ -60,16 +61,27 @@ def test_the_same_run_on_two_processes_leaves_the_same_bits(runs, together, tmp_
     assert "is complete; nothing was done" in said(run)
 
 
+@pytest.fixture(scope="module")
+def lines_of_ranks(runs, tmp_path_factory) -> list[list[Line]]:
+    """What each process begins in its training steps: their shares of a group differ."""
+    folder = tmp_path_factory.mktemp("recorded_of_ranks")
+    records = [folder / f"{rank}.json" for rank in range(SIZE)]
+    recording = {f"rank{rank}": {"record": str(path)} for rank, path in enumerate(records)}
+    assert runs.statuses(folder / "run", *FLAGS, size=SIZE, **recording) == [0, 0]
+    return [
+        [line for line in recorded_lines(path) if line.activity == "training"] for path in records
+    ]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("rank", range(SIZE))
 @pytest.mark.parametrize("seed", range(4))
 def test_a_run_of_which_a_process_is_killed_ends_as_an_unbroken_one(
-    runs, together, lines, tmp_path, rank, seed
+    runs, together, lines_of_ranks, tmp_path, rank, seed
 ) -> None:
     """The other one notices by itself, says so in one line, and nothing is lost."""
     generator, run = random.Random(f"{rank} {seed}"), tmp_path / "run"
-    in_steps = [line for line in lines if line.activity == "training"]
-    line = generator.choice(in_steps)
+    line = generator.choice(lines_of_ranks[rank])
     line = line._replace(count=generator.randint(1, max(1, line.count // 2)))
     killed = {f"rank{rank}": {"die_at": line}}
     statuses = runs.statuses(run, *FLAGS, size=SIZE, **killed)
