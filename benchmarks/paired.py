@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import statistics
 from pathlib import Path
 
 import torch
@@ -23,7 +22,8 @@ import torch.nn.functional as F
 from transformers import AutoTokenizer
 from transformers.utils import logging
 
-from quantum_hybrid.evaluation import all_answer_rows, clustered_standard_error, kl_to_teacher
+from quantum_hybrid.distillation import top_k_kl
+from quantum_hybrid.evaluation import MeanEstimate, all_answer_rows, mean_over_units
 from quantum_hybrid.run.directory import finished_run, read_held_out
 from quantum_hybrid.student import HybridForCausalLM
 from quantum_hybrid.text.encoder import Encoder, Example, teacher_rows
@@ -42,28 +42,35 @@ def main() -> None:
     pairs = list(zip(runs[::2], runs[1::2], strict=True))
     found = [_compare(*pair) for pair in pairs]
     for (a, b), differences in zip(pairs, found, strict=True):
-        print(f"{b} minus {a}")
-        for name, (mean, error) in differences.items():
-            print(f"  {name:<20}{mean:+.4f} +- {error:.4f} nats per token")
+        _print(f"{b} minus {a}", differences)
+    means = {name: _over_pairs([pair[name] for pair in found]) for name in found[0]}
+    if len(pairs) > 1:
+        _print(f"mean of {len(pairs)} pairs", means)
     record = {
         "pairs": [{"a": str(a), "b": str(b)} for a, b in pairs],
-        "differences": found,
-        "means": {name: _over_pairs([pair[name][0] for pair in found]) for name in found[0]},
+        "differences": [_as_lists(differences) for differences in found],
+        "means": _as_lists(means),
     }
-    if len(pairs) > 1:
-        print(f"mean of {len(pairs)} pairs")
-        for name, (mean, error) in record["means"].items():
-            print(f"  {name:<20}{mean:+.4f} +- {error:.4f} nats per token")
     print(json.dumps(record))
 
 
-def _over_pairs(values: list[float]) -> tuple[float, float | None]:
-    mean = statistics.fmean(values)
-    return mean, statistics.stdev(values) / len(values) ** 0.5 if len(values) > 1 else None
+def _print(title: str, estimates: dict[str, MeanEstimate]) -> None:
+    print(title)
+    for name, one in estimates.items():
+        error = "" if one.standard_error is None else f" +- {one.standard_error:.4f}"
+        print(f"  {name:<20}{one.mean:+.4f}{error} nats per token")
 
 
-def _compare(a: Path, b: Path) -> dict[str, tuple[float, float]]:
-    """B minus A: mean and standard error of each figure."""
+def _as_lists(estimates: dict[str, MeanEstimate]) -> dict[str, list[float | None]]:
+    return {name: [one.mean, one.standard_error] for name, one in estimates.items()}
+
+
+def _over_pairs(estimates: list[MeanEstimate]) -> MeanEstimate:
+    return mean_over_units(torch.tensor([one.mean for one in estimates], dtype=torch.float64))
+
+
+def _compare(a: Path, b: Path) -> dict[str, MeanEstimate]:
+    """B minus A: each figure's mean over rows, answers being the units."""
     if (held_out := read_held_out(a)) != read_held_out(b):
         raise SystemExit(f"{a} and {b}: were evaluated on different held-out answers")
     encoders = [Encoder(AutoTokenizer.from_pretrained(run / "student")) for run in (a, b)]
@@ -74,15 +81,9 @@ def _compare(a: Path, b: Path) -> dict[str, tuple[float, float]]:
         [i for i, e in enumerate(examples) for _ in range(len(e.tokens) - e.n_context)]
     )
     known = sorted(teacher_rows(examples))
-    clusters = {"hybrid loss": of_example, "KL to the teacher": of_example[known]}
+    units = {"hybrid loss": of_example, "KL to the teacher": of_example[known]}
     ours, theirs = (_figures(run, examples) for run in (a, b))
-    found = {}
-    for name in ours:
-        difference = theirs[name] - ours[name]
-        _, cluster = clusters[name].unique(return_inverse=True)
-        error = clustered_standard_error(difference, cluster)
-        found[name] = (difference.mean().item(), error)
-    return found
+    return {name: mean_over_units(theirs[name] - ours[name], units[name]) for name in ours}
 
 
 @torch.no_grad()
@@ -97,7 +98,7 @@ def _figures(run: Path, examples: list[Example]) -> dict[str, torch.Tensor]:
         for row in (row for row in chunk.tolist() if row in teacher):
             ids, values = teacher[row]
             log_p = torch.tensor([values], dtype=torch.float64)
-            divergences.append(kl_to_teacher(log_p, log_q[row - int(chunk[0])][None, list(ids)]))
+            divergences.append(top_k_kl(log_p, log_q[row - int(chunk[0])][None, list(ids)]))
     found = {"hybrid loss": torch.cat(losses)}
     return found | ({"KL to the teacher": torch.cat(divergences)} if divergences else {})
 

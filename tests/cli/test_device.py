@@ -14,8 +14,7 @@ from transformers import AutoTokenizer
 
 from quantum_hybrid.cli import main
 from quantum_hybrid.config import RunConfig, ServerConfig
-from quantum_hybrid.evaluation import all_answer_rows, clustered_standard_error, evaluate
-from quantum_hybrid.run.device_check import loss_difference
+from quantum_hybrid.evaluation import all_answer_rows, evaluate
 from quantum_hybrid.run.directory import RunDirectory, read_held_out
 from quantum_hybrid.run.plan import RunPlan
 from quantum_hybrid.text.encoder import IGNORED, Encoder
@@ -154,25 +153,6 @@ def test_the_second_circuit_runs_on_what_was_measured_of_the_first(
     quantum = finished.student.head.quantum
     assert torch.equal(first_weights, quantum.circuit1.weights)
     assert torch.equal(second_weights, quantum.circuit2.weights)
-
-
-def test_interval_covers_the_truth_as_often_as_it_says() -> None:
-    """2000 sets of 8 answers of unequal lengths, the tokens of one answer alike."""
-    generator = torch.Generator().manual_seed(0)
-    lengths = torch.tensor([3, 4, 4, 5, 5, 6, 6, 7])
-    example = torch.arange(8).repeat_interleave(lengths)
-    covered = 0
-    for _ in range(2000):
-        answers = torch.randn(8, generator=generator, dtype=torch.float64)
-        tokens = torch.randn(len(example), generator=generator, dtype=torch.float64)
-        found = loss_difference(0.3 + answers[example] + tokens, example)
-        assert found.half_width is not None
-        covered += abs(found.mean - 0.3) < found.half_width
-    assert 0.92 < covered / 2000 < 0.98
-    quantile = 2.3646  # of Student's t with 7 degrees of freedom, from a table
-    values = torch.arange(40, dtype=torch.float64)
-    expected = quantile * clustered_standard_error(values, example)
-    assert loss_difference(values, example).half_width == pytest.approx(expected, rel=1e-4)
 
 
 def test_one_answer_has_no_interval(finished, capsys) -> None:

@@ -12,15 +12,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from quantum_hybrid.distillation import top_k_kl
 from quantum_hybrid.errors import TrainingError
 from quantum_hybrid.evaluation import (
     evaluate,
     hybrid_performance,
-    kl_to_teacher,
     metrics,
     quantum_state_metrics,
 )
-from quantum_hybrid.evaluation.metrics import clustered_standard_error
 from quantum_hybrid.student import HybridForCausalLM, answer_rows
 from quantum_hybrid.text.encoder import Example
 from quantum_hybrid.text.records import AnswerLogprobs
@@ -150,17 +149,6 @@ def test_differences_come_with_their_standard_error_over_answers(
     assert "eval/quantum_ablation_se" not in alone
 
 
-@given(values=st.lists(st.floats(-5, 5), min_size=2, max_size=20), times=st.integers(1, 4))
-@settings(derandomize=True, deadline=None)
-def test_tokens_that_only_repeat_their_answer_make_nothing_more_certain(values, times) -> None:
-    """With one token each it is the usual s / sqrt(n)."""
-    alone = torch.tensor(values, dtype=torch.float64)
-    usual = float(alone.std()) / math.sqrt(len(values))
-    answers = torch.arange(len(values)).repeat_interleave(times)
-    got = clustered_standard_error(alone.repeat_interleave(times), answers)
-    assert got == pytest.approx(usual, abs=1e-9)
-
-
 @pytest.mark.parametrize("bias", [math.nan, math.inf, 1e9])
 def test_a_loss_that_means_nothing_is_an_error(make_student, examples, bias) -> None:
     student = make_student()
@@ -264,10 +252,10 @@ def test_kl_of_a_student_that_is_almost_certain(make_student, examples) -> None:
     assert got["eval/kl_to_teacher"] == pytest.approx(expected, rel=1e-3)
 
 
-def top_k_kl(log_p: torch.Tensor, log_q: torch.Tensor, k: int) -> torch.Tensor:
-    """What `kl_to_teacher` makes of the k most likely tokens of p."""
+def kl_of_top(log_p: torch.Tensor, log_q: torch.Tensor, k: int) -> torch.Tensor:
+    """`top_k_kl` of the k most likely tokens of p."""
     ids = log_p.argsort(-1, descending=True)[:, :k]
-    return kl_to_teacher(log_p.gather(1, ids), log_q.gather(1, ids))
+    return top_k_kl(log_p.gather(1, ids), log_q.gather(1, ids))
 
 
 log_weights = st.lists(st.floats(-12, 12), min_size=2, max_size=12)
@@ -279,11 +267,11 @@ def test_kl_is_never_negative_nor_more_than_without_the_bucket(p, q, data) -> No
     size = min(len(p), len(q))
     log_p, log_q = (torch.tensor([x[:size]]).double().log_softmax(-1) for x in (p, q))
     k = data.draw(st.integers(1, size))
-    kl = top_k_kl(log_p, log_q, k)
+    kl = kl_of_top(log_p, log_q, k)
     whole = (log_p.exp() * (log_p - log_q)).sum(-1)
     assert -1e-9 <= kl.item() <= whole.item() + 1e-6
     torch.testing.assert_close(kl, bucketed_kl(log_p, log_q, k), rtol=1e-6, atol=1e-6)
-    assert abs(top_k_kl(log_p, log_p, k).item()) < 1e-9
+    assert abs(kl_of_top(log_p, log_p, k).item()) < 1e-9
 
 
 @pytest.mark.parametrize("mixing", MIXINGS)

@@ -11,7 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from heads import ROWS, VOCABULARY, assert_equal, batch, gradients, head
-from quantum_hybrid.evaluation import ablated_logits, kl_to_teacher
+from quantum_hybrid.distillation import top_k_kl
+from quantum_hybrid.evaluation import ablated_logits
 from quantum_hybrid.student import HybridHead
 from quantum_hybrid.student.head import Mixing
 from quantum_hybrid.text.encoder import IGNORED
@@ -287,13 +288,13 @@ def test_a_teachers_top_k_with_a_bucket_for_the_rest_is_a_loss_of_listed_tokens(
     targets = ids[:, 2].contiguous()
 
     def objective(of_listed: LogProbabilities, rows: slice) -> Tensor:
-        kl = kl_to_teacher(log_p[rows], of_listed.hybrid[:, 1:])
+        kl = top_k_kl(log_p[rows], of_listed.hybrid[:, 1:])
         return (0.3 * kl - of_listed.hybrid[:, 0] - 0.5 * of_listed.quantum[:, 0]).sum()
 
     value, found = one_pass(hybrid, hidden, torch.cat([targets[:, None], ids], 1), objective)
     logits = hybrid(hidden)
     log_q = logits.hybrid.log_softmax(-1).gather(1, ids)
-    expected = 0.3 * kl_to_teacher(log_p, log_q).sum()
+    expected = 0.3 * top_k_kl(log_p, log_q).sum()
     expected = expected + F.cross_entropy(logits.hybrid, targets, reduction="sum")
     expected = expected + 0.5 * F.cross_entropy(logits.quantum, targets, reduction="sum")
     torch.testing.assert_close(value, expected)

@@ -70,7 +70,7 @@ class TopK:
 
 
 def top_k_kl(
-    log_p: Float[Tensor, "rows k"], log_q: Float[Tensor, "rows k"], temperature: float
+    log_p: Float[Tensor, "rows k"], log_q: Float[Tensor, "rows k"], temperature: float = 1.0
 ) -> Float[Tensor, " rows"]:
     """T^2 KL of each row in nats, differentiable by the student's `log_q`; see the module.
 
@@ -124,7 +124,7 @@ class DivergenceTerm:
         """At temperature 1, so that runs of different ones can be compared."""
         known = self.teacher.log_p[self.teacher.known]
         values = {
-            "train/kl_to_teacher": top_k_kl(known, log_q[self.teacher.known, 1:], 1.0),
+            "train/kl_to_teacher": top_k_kl(known, log_q[self.teacher.known, 1:]),
             "train/kl_listed": known.isfinite().sum(1).double(),
         }
         return share_and_means("train/kl_rows", len(known), values, n_tokens, ranks)

@@ -16,7 +16,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from quantum_hybrid.circuit import coherence_and_entanglement
+from quantum_hybrid.distillation import top_k_kl
 from quantum_hybrid.errors import TrainingError
+from quantum_hybrid.evaluation.statistics import mean_over_units
 from quantum_hybrid.processes.ranks import ALONE, Ranks
 from quantum_hybrid.student import (
     AnswerRows,
@@ -93,41 +95,11 @@ def variance_shares(
     return float((part * whole).sum().double()), float(whole.square().sum().double())
 
 
-def kl_to_teacher(
-    log_p: Float[Tensor, "rows top"], student_log_q: Float[Tensor, "rows top"]
-) -> Float[Tensor, " rows"]:
-    """KL(teacher, student) over the teacher's top-k tokens and one bucket for all others, in nats.
-
-    sum_k p_k (log p_k - log q_k) + p_rest (log p_rest - log q_rest).
-    """
-    p, q = log_p.double().exp(), student_log_q.double().exp()
-    smallest = torch.finfo(torch.float64).tiny
-    p_rest = (1 - p.sum(-1)).clamp_min(0)
-    q_rest = (1 - q.sum(-1)).clamp_min(smallest)
-    inside = (p * (log_p.double() - student_log_q.double())).sum(-1)
-    return inside + torch.special.xlogy(p_rest, p_rest / q_rest)
-
-
-def clustered_standard_error(
-    values: Float[Tensor, " rows"], example: Int[Tensor, " rows"]
-) -> float:
-    """Standard error of the mean of `values` over rows, the examples being the independent units.
-
-    Tokens of one answer are not independent, so what is summed is each answer's deviation:
-    sqrt(m / (m - 1) sum_i (sum of answer i - mean * tokens of answer i)^2) / tokens. The usual
-    linearised ratio estimator (Cochran 1977, section 6.3); not a number for a single example.
-    """
-    count = int(example.max()) + 1
-    deviations = torch.zeros(count, dtype=torch.float64)
-    deviations.index_add_(0, example, values.double() - values.double().mean())
-    return math.sqrt(count / (count - 1) * deviations.square().sum().item()) / len(values)
-
-
 @torch.no_grad()
 def evaluate(
     student: HybridForCausalLM, examples: Sequence[Example], ranks: Ranks = ALONE
 ) -> dict[str, float]:
-    """All eval/* and model/* metrics of DESIGN section 5 on held-out answers.
+    """All eval/* and model/* metrics of docs/metrics.md on held-out answers.
 
     eval/kl_to_teacher is there only if the teacher's probabilities are known on some answer in the
     student's own vocabulary; eval/kl_tokens says on how many tokens. Of several processes the first
@@ -220,7 +192,7 @@ def _add_kl(
         log_q = F.log_softmax(head.mix(classical, head.quantum.up(z[same])).double(), -1)
         ids = torch.tensor([teacher[row][0] for row in same])
         log_p = torch.tensor([teacher[row][1] for row in same], dtype=torch.float64)
-        sums["kl"] += float(kl_to_teacher(log_p, log_q.gather(1, ids)).sum())
+        sums["kl"] += float(top_k_kl(log_p, log_q.gather(1, ids)).sum())
         sums["kl_tokens"] += len(same)
 
 
@@ -235,9 +207,10 @@ def _comparisons(
     }
     metrics = {}
     for name, difference in differences.items():
-        metrics[f"eval/{name}"] = difference.mean().item()
-        if int(example.max()) > 0:
-            metrics[f"eval/{name}_se"] = clustered_standard_error(difference, example)
+        estimate = mean_over_units(difference, example)
+        metrics[f"eval/{name}"] = estimate.mean
+        if estimate.standard_error is not None:
+            metrics[f"eval/{name}_se"] = estimate.standard_error
     return metrics
 
 

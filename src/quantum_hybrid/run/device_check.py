@@ -22,7 +22,6 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from safetensors import SafetensorError
-from scipy.stats import t as student_t
 from torch import Tensor
 from transformers import AutoTokenizer
 from transformers.utils import logging as transformers_logging
@@ -30,7 +29,7 @@ from transformers.utils import logging as transformers_logging
 from quantum_hybrid.circuit import Ansatz, DeviceCircuit
 from quantum_hybrid.durable import write_json
 from quantum_hybrid.errors import CheckpointError, UsageError
-from quantum_hybrid.evaluation import all_answer_rows, clustered_standard_error, row_losses
+from quantum_hybrid.evaluation import all_answer_rows, mean_over_units, row_losses
 from quantum_hybrid.run.directory import read_held_out
 from quantum_hybrid.student import AnswerRows, HybridConfig, HybridForCausalLM, HybridHead
 from quantum_hybrid.student.head import ANGLE_SCALE
@@ -206,12 +205,8 @@ def _findings(
 
 def loss_difference(values: Float[Tensor, " rows"], example: Tensor) -> LossDifference:
     """Mean over tokens, with the interval that the module's docstring states."""
-    n_answers = int(example.max()) + 1
-    if n_answers == 1:
-        return LossDifference(values.mean().item(), None)
-    quantile = float(student_t.ppf(0.975, n_answers - 1))
-    half_width = quantile * clustered_standard_error(values, example)
-    return LossDifference(values.mean().item(), half_width)
+    estimate = mean_over_units(values, example)
+    return LossDifference(estimate.mean, estimate.half_width())
 
 
 def _description(request: DeviceRequest) -> str:
