@@ -8,8 +8,10 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -191,7 +193,7 @@ def test_a_run_that_is_stopped_and_served_again_goes_on_with_its_own_settings(
 
 
 def ends_because_none_is_sent(serving: Serving, teacher: LoopbackTeacher) -> None:
-    more = ("--env.total_steps", 1000, "--openai.base_url", teacher.url)
+    more = ("--env.total_steps", 60, "--openai.base_url", teacher.url)
     process = serving.start(*serving.new, *more)
     try:
         # The poll starts the trainer, as far as the API is concerned.
@@ -209,6 +211,42 @@ def ends_because_none_is_sent(serving: Serving, teacher: LoopbackTeacher) -> Non
 @pytest.mark.parametrize("longest", [2])
 def test_groups_too_long_for_the_trainer_are_not_bought_without_end(serving, teacher) -> None:
     ends_because_none_is_sent(serving, teacher)
+
+
+@contextlib.contextmanager
+def refusing(api: httpx2.Client) -> Iterator[str]:
+    """The address of a proxy in front of the API that takes no group, as one with a small limit."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            status, content = 413, b"{}"
+            if self.path != "/scored_data":
+                kind = {"Content-Type": "application/json"}
+                reply = api.request(self.command, self.path, content=body, headers=kind)
+                status, content = reply.status_code, reply.content
+            self.send_response(status)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+        do_POST = do_GET
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as proxy:
+        threading.Thread(target=proxy.serve_forever, args=(0.01,)).start()
+        try:
+            yield f"http://127.0.0.1:{proxy.server_address[1]}"
+        finally:
+            proxy.shutdown()
+
+
+def test_groups_that_the_api_refuses_are_not_bought_without_end(serving, teacher) -> None:
+    with refusing(serving.api) as serving.url:
+        ends_because_none_is_sent(serving, teacher)
 
 
 def test_an_api_that_is_not_there_is_one_line(serving, teacher) -> None:
