@@ -249,11 +249,27 @@ def test_groups_that_the_api_refuses_are_not_bought_without_end(serving, teacher
         ends_because_none_is_sent(serving, teacher)
 
 
-def test_an_api_that_is_not_there_is_one_line(serving, teacher) -> None:
-    serving.url = "http://127.0.0.1:9"
-    process = serving.start(*serving.new, "--openai.base_url", teacher.url)
-    assert process.wait(WITHIN_S) == 1
-    assert "error: Atropos's API at http://127.0.0.1:9 cannot be reached" in serving.said()
+def test_without_an_api_nothing_is_paid_for_and_nothing_left(serving, teacher) -> None:
+    for url, message in (
+        ("http://127.0.0.1:9", "error: Atropos's API at http://127.0.0.1:9 cannot be reached"),
+        (teacher.url, f"error: what answers at {teacher.url} is no Atropos API"),
+    ):
+        serving.url = url
+        process = serving.start(*serving.new, "--openai.base_url", teacher.url)
+        assert process.wait(WITHIN_S) == 1
+        assert serving.said().splitlines()[-1].startswith(message)
+    assert teacher.asked == 0
+    assert not serving.run.exists()
+
+
+def test_groups_larger_than_the_trainers_batch_are_refused_at_once(serving, teacher) -> None:
+    more = ("--env.group_size", 3, "--openai.base_url", teacher.url)
+    assert serving.start(*serving.new, *more).wait(WITHIN_S) == 2
+    assert "error: --env.group_size 3: must be at most the trainer's batch size, 2" in (
+        serving.said()
+    )
+    assert teacher.asked == 0
+    assert not serving.run.exists()
 
 
 def test_groups_of_one_answer_are_refused_before_the_teacher_is_asked(serving, teacher) -> None:

@@ -27,10 +27,12 @@ def run(namespace: argparse.Namespace, launch: Launch) -> int:
     given = Given.of(namespace, with_atropos=True)
     plan = plan_of(given)
     refuse_finished(plan)
+    from quantum_hybrid.atropos.api import check_api
     from quantum_hybrid.atropos.environment import serve_run, settings_of
 
     with given.naming_the_file():
         settings = settings_of(plan.config, given.atropos)
+    check_api(settings)
     with RunDirectory.open(plan) as run:
         serve_run(run, settings)
         print("\n".join(where_things_are(run)))

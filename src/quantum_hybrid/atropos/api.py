@@ -1,0 +1,44 @@
+"""The API server that a trainer takes groups from: is it there, and does the trainer fit?
+
+Asked before a run is opened, so that nothing is paid for a trainer that is not there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from aiohttp import ClientError, ClientResponseError, ClientSession, ClientTimeout
+from atroposlib.envs.base import BaseEnvConfig
+
+from quantum_hybrid.errors import TrainerError, UsageError
+
+PATIENCE = ClientTimeout(total=30)
+
+
+def check_api(config: BaseEnvConfig) -> None:
+    """Raise `TrainerError` without an Atropos API, `UsageError` where its trainer does not fit.
+
+    A trainer may also register later; then its batch size is checked when the run meets it.
+    """
+    url = config.rollout_server_url
+    try:
+        info = asyncio.run(_info(url))
+        batch_size = int(info["batch_size"])
+    except (ClientResponseError, ValueError, TypeError, KeyError) as error:
+        raise TrainerError(f"what answers at {url} is no Atropos API ({error})") from error
+    except (ClientError, OSError) as error:
+        raise TrainerError(f"Atropos's API at {url} cannot be reached ({error})") from error
+    if 0 <= batch_size < config.group_size:
+        raise UsageError(
+            f"`group_size` {config.group_size}: must be at most the trainer's batch size, "
+            f"{batch_size}"
+        )
+
+
+async def _info(url: str) -> dict[str, Any]:
+    async with (
+        ClientSession(timeout=PATIENCE, raise_for_status=True) as session,
+        session.get(f"{url}/info") as response,
+    ):
+        return await response.json()
