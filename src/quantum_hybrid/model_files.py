@@ -11,7 +11,7 @@ import re
 from pathlib import Path
 
 from quantum_hybrid.config import EMBEDDED, cache_directory
-from quantum_hybrid.embedded_weights import embedded_gguf
+from quantum_hybrid.embedded_weights import embedded_gguf, sha256_of
 from quantum_hybrid.errors import UsageError
 
 HUB_TIMEOUT_S = 2.0
@@ -23,8 +23,7 @@ def find_base_model(name: str) -> str:
     Raises `UsageError` within a few seconds when there is no such model or it cannot be reached.
     """
     if name == EMBEDDED:
-        embedded_gguf()
-        return str(embedded_folder())
+        return str(embedded_folder(embedded_gguf()))
     folder = Path(name).expanduser()
     if folder.is_dir():
         return _checked_folder(name, folder)
@@ -37,9 +36,12 @@ def find_base_model(name: str) -> str:
     return _checked_hub_name(name)
 
 
-def embedded_folder() -> Path:
-    """Where the embedded model lies once `quantum-hybrid setup` has converted it."""
-    return cache_directory() / "models" / "SmolLM2-135M-Instruct"
+def embedded_folder(gguf: Path) -> Path:
+    """Where the embedded model lies once `quantum-hybrid setup` has converted it from this file.
+
+    Its name holds the file's digest, so that a model made of another file is never taken for it.
+    """
+    return cache_directory() / "models" / f"SmolLM2-135M-Instruct-{sha256_of(gguf)[:16]}"
 
 
 def _checked_folder(name: str, folder: Path) -> str:

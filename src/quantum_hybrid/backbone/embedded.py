@@ -24,15 +24,18 @@ from quantum_hybrid.model_files import embedded_folder
 
 
 def prepare_embedded(announce: Callable[[str], None] = print) -> Path:
-    """The folder of the converted embedded model; converts it if that was not done yet."""
-    folder = embedded_folder()
+    """The folder of the converted embedded model; converts it if that was not done yet.
+
+    A model that was converted from another GGUF is in another folder.
+    """
+    gguf = embedded_gguf(announce)
+    folder = embedded_folder(gguf)
     if folder.exists():
         return folder
     writable_cache_directory()
     folder.parent.mkdir(exist_ok=True)
     with FileLock(folder.with_suffix(".lock")):
         if not folder.exists():
-            gguf = embedded_gguf(announce)
             announce("converting the embedded model, once: about half a minute")
             transformers_logging.disable_progress_bar()
             _convert(gguf, folder)
