@@ -10,7 +10,7 @@ import json
 import re
 from pathlib import Path
 
-from quantum_hybrid.config import EMBEDDED, cache_directory
+from quantum_hybrid.config import EMBEDDED, cache_directory, user_path
 from quantum_hybrid.embedded_weights import embedded_gguf, sha256_of
 from quantum_hybrid.errors import UsageError
 
@@ -24,7 +24,7 @@ def find_base_model(name: str) -> str:
     """
     if name == EMBEDDED:
         return str(embedded_folder(embedded_gguf()))
-    folder = Path(name).expanduser()
+    folder = user_path(name, f"`base_model_name` {name!r}")
     if folder.is_dir():
         return _checked_folder(name, folder)
     if folder.exists() or name.startswith((".", "/", "~")):

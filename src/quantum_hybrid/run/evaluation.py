@@ -13,7 +13,7 @@ from pathlib import Path
 import yaml
 
 from quantum_hybrid.backbone import prepare_embedded
-from quantum_hybrid.config import EMBEDDED
+from quantum_hybrid.config import EMBEDDED, user_path
 from quantum_hybrid.durable import write_bytes, write_json
 from quantum_hybrid.errors import UsageError
 from quantum_hybrid.run.directory import read_held_out
@@ -30,7 +30,7 @@ def evaluate_run(
 
     Raises `UsageError` where there is no run, or none that has come to a checkpoint.
     """
-    path = Path(run).expanduser()
+    path = user_path(run, f"`run_dir` {run!r}")
     if not (path / "config.json").is_file():
         raise UsageError(f"`run_dir` {run!r}: must be the directory of a run to evaluate")
     plan = recorded(path)
