@@ -238,8 +238,31 @@ def test_an_unfinished_run_is_said_with_the_command_that_goes_on(complete, capsy
     (complete / "summary.json").unlink()
     assert main(["device", "--run", str(complete), "--device", "default.qubit"]) == 2
     shown = capsys.readouterr()
-    assert shown.out == f"Go on with: python atropos.py process --env.run_dir {complete}\n"
+    assert shown.out == f"Go on with: quantum-hybrid process --env.run_dir {complete}\n"
     assert shown.err == f"error: --run '{complete}': is not finished\n"
+
+
+@pytest.mark.parametrize(
+    ("script", "command"),
+    [
+        ("atropos.py", "python atropos.py"),
+        ("../a b/atropos.py", "python '../a b/atropos.py'"),
+        ("/usr/local/bin/quantum-hybrid", "quantum-hybrid"),
+    ],
+)
+def test_the_closing_lines_name_the_command_that_was_given(
+    script, command, complete, monkeypatch, capsys
+) -> None:
+    monkeypatch.setattr(sys, "argv", [script])
+    assert main(["process", "--env.run_dir", str(complete)]) == 0
+    assert capsys.readouterr().out.splitlines()[-2:] == [
+        f"next      another seed: {command} process --env.seed 1",
+        f"          your own teacher: --openai.* in {command} process --help",
+    ]
+    (complete / "summary.json").unlink()
+    assert main(["device", "--run", str(complete), "--device", "default.qubit"]) == 2
+    again = f"Go on with: {command} process --env.run_dir {complete}\n"
+    assert capsys.readouterr().out == again
 
 
 def test_help_names_every_flag_with_its_meaning(tmp_path) -> None:

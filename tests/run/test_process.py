@@ -196,7 +196,7 @@ def test_a_run_stopped_by_a_signal_resumes_to_the_same_end(
                 break
         rest, errors = process.communicate()
     assert process.returncode == 128 + number
-    assert "Go on with: python atropos.py process --env.run_dir stopped" in rest
+    assert f"Go on with: python {ATROPOS} process --env.run_dir stopped" in rest
     assert "Traceback" not in errors
     assert not (workplace / "stopped" / "summary.json").exists()
     assert main(["process", "--env.run_dir", "stopped"]) == 0
