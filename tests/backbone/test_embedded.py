@@ -6,7 +6,8 @@ import os
 from pathlib import Path
 
 import pytest
-from transformers import AutoConfig
+from transformers import AutoConfig, modeling_gguf_pytorch_utils
+from transformers.utils import logging
 
 from quantum_hybrid import model_files
 from quantum_hybrid.backbone import embedded, prepare_embedded
@@ -31,6 +32,8 @@ def gguf(tmp_path, monkeypatch) -> Path:
     """What stands for the embedded GGUF; converting it copies its bytes."""
 
     def convert(gguf: Path, folder: Path) -> None:
+        list(modeling_gguf_pytorch_utils.tqdm([gguf], desc="Converting"))  # pyright: ignore
+        list(logging.tqdm([folder], desc="Writing model shards"))
         folder.mkdir()
         (folder / "model").write_bytes(gguf.read_bytes())
 
@@ -64,6 +67,13 @@ def test_a_model_that_was_converted_from_another_file_is_not_used(gguf) -> None:
     assert prepare_embedded(said.append) == first
     assert len(said) == 2, "what is converted stays"
     assert (older / "model").read_bytes() == b"older"
+
+
+def test_no_progress_bar_is_shown_while_it_is_converted(gguf, capsys) -> None:
+    before = vars(modeling_gguf_pytorch_utils)["tqdm"]
+    prepare_embedded(lambda _: None)
+    assert capsys.readouterr() == ("", "")
+    assert vars(modeling_gguf_pytorch_utils)["tqdm"] is before
 
 
 def test_the_model_that_is_loaded_is_the_one_that_was_converted(gguf) -> None:

@@ -181,6 +181,14 @@ def test_the_same_teacher_text_and_seed_give_the_same_numbers(flags, finished, w
     assert figures(finished) != figures(workplace / "other")
 
 
+def test_a_log_of_evaluate_has_no_progress_bar(finished, workplace) -> None:
+    log = workplace / "log"
+    command = [sys.executable, str(ATROPOS), "evaluate", "--env.run_dir", str(finished)]
+    with log.open("w", encoding="utf-8") as file:
+        subprocess.run(command, stdout=subprocess.DEVNULL, stderr=file, check=True)
+    assert log.read_text(encoding="utf-8") == ""
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_run_stopped_by_a_signal_resumes_to_the_same_end(
     flags, finished, workplace, number

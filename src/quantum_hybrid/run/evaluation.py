@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import yaml
+from transformers.utils import logging as transformers_logging
 
 from quantum_hybrid.backbone import prepare_embedded
 from quantum_hybrid.config import EMBEDDED, user_path
@@ -37,6 +38,7 @@ def evaluate_run(
     if results is not None and results.resolve().is_relative_to(path.resolve()):
         raise UsageError(f"{results}: lies in the run, into which nothing is written; name another")
     held_out = read_held_out(path)
+    transformers_logging.disable_progress_bar()
     if plan.config.base_model_name == EMBEDDED:
         prepare_embedded(announce)
     started = time.time()
