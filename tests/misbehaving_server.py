@@ -8,6 +8,7 @@ holds can be looked up: `delivered` knows all that were sent as part of a whole,
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
 import random
 import socket
@@ -201,6 +202,17 @@ def _body(body: Any) -> Fault:
     return lambda server, request: Reply(body)
 
 
+def _compressed(**headers: str) -> Fault:
+    """A whole and valid reply that nobody can read as it is: it stays out of the ledger."""
+
+    def fault(server: MisbehavingServer, request: dict[str, Any]) -> Reply:
+        choices = [choice(i, text) for i, text in enumerate(server.texts(request))]
+        body = _json({"model": MODEL, "choices": choices}).encode("utf-8")
+        return Reply(gzip.compress(body), 200, **headers)
+
+    return fault
+
+
 def _last_choice(change: Callable[[dict[str, Any]], None]) -> Fault:
     """A good reply whose last choice is changed."""
 
@@ -351,6 +363,8 @@ FAULTS: dict[str, tuple[Fault, dict[str, int]]] = {
     "deeply nested": (_body("[" * 50_000), {"malformed": 1}),
     "a number of 5000 digits": (_body('{"choices": ' + "9" * 5000 + "}"), {"malformed": 1}),
     "not UTF-8": (_body(b'{"choices": "\xff\xfe"}'), {"malformed": 1}),
+    "compressed": (_compressed(Content_Encoding="gzip"), {"compressed": 1}),
+    "compressed without saying so": (_compressed(), {"compressed": 1}),
     "no choices": (_body({"model": MODEL, "choices": []}), {"no_choice": 1, "no_usage": 1}),
     "endless reply": (_body("[" + " " * HUGE_REPLY + "]"), {"oversized": 1}),
     "endless answer": (_content("x" * LONG_TEXT), {"oversized": 1}),

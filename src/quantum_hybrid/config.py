@@ -68,6 +68,18 @@ def writable_cache_directory() -> Path:
         ) from error
 
 
+def user_path(named: str, where: str) -> Path:
+    """The path with `~` and `~user` as the home directory that they stand for.
+
+    `where` is what a `UsageError` begins with, for a user that there is not.
+    """
+    try:
+        return Path(named).expanduser()
+    except RuntimeError as error:
+        user = Path(named).parts[0]
+        raise UsageError(f"{where}: no home directory is known for {user}") from error
+
+
 Text = Annotated[str, Strict(False)]
 """A number in a YAML file is text where text is wanted: a price, a model called by a number."""
 Name = Annotated[Text, Field(min_length=1)]

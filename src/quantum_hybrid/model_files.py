@@ -10,8 +10,8 @@ import json
 import re
 from pathlib import Path
 
-from quantum_hybrid.config import EMBEDDED, cache_directory
-from quantum_hybrid.embedded_weights import embedded_gguf
+from quantum_hybrid.config import EMBEDDED, cache_directory, user_path
+from quantum_hybrid.embedded_weights import embedded_gguf, sha256_of
 from quantum_hybrid.errors import UsageError
 
 HUB_TIMEOUT_S = 2.0
@@ -23,9 +23,8 @@ def find_base_model(name: str) -> str:
     Raises `UsageError` within a few seconds when there is no such model or it cannot be reached.
     """
     if name == EMBEDDED:
-        embedded_gguf()
-        return str(embedded_folder())
-    folder = Path(name).expanduser()
+        return str(embedded_folder(embedded_gguf()))
+    folder = user_path(name, f"`base_model_name` {name!r}")
     if folder.is_dir():
         return _checked_folder(name, folder)
     if folder.exists() or name.startswith((".", "/", "~")):
@@ -37,9 +36,12 @@ def find_base_model(name: str) -> str:
     return _checked_hub_name(name)
 
 
-def embedded_folder() -> Path:
-    """Where the embedded model lies once `quantum-hybrid setup` has converted it."""
-    return cache_directory() / "models" / "SmolLM2-135M-Instruct"
+def embedded_folder(gguf: Path) -> Path:
+    """Where the embedded model lies once `quantum-hybrid setup` has converted it from this file.
+
+    Its name holds the file's digest, so that a model made of another file is never taken for it.
+    """
+    return cache_directory() / "models" / f"SmolLM2-135M-Instruct-{sha256_of(gguf)[:16]}"
 
 
 def _checked_folder(name: str, folder: Path) -> str:

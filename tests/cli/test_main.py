@@ -20,6 +20,7 @@ from quantum_hybrid.config import RunConfig, ServerConfig
 from quantum_hybrid.report.summary import summarise
 from quantum_hybrid.run.directory import RunDirectory
 from quantum_hybrid.run.plan import RunPlan
+from quantum_hybrid.teacher.cache import AnswerCache, answers_path
 from tiny_runs import contents
 
 ATROPOS = Path(__file__).parents[2] / "atropos.py"
@@ -44,6 +45,15 @@ def run(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
         (["--env.base_model_name", "./no/such"], "'./no/such': no such model folder"),
         (["--env.base_model_name", "a b"], "'a b': must be embedded, a local folder, or a hub"),
         (["--env.run_dir", "/proc/no/run"], "--env.run_dir '/proc/no/run': cannot be written"),
+        (["--env.run_dir", "~nobody-here/x"], "--env.run_dir '~nobody-here/x': no home directory"),
+        (
+            ["--env.base_model_name", "~nobody-here"],
+            "--env.base_model_name '~nobody-here': no home",
+        ),
+        (
+            ["--env.data_path_to_save_groups", "~nobody-here/x"],
+            "'~nobody-here/x': no home directory",
+        ),
         (["--env.n_qubit", "4"], "unknown argument --env.n_qubit: did you mean --env.n_qubits?"),
         (["--openai.api_key", "sk-1"], "keys are read from the environment only"),
         (["--env.use_wandb", "maybe"], "invalid value 'maybe': must be true or false"),
@@ -115,6 +125,33 @@ def test_help_and_what_is_refused_wait_for_nothing_heavy(arguments, tmp_path) ->
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
     status = 0 if "--help" in arguments else 2
     assert done.stderr.splitlines()[-1] == f"{status} []"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["serve", "--env.run_dir", "~nobody-here/x"], "--env.run_dir"),
+        (["evaluate", "--env.run_dir", "~nobody-here/x"], "--env.run_dir"),
+        (["device", "--device", "default.qubit", "--run", "~nobody-here/x"], "--run"),
+        (["cache", "export", "~nobody-here/x"], "FILE"),
+        (
+            ["evaluate", "--env.run_dir", "", "--env.data_dir_to_save_evals", "~nobody-here/x"],
+            "--env.data_dir_to_save_evals",
+        ),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_a_home_directory_that_is_not_known_is_one_line(
+    arguments, named, complete, monkeypatch, capsys
+) -> None:
+    AnswerCache(answers_path()).close()
+    monkeypatch.chdir(complete.parent)
+    arguments = [argument or str(complete) for argument in arguments]
+    assert main(arguments) == 2
+    error = capsys.readouterr().err
+    expected = f"error: {named} '~nobody-here/x': no home directory is known for ~nobody-here\n"
+    assert error == expected
+    assert not Path("~nobody-here").exists()
 
 
 @pytest.mark.parametrize("verb", ["process", "serve", "evaluate"])
@@ -201,8 +238,31 @@ def test_an_unfinished_run_is_said_with_the_command_that_goes_on(complete, capsy
     (complete / "summary.json").unlink()
     assert main(["device", "--run", str(complete), "--device", "default.qubit"]) == 2
     shown = capsys.readouterr()
-    assert shown.out == f"Go on with: python atropos.py process --env.run_dir {complete}\n"
+    assert shown.out == f"Go on with: quantum-hybrid process --env.run_dir {complete}\n"
     assert shown.err == f"error: --run '{complete}': is not finished\n"
+
+
+@pytest.mark.parametrize(
+    ("script", "command"),
+    [
+        ("atropos.py", "python atropos.py"),
+        ("../a b/atropos.py", "python '../a b/atropos.py'"),
+        ("/usr/local/bin/quantum-hybrid", "quantum-hybrid"),
+    ],
+)
+def test_the_closing_lines_name_the_command_that_was_given(
+    script, command, complete, monkeypatch, capsys
+) -> None:
+    monkeypatch.setattr(sys, "argv", [script])
+    assert main(["process", "--env.run_dir", str(complete)]) == 0
+    assert capsys.readouterr().out.splitlines()[-2:] == [
+        f"next      another seed: {command} process --env.seed 1",
+        f"          your own teacher: --openai.* in {command} process --help",
+    ]
+    (complete / "summary.json").unlink()
+    assert main(["device", "--run", str(complete), "--device", "default.qubit"]) == 2
+    again = f"Go on with: {command} process --env.run_dir {complete}\n"
+    assert capsys.readouterr().out == again
 
 
 def test_help_names_every_flag_with_its_meaning(tmp_path) -> None:

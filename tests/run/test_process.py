@@ -181,6 +181,14 @@ def test_the_same_teacher_text_and_seed_give_the_same_numbers(flags, finished, w
     assert figures(finished) != figures(workplace / "other")
 
 
+def test_a_log_of_evaluate_has_no_progress_bar(finished, workplace) -> None:
+    log = workplace / "log"
+    command = [sys.executable, str(ATROPOS), "evaluate", "--env.run_dir", str(finished)]
+    with log.open("w", encoding="utf-8") as file:
+        subprocess.run(command, stdout=subprocess.DEVNULL, stderr=file, check=True)
+    assert log.read_text(encoding="utf-8") == ""
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_run_stopped_by_a_signal_resumes_to_the_same_end(
     flags, finished, workplace, number
@@ -196,7 +204,7 @@ def test_a_run_stopped_by_a_signal_resumes_to_the_same_end(
                 break
         rest, errors = process.communicate()
     assert process.returncode == 128 + number
-    assert "Go on with: python atropos.py process --env.run_dir stopped" in rest
+    assert f"Go on with: python {ATROPOS} process --env.run_dir stopped" in rest
     assert "Traceback" not in errors
     assert not (workplace / "stopped" / "summary.json").exists()
     assert main(["process", "--env.run_dir", "stopped"]) == 0

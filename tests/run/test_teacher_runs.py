@@ -75,7 +75,7 @@ def test_a_limit_stops_a_run_cleanly_and_it_goes_on_without_paying_twice(
         shown = capsys.readouterr()
         assert shown.err.startswith("error: stopped at --openai.max_requests 5")
         assert shown.err.count("\n") == 1
-        assert "Go on with: python atropos.py process --env.run_dir run" in shown.out
+        assert "Go on with: quantum-hybrid process --env.run_dir run" in shown.out
         assert server.requests == HELD_OUT + 2
         assert read(workplace / "run" / "teacher.json")["requests"] == HELD_OUT + 2
 

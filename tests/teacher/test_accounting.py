@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -79,6 +80,33 @@ def test_each_fault_is_counted_once_and_none_is_fatal(scripted, open_cache, step
     assert account.requests == len(scripted.chats())
     assert account.answers == len(answers) == 2
     assert not any(KEY in answer or not answer for answer in answers)
+
+
+@pytest.mark.parametrize("asked", [0, 2])
+def test_answers_with_a_logprob_that_is_not_finite_are_counted_where_logprobs_are_asked_for(
+    scripted, open_cache, asked
+):
+    def of(value: float) -> dict[str, Any]:
+        row = {"token": "a", "logprob": -1.0, "top_logprobs": [{"token": "a", "logprob": value}]}
+        return {"logprobs": {"content": [row]}}
+
+    scripted.script = [
+        body(
+            choice(0, "a") | of(math.nan),
+            choice(1, "b") | of(-1.0),
+            choice(2, "c") | of(math.inf),
+            choice(3, "d") | of(-math.inf),
+        )
+    ]
+
+    async def work(client: TeacherClient) -> tuple[Account, list[Any]]:
+        answers = await client.answers(PROMPT, 0, 4, replace(SAMPLING, top_logprobs=asked))
+        return client.account, answers
+
+    account, answers = use(scripted.server(), open_cache(), work)
+    assert account.faults == ({"nan_logprobs": 3} if asked else {})
+    assert [answer.text for answer in answers] == ["a", "b", "c", "d"]
+    assert [answer.logprobs is not None for answer in answers] == [False, bool(asked), False, False]
 
 
 def test_an_answer_cut_at_its_length_is_kept_and_counted(scripted, open_cache):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import random
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -37,28 +38,40 @@ class Sending(MisbehavingServer):
 
 
 @pytest.fixture(scope="module")
-def outcome_of() -> Iterator[Callable[[bytes], Reply | Account]]:
-    """What the client makes of these bytes: the reply, or the account with its fault."""
+def asked() -> Iterator[Callable[[bytes], tuple[Reply | Account, str]]]:
+    """What the client makes of these bytes: the reply, or the account with its fault; and what it
+    says of that."""
     with Sending(seed=0, fault_share=0.0) as sending:
         server = TeacherServer(sending.base_url, MODEL, KEY, "x", max_retries=0)
 
-        async def ask() -> Reply | Account:
+        async def ask() -> tuple[Reply | Account, str]:
             account = Account()
             endpoint = Endpoint(server, Budget(account), account, random.Random(0))
             try:
-                return await endpoint.chat("Hi", 1, 0, SAMPLING)
+                return await endpoint.chat("Hi", 1, 0, SAMPLING), ""
             except TeacherError as error:
-                return account if str(error).isprintable() else Account()
+                return account, str(error)
             finally:
                 await endpoint.close()
 
-        def outcome(sent: bytes) -> Reply | Account:
+        def outcome(sent: bytes) -> tuple[Reply | Account, str]:
             sending.sent = sent
-            found = asyncio.run(ask())
+            found, said = asyncio.run(ask())
             assert isinstance(found, Reply) or found.faults, "what went wrong is counted"
-            return found
+            assert said.isprintable()
+            return found, said
 
         yield outcome
+
+
+@pytest.fixture(scope="module")
+def outcome_of(asked) -> Callable[[bytes], Reply | Account]:
+    return lambda sent: asked(sent)[0]
+
+
+@pytest.fixture(scope="module")
+def error_of(asked) -> Callable[[bytes], str]:
+    return lambda sent: asked(sent)[1]
 
 
 def wire(status: str = "200 OK", body: str = "{}", **headers: str) -> bytes:
@@ -99,6 +112,22 @@ def test_cookies_are_not_read(outcome_of) -> None:
     """Python's reader of them warns, with a stack trace, of a year that it cannot count."""
     never = f"a=b; expires=Mon, 01-Jan-{DIGITS} 00:00:00 GMT"
     assert outcome_of(wire(body=whole(), Set_Cookie=never)).choices[0].text == "Yes."
+
+
+@pytest.mark.parametrize("declared", ["gzip", "br", "", "identity"])
+def test_a_compressed_reply_is_named_so(error_of, declared) -> None:
+    content = gzip.compress(whole().encode("utf-8"))
+    headers = f"Content-Length: {len(content)}\r\nContent-Encoding: {declared}\r\n\r\n"
+    reply = headers.encode("ascii") + content
+    coding = declared if declared in ("gzip", "br") else "gzip"
+    said = error_of(b"HTTP/1.1 200 OK\r\n" + reply)
+    assert f"its reply is compressed, which was not asked for: {coding};" in said
+    said = error_of(b"HTTP/1.1 400 Bad\r\n" + reply)
+    assert f"HTTP 400: (compressed: {coding})" in said
+
+
+def test_a_reply_that_is_text_may_say_that_it_is_compressed(outcome_of) -> None:
+    assert outcome_of(wire(body=whole(), Content_Encoding="gzip")).choices[0].text == "Yes."
 
 
 @pytest.mark.parametrize("name", ["Content_Length", "Transfer_Encoding"])

@@ -148,6 +148,39 @@ def test_a_probability_that_is_not_said_is_none(value):
     assert found.top_logprobs == ((-0.5, -2.0),)
 
 
+NOT_FINITE = [
+    *(float(name) for name in ("nan", "inf", "-inf")),
+    "NaN",  # as pydantic may spell it
+    "-Infinity",
+    -(10**400),
+]
+
+
+@pytest.mark.parametrize("value", NOT_FINITE, ids=str)
+@pytest.mark.parametrize("row", [0, 1])
+def test_logprobs_that_are_not_finite_are_told_and_not_used(row, value):
+    """One that is listed takes all with it, as the list is then no distribution."""
+    ours = {**ENTRY, "top_logprobs": [{"id": 6, "logprob": -0.5}, {"id": 5, "logprob": value}]}
+    content = [ENTRY, ENTRY]
+    content[row] = ours
+    (choice,) = parse_reply(reply(logprobs={"content": content})).choices
+    assert choice.has_nan_logprobs
+    assert (choice.text, choice.logprobs) == ("x", None)
+    content[row] = ENTRY | {"logprob": value}
+    (choice,) = parse_reply(reply(logprobs={"content": content})).choices
+    assert choice.has_nan_logprobs
+    assert choice.logprobs is not None
+    assert choice.logprobs.token_logprobs[row] is None
+    assert choice.logprobs.token_logprobs[1 - row] == -2.0
+
+
+@pytest.mark.parametrize("value", [None, "x", [], {}, True, -9999.0, -3.4028234663852886e38])
+def test_other_logprobs_are_not_taken_for_such(value):
+    content = [ENTRY | {"logprob": value}, ENTRY | {"top_logprobs": value}, value]
+    (choice,) = parse_reply(reply(logprobs={"content": content})).choices
+    assert not choice.has_nan_logprobs
+
+
 @pytest.mark.parametrize(
     ("spelled", "text"),
     [([], "token_id:5"), (list(b"token_id:5"), "token_id:5"), ([32, 195, 169], " é")],

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from itertools import accumulate, pairwise
+from typing import Any
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from tokenizers import Tokenizer, decoders, models, normalizers, trainers
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 from transformers.convert_slow_tokenizer import bytes_to_unicode
 
@@ -108,11 +109,141 @@ def exact_ends(tokenizer: PreTrainedTokenizerBase, ids: list[int], text: str) ->
     return [end - extra if end - extra in starts else None for end in ends_of(tokens)]
 
 
-@pytest.fixture(params=["byte level", "embedded", "byte fallback"])
+@pytest.fixture(scope="module", params=["byte level", "embedded", "byte fallback"])
 def tokenizer(request, bpe_tokenizer, embedded_tokenizer) -> PreTrainedTokenizerBase:
     if request.param == "byte fallback":
         return byte_fallback_tokenizer()
     return bpe_tokenizer(512) if request.param == "byte level" else embedded_tokenizer
+
+
+def trained(tokenizer: Tokenizer, trainer: Any) -> PreTrainedTokenizerBase:
+    tokenizer.train_from_iterator([prompt.text for prompt in load_prompts()], trainer)
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="[UNK]")
+
+
+def word_piece_tokenizer(*, lowercase: bool) -> PreTrainedTokenizerBase:
+    """As BERT's: a space before each word, ## before what goes on with one."""
+    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=lowercase)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.decoder = decoders.WordPiece()
+    trainer = trainers.WordPieceTrainer(
+        vocab_size=400, special_tokens=["[UNK]"], show_progress=False
+    )
+    return trained(tokenizer, trainer)
+
+
+def metaspace_tokenizer() -> PreTrainedTokenizerBase:
+    """As T5's: sentencepiece's unigrams, a space is ▁, and the first one is dropped."""
+    tokenizer = Tokenizer(models.Unigram())
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+    tokenizer.decoder = decoders.Metaspace()
+    trainer = trainers.UnigramTrainer(
+        vocab_size=400, special_tokens=["[UNK]"], unk_token="[UNK]", show_progress=False
+    )
+    return trained(tokenizer, trainer)
+
+
+def suffix_tokenizer() -> PreTrainedTokenizerBase:
+    """As the first GPT's: </w> at a word's end, a space there unless the text ends with it."""
+    tokenizer = Tokenizer(models.BPE(unk_token="[UNK]", end_of_word_suffix="</w>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    tokenizer.decoder = decoders.BPEDecoder()
+    trainer = trainers.BpeTrainer(
+        vocab_size=400,
+        special_tokens=["[UNK]"],
+        end_of_word_suffix="</w>",
+        show_progress=False,
+    )
+    return trained(tokenizer, trainer)
+
+
+OTHERS = {
+    "word pieces": lambda: word_piece_tokenizer(lowercase=False),
+    "word pieces in small letters": lambda: word_piece_tokenizer(lowercase=True),
+    "metaspace": metaspace_tokenizer,
+    "suffix": suffix_tokenizer,
+}
+
+
+@pytest.fixture(scope="module", params=["byte level", "embedded", "byte fallback", *OTHERS])
+def any_tokenizer(request, bpe_tokenizer, embedded_tokenizer) -> PreTrainedTokenizerBase:
+    if request.param in OTHERS:
+        return OTHERS[request.param]()
+    if request.param == "byte fallback":
+        return byte_fallback_tokenizer()
+    return bpe_tokenizer(300) if request.param == "byte level" else embedded_tokenizer
+
+
+def ends_of_prefixes(tokenizer: Any, ids: list[int], text: str) -> list[int | None]:
+    """The definition: what each prefix of the tokens decodes to, in order, from the text's end."""
+    ends: list[int | None] = []
+    for count in range(1, len(ids) + 1):
+        begun = tokenizer.decode(ids[:count], clean_up_tokenization_spaces=False)
+        ends.append(len(begun.encode()) if text.startswith(begun) else None)
+    least = len(text.encode()) + 1
+    for i in reversed(range(len(ends))):
+        end = ends[i]
+        if end is not None and end < least:
+            least = end
+        else:
+            ends[i] = None
+    return ends
+
+
+CLAUSES = [
+    "Boil it for six minutes. ", "don't ", "a b c d", " ", "  ", "\n\n", "\t", "12345", "x.",
+    "?! ", "naïve résumé ", "北京市", "🙂🙃", "👩‍🚀", "e\u0301", "�", "���", "☕", "ÿ", "##ing",
+    "</w>", "▁",
+]  # fmt: skip
+long_texts = st.lists(st.sampled_from(CLAUSES) | st.text(max_size=3), max_size=40).map("".join)
+
+
+@settings(deadline=None)
+@given(text=long_texts, at=st.integers(0, 200), other=st.sampled_from(["", "x", "�"]))
+@example(text="北京市 ☕" * 40, at=500, other="")
+@example(text="�" * 30, at=500, other="")
+@example(text=" " * 100 + "x", at=500, other="")
+@example(text="It is so, and it stays so. " * 20, at=100, other="x")
+def test_ends_are_those_of_all_prefixes(any_tokenizer, text, at, other) -> None:
+    """Also of a text that differs from the tokens' own from some place on."""
+    ids = any_tokenizer(text, add_special_tokens=False)["input_ids"]
+    for compared in {text, text[:at] + other + text[at + 1 :]}:
+        expected = ends_of_prefixes(any_tokenizer, ids, compared)
+        assert decoded_ends(any_tokenizer, ids, compared) == expected
+
+
+class Forgetful:
+    """Decodes letters, and less of them where there are many: what no window can tell."""
+
+    def decode(self, ids: list[int], clean_up_tokenization_spaces: bool) -> str:
+        assert not clean_up_tokenization_spaces
+        return "".join(map(chr, ids)) if len(ids) < 50 else "".join(map(chr, ids[:-1]))
+
+
+@pytest.mark.parametrize("n", [60, 100, 200])
+def test_a_decoder_that_looks_at_the_whole_gives_what_it_decodes_to(n) -> None:
+    text = "abcdefghij" * (n // 10)
+    tokenizer: Any = Forgetful()
+    ids = list(map(ord, text))
+    assert decoded_ends(tokenizer, ids, text) == ends_of_prefixes(tokenizer, ids, text)
+
+
+@pytest.mark.parametrize("text", ["It is so, and it stays so: 北京市. " * 60, "北京市" * 150])
+def test_the_tokens_decoded_are_a_constant_for_each(any_tokenizer, text) -> None:
+    """Also of words or characters without an end between them."""
+    tokenizer = any_tokenizer
+    ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+    counted: list[int] = []
+
+    class Counting:
+        def decode(self, part: list[int], **options: Any) -> str:
+            counted.append(len(part))
+            return tokenizer.decode(part, **options)
+
+    stand_in: Any = Counting()
+    decoded_ends(stand_in, ids, text)
+    assert sum(counted) < 40 * max(len(ids), 1)
 
 
 @pytest.mark.parametrize("text", TEXTS)

@@ -7,14 +7,21 @@ and loaded from there afterwards.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from filelock import FileLock
 from tokenizers.pre_tokenizers import ByteLevel, Digits, Sequence
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedTokenizerBase,
+    modeling_gguf_pytorch_utils,
+)
 from transformers.utils import logging as transformers_logging
 
 from quantum_hybrid.config import writable_cache_directory
@@ -24,24 +31,40 @@ from quantum_hybrid.model_files import embedded_folder
 
 
 def prepare_embedded(announce: Callable[[str], None] = print) -> Path:
-    """The folder of the converted embedded model; converts it if that was not done yet."""
-    folder = embedded_folder()
+    """The folder of the converted embedded model; converts it if that was not done yet.
+
+    A model that was converted from another GGUF is in another folder.
+    """
+    gguf = embedded_gguf(announce)
+    folder = embedded_folder(gguf)
     if folder.exists():
         return folder
     writable_cache_directory()
     folder.parent.mkdir(exist_ok=True)
     with FileLock(folder.with_suffix(".lock")):
         if not folder.exists():
-            gguf = embedded_gguf(announce)
             announce("converting the embedded model, once: about half a minute")
             transformers_logging.disable_progress_bar()
-            _convert(gguf, folder)
+            with _quiet_reader():
+                _convert(gguf, folder)
     return folder
 
 
 def embedded_tokenizer() -> PreTrainedTokenizerBase:
     """The embedded teacher's own tokenizer."""
     return AutoTokenizer.from_pretrained(prepare_embedded())
+
+
+@contextmanager
+def _quiet_reader() -> Iterator[None]:
+    """No progress bar of transformers' reader of GGUF files: it takes tqdm past the library's own
+    switch."""
+    loud = vars(modeling_gguf_pytorch_utils)["tqdm"]
+    setattr(modeling_gguf_pytorch_utils, "tqdm", partial(loud, disable=True))  # noqa: B010
+    try:
+        yield
+    finally:
+        setattr(modeling_gguf_pytorch_utils, "tqdm", loud)  # noqa: B010
 
 
 def _convert(gguf: Path, folder: Path) -> None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
+from quantum_hybrid.config import user_path
 from quantum_hybrid.errors import UsageError
 from quantum_hybrid.processes.launch import Launch
 
@@ -39,7 +39,8 @@ def run(namespace: argparse.Namespace, launch: Launch) -> int:
             case "verify":
                 lines = inventory.verify_answers(cache)
             case "export":
-                lines = inventory.export_answers(cache, Path(namespace.file).expanduser())
+                file = user_path(namespace.file, f"FILE {namespace.file!r}")
+                lines = inventory.export_answers(cache, file)
             case _:
                 lines = inventory.collect_garbage(cache, only_tell=namespace.dry_run)
     print("\n".join(lines))

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 from quantum_hybrid.cli.flags import add_atropos_flags, add_settings_flags
 from quantum_hybrid.cli.given import Given
+from quantum_hybrid.config import user_path
 from quantum_hybrid.errors import UsageError
 from quantum_hybrid.processes.launch import Launch
 
@@ -32,6 +32,7 @@ def run(namespace: argparse.Namespace, launch: Launch) -> int:
             raise UsageError(f"`run_dir` {run_dir!r}: must be the directory of a run to evaluate")
     from quantum_hybrid.run.evaluation import evaluate_run
 
-    results = given.atropos["env"].get("data_dir_to_save_evals")
-    evaluate_run(str(run_dir), print, None if results is None else Path(str(results)))
+    named = given.atropos["env"].get("data_dir_to_save_evals")
+    field = f"`data_dir_to_save_evals` {named!r}"
+    evaluate_run(str(run_dir), print, None if named is None else user_path(str(named), field))
     return 0

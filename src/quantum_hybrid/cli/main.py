@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from quantum_hybrid.cli import cache, device, evaluate, process, serve, setup
+from quantum_hybrid.cli.command import command
 from quantum_hybrid.cli.flags import Parser, in_flags
 from quantum_hybrid.compiled.layout import named
 from quantum_hybrid.errors import QuantumHybridError, UsageError
@@ -57,9 +58,8 @@ def _run(arguments: list[str]) -> int:
         return _follow(launch, arguments) if launch.rank > 0 else _dispatch(arguments, launch)
     except QuantumHybridError as error:
         if error.resumable_run is not None:
-            launcher = "python" if launch.size == 1 else "torchrun ..."
-            command = f"{launcher} atropos.py process --env.run_dir {error.resumable_run}"
-            print(f"Go on with: {command}", flush=True)
+            again = command(launch.size, "process", "--env.run_dir", str(error.resumable_run))
+            print(f"Go on with: {again}", flush=True)
         print(shown_row(f"error: {in_flags(str(error), error.quoted)}"), file=sys.stderr)
         return error.exit_status
     except KeyboardInterrupt:

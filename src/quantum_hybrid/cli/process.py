@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
+from quantum_hybrid.cli.command import command
 from quantum_hybrid.cli.flags import add_settings_flags
 from quantum_hybrid.cli.given import Given
 from quantum_hybrid.errors import UsageError
@@ -45,11 +46,11 @@ def run(namespace: argparse.Namespace, launch: Launch) -> int:
             from quantum_hybrid.run.loop import run_process
 
             run_process(run, ranks)
-    print("\n".join(where_things_are(run)))
+    print("\n".join(where_things_are(run, launch)))
     return 0
 
 
-def where_things_are(run: RunDirectory) -> list[str]:
+def where_things_are(run: RunDirectory, launch: Launch) -> list[str]:
     """Where the run's artefacts lie, and what to do with them next."""
     path = run.path
     return [
@@ -58,6 +59,6 @@ def where_things_are(run: RunDirectory) -> list[str]:
         f"curves    {path / 'curves.png'}",
         f"answers   {groups_page_path(run.groups_path)}",
         f"numbers   {path / 'metrics.jsonl'}; tensorboard --logdir {path / 'tensorboard'}",
-        "next      another seed: python atropos.py process --env.seed 1",
-        "          your own teacher: README.md, 'A real teacher'",
+        f"next      another seed: {command(launch.size, 'process', '--env.seed', '1')}",
+        f"          your own teacher: --openai.* in {command(1, 'process', '--help')}",
     ]

@@ -35,5 +35,5 @@ def run(namespace: argparse.Namespace, launch: Launch) -> int:
     check_api(settings)
     with RunDirectory.open(plan) as run:
         serve_run(run, settings)
-        print("\n".join(where_things_are(run)))
+        print("\n".join(where_things_are(run, launch)))
     return 0

@@ -24,7 +24,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from quantum_hybrid.config import RunConfig, ServerConfig
+from quantum_hybrid.config import RunConfig, ServerConfig, user_path
 from quantum_hybrid.durable import NO_ROOM, sync, write_bytes, write_json
 from quantum_hybrid.errors import CheckpointError, UsageError, WriteError
 from quantum_hybrid.run.plan import RunPlan
@@ -83,7 +83,9 @@ class RunDirectory:
     def groups_path(self) -> Path:
         """Where the scored groups go."""
         named = self.config.data_path_to_save_groups
-        return Path(named).expanduser() if named else self.path / "groups.jsonl"
+        if not named:
+            return self.path / "groups.jsonl"
+        return user_path(named, f"`data_path_to_save_groups` {named!r}")
 
     @property
     def run_id(self) -> str:
@@ -162,7 +164,7 @@ class RunDirectory:
 
 def finished_run(run: str) -> Path:
     """The directory of a run that has come to its end; a `UsageError` for any other."""
-    path = Path(run).expanduser()
+    path = user_path(run, f"`run` {run!r}")
     if not (path / "config.json").is_file():
         raise UsageError(f"`run` {run!r}: no such run")
     if not (path / "summary.json").is_file():

@@ -11,9 +11,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import yaml
+from transformers.utils import logging as transformers_logging
 
 from quantum_hybrid.backbone import prepare_embedded
-from quantum_hybrid.config import EMBEDDED
+from quantum_hybrid.config import EMBEDDED, user_path
 from quantum_hybrid.durable import write_bytes, write_json
 from quantum_hybrid.errors import UsageError
 from quantum_hybrid.run.directory import read_held_out
@@ -30,13 +31,14 @@ def evaluate_run(
 
     Raises `UsageError` where there is no run, or none that has come to a checkpoint.
     """
-    path = Path(run).expanduser()
+    path = user_path(run, f"`run_dir` {run!r}")
     if not (path / "config.json").is_file():
         raise UsageError(f"`run_dir` {run!r}: must be the directory of a run to evaluate")
     plan = recorded(path)
     if results is not None and results.resolve().is_relative_to(path.resolve()):
         raise UsageError(f"{results}: lies in the run, into which nothing is written; name another")
     held_out = read_held_out(path)
+    transformers_logging.disable_progress_bar()
     if plan.config.base_model_name == EMBEDDED:
         prepare_embedded(announce)
     started = time.time()

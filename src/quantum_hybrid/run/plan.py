@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from quantum_hybrid.config import RunConfig, ServerConfig
+from quantum_hybrid.config import RunConfig, ServerConfig, user_path
 from quantum_hybrid.errors import CheckpointError, UsageError
 from quantum_hybrid.report.groups_page import groups_page_path
 
@@ -49,8 +49,8 @@ def resolve(env: Mapping[str, Any], openai: Mapping[str, Any]) -> RunPlan:
     if env.get("run_dir") is None:
         path = Path("runs") / time.strftime("%Y%m%d-%H%M%S")
         return _new_plan(path, RunConfig(**env), ServerConfig(**openai))
-    path = Path(str(env["run_dir"])).expanduser()
     field = f"`run_dir` {env['run_dir']!r}"
+    path = user_path(str(env["run_dir"]), field)
     try:
         if not path.exists() or (path.is_dir() and not _entries(path)):
             return _new_plan(path, RunConfig(**env), ServerConfig(**openai))
@@ -97,12 +97,11 @@ def refuse_finished(plan: RunPlan) -> None:
 def _new_plan(path: Path, config: RunConfig, server: ServerConfig) -> RunPlan:
     groups = config.data_path_to_save_groups
     if groups is not None:
-        file = Path(groups).expanduser()
+        field = f"`data_path_to_save_groups` {groups!r}"
+        file = user_path(groups, field)
         for taken in (file, groups_page_path(file)):
             if taken.exists():
-                raise UsageError(
-                    f"`data_path_to_save_groups` {groups!r}: {taken} exists; name a new file"
-                )
+                raise UsageError(f"{field}: {taken} exists; name a new file")
     return RunPlan(path, config, server, resumes=False)
 
 

@@ -13,13 +13,12 @@ import os
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
-from pathlib import Path
 from typing import Any
 
 from transformers.utils import logging as transformers_logging
 
 from quantum_hybrid.backbone import prepare_embedded
-from quantum_hybrid.config import EMBEDDED, RunConfig
+from quantum_hybrid.config import EMBEDDED, RunConfig, user_path
 from quantum_hybrid.distillation import method_for
 from quantum_hybrid.durable import write_json
 from quantum_hybrid.errors import Interrupted, QuantumHybridError, UsageError
@@ -166,5 +165,5 @@ class RunSession:
 def published(config: RunConfig) -> dict[str, Any]:
     """The settings as a tracking service may see them, without paths of this machine."""
     fields = config.model_dump(exclude=set(KEPT_HERE))
-    base = Path(config.base_model_name).expanduser()
+    base = user_path(config.base_model_name, f"`base_model_name` {config.base_model_name!r}")
     return fields | {"base_model_name": base.name if base.exists() else config.base_model_name}

@@ -8,7 +8,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -17,6 +16,7 @@ from urllib.parse import urlsplit
 from quantum_hybrid.config import HERMES_BASE_URL, HERMES_MODEL, ServerConfig
 from quantum_hybrid.errors import UsageError
 from quantum_hybrid.keys import HERMES_KEY_VARIABLE, key_variable
+from quantum_hybrid.processes.cores import usable_cores
 from quantum_hybrid.teacher.embedded import EmbeddedTeacher
 from quantum_hybrid.teacher.server import Prices, TeacherServer
 
@@ -110,8 +110,5 @@ def compute_threads(teacher: ChosenTeacher) -> int:
     It depends on the teacher and the cores this process may use only, because another number of
     threads rounds sums differently and the same seed must give the same numbers.
     """
-    if hasattr(os, "sched_getaffinity"):  # Linux: a batch system lends fewer than there are
-        cores = len(os.sched_getaffinity(0))
-    else:
-        cores = os.cpu_count() or 1
+    cores = usable_cores()
     return max(1, cores // 2) if teacher.is_embedded else cores

@@ -267,15 +267,18 @@ class TeacherClient:
             self.account.cut_at_length += answer.finish_reason == "length"
             self.account.answers_by_teacher[endpoint.server.quoted(f"{answer.model} {name}")] += 1
 
-    def _count(self, reply: Reply, n_asked: int) -> None:
+    def _count(self, reply: Reply, n_asked: int, sampling: Sampling) -> None:
         faults = self.account.faults
-        surplus = sum(choice.index >= n_asked for choice in reply.choices)
-        lacking = [choice for choice in reply.choices if choice.index < n_asked and choice.lacks]
-        for choice in lacking:
-            faults[cast(str, choice.lacks)] += 1
+        wanted = [choice for choice in reply.choices if choice.index < n_asked]
+        surplus = len(reply.choices) - len(wanted)
+        for choice in wanted:
+            if choice.lacks:
+                faults[choice.lacks] += 1
+            if choice.has_nan_logprobs and sampling.top_logprobs:
+                faults["nan_logprobs"] += 1
         if surplus + reply.n_repeated:
             faults["surplus"] += surplus + reply.n_repeated
-        if missing := n_asked - (len(reply.choices) - surplus):
+        if missing := n_asked - len(wanted):
             faults["missing"] += missing
 
     async def _ask(
@@ -291,7 +294,7 @@ class TeacherClient:
             retries = 0 if was_suspect and len(order) > 1 else None
             try:
                 reply = await endpoint.chat(text, n_asked, seed, sampling, max_retries=retries)
-                self._count(reply, n_asked)
+                self._count(reply, n_asked, sampling)
                 return endpoint, reply
             except SeveralChoicesRefused:
                 raise

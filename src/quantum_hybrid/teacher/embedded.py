@@ -15,7 +15,6 @@ requests.
 
 from __future__ import annotations
 
-import hashlib
 import http.client
 import importlib
 import os
@@ -27,7 +26,7 @@ from types import TracebackType
 from typing import Any
 from urllib.parse import urlsplit
 
-from quantum_hybrid.embedded_weights import embedded_gguf
+from quantum_hybrid.embedded_weights import embedded_gguf, sha256_of
 from quantum_hybrid.errors import TeacherError, TeacherUnreachable, UsageError
 from quantum_hybrid.teacher.server import TeacherServer
 
@@ -66,7 +65,7 @@ class EmbeddedTeacher:
 
     def __enter__(self) -> EmbeddedTeacher:
         path = embedded_gguf()
-        identity = f"embedded:{path.name}:{_sha256(path)[:16]}"
+        identity = f"embedded:{path.name}:{sha256_of(path)[:16]}"
         self._native = _start(self._parameters(path))
         try:
             address = self._native.listening_address
@@ -183,8 +182,3 @@ def _hang_up(address: tuple[str, int]) -> None:
             continue
         finally:
             connection.detach()  # it belongs to whoever opened it
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,8 +1,9 @@
 """One HTTP exchange with a server: a JSON body sent, the reply's text received, or a `Fault`.
 
 The reply is bounded in time and in size as it arrives, so a server that never ends costs neither
-hours nor memory. Nothing is repeated here and no redirect is followed: the key goes to the address
-that it was given for, and to no other.
+hours nor memory. Requests ask for `identity`, no compression, and a compressed reply is a fault: a
+small one may unpack to gigabytes. Nothing is repeated here and no redirect is followed: the key
+goes to the address that it was given for, and to no other.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from quantum_hybrid.teacher.retry import parse_retry_after
 from quantum_hybrid.teacher.server import TeacherServer
 
 CONNECT_TIMEOUT_S = 10.0
+_GZIP_MAGIC = b"\x1f\x8b"
 _ERROR_BYTES = 16 * 1024
 """As much of an error page is read as could be shown, and somewhat more."""
 
@@ -85,7 +87,7 @@ class _NoCookies(CookieJar):
 
 async def _text(reply: httpx2.Response, max_bytes: int) -> str:
     content = bytearray()
-    async for part in reply.aiter_raw():  # raw: a small compressed reply may unpack to gigabytes
+    async for part in reply.aiter_raw():
         content += part
         if len(content) > max_bytes:
             shown = content[:200].decode("utf-8", "replace")
@@ -94,8 +96,19 @@ async def _text(reply: httpx2.Response, max_bytes: int) -> str:
     try:
         return content.decode("utf-8")
     except UnicodeDecodeError as error:
+        if coding := _compression(reply, content):
+            what = "its reply is compressed, which was not asked for: "
+            raise Fault("compressed", what, coding, may_be_charged=True) from error
         shown = content[:200].decode("utf-8", "replace")
         raise Fault("malformed", "its reply is not UTF-8: ", shown, may_be_charged=True) from error
+
+
+def _compression(reply: httpx2.Response, content: bytes | bytearray) -> str:
+    """The coding of a body that is not UTF-8; empty for one that is not compressed."""
+    named = reply.headers.get("Content-Encoding", "").strip()
+    if named.lower() not in ("", "identity"):
+        return named
+    return "gzip" if content.startswith(_GZIP_MAGIC) else ""
 
 
 async def _status_fault(reply: httpx2.Response) -> Fault:
@@ -105,7 +118,13 @@ async def _status_fault(reply: httpx2.Response) -> Fault:
         if len(content) > _ERROR_BYTES:
             break
     retry_after = parse_retry_after(reply.headers.get("Retry-After"), datetime.now(UTC))
-    words = _server_message(content[:_ERROR_BYTES].decode("utf-8", "replace"))
+    try:
+        words = _server_message(content[:_ERROR_BYTES].decode("utf-8"))
+    except UnicodeDecodeError:
+        if coding := _compression(reply, content):
+            words = f"(compressed: {coding})"
+        else:
+            words = _server_message(content[:_ERROR_BYTES].decode("utf-8", "replace"))
     return status_fault(reply.status_code, words, retry_after, reply.headers.get("Location", ""))
 
 

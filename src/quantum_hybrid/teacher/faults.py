@@ -6,6 +6,7 @@
     rate_limited    HTTP 429                                             yes, Retry-After honoured
     server_error    HTTP 5xx, or 409 or 425: a passing state             yes, Retry-After honoured
     malformed       HTTP 200, but not a chat completion (cut JSON, ...)  yes
+    compressed      HTTP 200, but gzip or another coding not asked for   yes
     no_choice       a chat completion without any answer                 yes
     oversized       a reply larger than any real one                     yes
     wrong_model     the answer names another model than was asked        yes
@@ -14,7 +15,7 @@
     refused         any other HTTP status                                no
 
 These are counted for each request. Of a reply that is taken, but lacks something, each answer is
-counted; what it lacks is asked for anew:
+counted; text that it lacks is asked for anew:
 
     empty           without text, or of white space only
     content_filter  withheld by the server
@@ -22,6 +23,8 @@ counted; what it lacks is asked for anew:
     missing         fewer choices than asked for
     surplus         more choices than asked for, or two with the same index
     no_usage        a reply that does not say how many tokens it took
+    nan_logprobs    an answer with a log-probability that is NaN or infinite; its text is used,
+                    that log-probability is not
     corrupt_row     a kept answer that does not fit its checksum any more
 """
 
@@ -38,6 +41,7 @@ RequestFault = Literal[
     "rate_limited",
     "server_error",
     "malformed",
+    "compressed",
     "no_choice",
     "oversized",
     "wrong_model",
@@ -138,6 +142,8 @@ def _failure(
         return TeacherUnreachable(f"{where}: no reply in time, {times}; {KEEP}")
     if fault.kind in ("timeout", "rate_limited", "server_error"):
         return TeacherUnreachable(f"{where}: failed {times}, last with {said}; {KEEP}")
+    if fault.kind == "compressed":
+        return TeacherError(f"{where}: {said}; switch compression off there; {KEEP}")
     if fault.kind == "wrong_model":
         return TeacherError(f"{where}: {said}; name the model that you want; {KEEP}")
     return TeacherError(

@@ -51,6 +51,8 @@ class Choice:
     """Which of the answers asked for it is, as the server counts them."""
     lacks: Literal["empty", "content_filter", "oversized"] | None = None
     """Why there is no text: there was none but white space, it was withheld, it was too long."""
+    has_nan_logprobs: bool = False
+    """Whether a log-probability was NaN or infinite; it is in no `logprobs`."""
 
 
 @dataclass(frozen=True)
@@ -126,7 +128,10 @@ def _parse_choice(choice: dict[str, Any], index: int) -> Choice:
         return Choice(None, reason, None, index, "empty")
     if len(text.encode("utf-8")) > MAX_TEXT_BYTES:
         return Choice(None, reason, None, index, "oversized")
-    return Choice(text, reason, _parse_logprobs(choice), index)
+    content = _logprob_rows(choice)
+    return Choice(
+        text, reason, _parse_logprobs(content), index, has_nan_logprobs=_any_not_finite(content)
+    )
 
 
 def _is_count(value: object) -> TypeGuard[int]:
@@ -143,11 +148,39 @@ def _well_formed(text: str) -> str:
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 
-def _parse_logprobs(choice: dict[str, Any]) -> AnswerLogprobs | None:
-    """One row per answer token, or None unless every row is complete but for its ids."""
+def _logprob_rows(choice: dict[str, Any]) -> list[Any]:
+    """`logprobs.content`, one entry a token; empty where there is no such list."""
     logprobs = choice.get("logprobs")
     content = logprobs.get("content") if isinstance(logprobs, dict) else None
-    if not isinstance(content, list) or not content:
+    return content if isinstance(content, list) else []
+
+
+def _any_not_finite(content: list[Any]) -> bool:
+    """Whether a log-probability, of a token or listed, is given as NaN or infinity."""
+    for entry in content:
+        if isinstance(entry, dict):
+            listed = entry.get("top_logprobs")
+            rows = [entry, *listed] if isinstance(listed, list) else [entry]
+            if any(_is_not_finite(row.get("logprob")) for row in rows if isinstance(row, dict)):
+                return True
+    return False
+
+
+def _is_not_finite(value: object) -> bool:
+    """JSON has no NaN: Python's is a bare word, pydantic's a string. 1e999 becomes infinity."""
+    if not isinstance(value, int | float | str):
+        return False
+    try:
+        return not math.isfinite(float(value))
+    except OverflowError:  # an integer beyond every float
+        return True
+    except ValueError:  # a string that is no number
+        return False
+
+
+def _parse_logprobs(content: list[Any]) -> AnswerLogprobs | None:
+    """One row per answer token, or None unless every row is complete but for its ids."""
+    if not content:
         return None
     try:
         lists = [_listed(entry) for entry in content]

@@ -11,13 +11,18 @@ at the text's beginning and end; and a mark such as end-of-text has a token and 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import takewhile
+from itertools import accumulate, takewhile
 from typing import TYPE_CHECKING
+
+from quantum_hybrid.text.records import UNREADABLE
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+CONTEXT = 8
+"""Tokens before a token that are decoded with it, at least."""
 
 Ends = Sequence[int | None]
 """Where each token ends, in bytes from the text's beginning."""
@@ -54,17 +59,22 @@ def _n_before(ends: Ends) -> int:
 
 
 def decoded_ends(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int], text: str) -> Ends:
-    """Of the tokens that a tokenizer makes of a text: by what the first so many of them decode to.
+    """Of the tokens that a tokenizer makes of a text: each ends where the decoding of all tokens up
+    to it ends.
 
     That is asked of the decoder, and not read off the character offsets that some tokenizers give:
     those give every token of one character the whole of it, and some leave out white space. A token
     that ends within a character has no known end; neither has one from which on the text does not
-    come back, as it was changed before it was cut up.
+    come back, as it was changed before it was cut up. Takes time proportional to the tokens.
     """
-    ends: list[int | None] = []
-    for count in range(1, len(ids) + 1):
-        begun = tokenizer.decode(list(ids[:count]), clean_up_tokenization_spaces=False)
-        ends.append(len(str(begun).encode()) if text.startswith(str(begun)) else None)
+
+    def decode(first: int, end: int) -> str:
+        part = list(ids[first:end])
+        return str(tokenizer.decode(part, clean_up_tokenization_spaces=False))
+
+    bytes_before = [0, *accumulate(len(char.encode()) for char in text)]
+    lengths = _decoded_lengths(decode, len(ids), text)
+    ends = [None if length is None else bytes_before[length] for length in lengths]
     # Where the text itself has replacement characters, parts of one decode to what it says too.
     least: int | None = None
     for i, end in reversed(list(enumerate(ends))):
@@ -73,6 +83,48 @@ def decoded_ends(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int], text: s
         else:
             ends[i] = None
     return ends
+
+
+def _decoded_lengths(
+    decode: Callable[[int, int], str], n_tokens: int, text: str
+) -> list[int | None]:
+    """Characters that the first 1, 2, ... tokens decode to; None where the text begins otherwise.
+
+    Decodes a window of the last tokens in place of all: with `first` the window's first token,
+
+        decode(0, n) = the first n_before characters of decode(0, anchor) + decode(first, n)[skip:]
+
+    `skip` leaves out what a decoder writes of a first token only. The `CONTEXT` tokens or more from
+    `first` to `anchor` are there so that the others are decoded as in their place. Where a decoder
+    looks further back than that, which some prefixes are decoded in full to find out, all are.
+    """
+    first = anchor = skip = n_before = 0
+    begins_alike, lengths = True, []
+    for n in range(1, n_tokens + 1):
+        window = decode(first, n)[skip:]
+        fits = begins_alike and text.startswith(window, n_before)
+        lengths.append(n_before + len(window) if fits else None)
+        is_tested = first > 0 and (n.bit_count() == 1 or n == n_tokens)
+        if is_tested and lengths[-1] != _length(decode(0, n), text):
+            return [_length(decode(0, count), text) for count in range(1, n_tokens + 1)]
+        # Not behind a part of a character, which the next token may change.
+        if n - anchor >= CONTEXT and not window.endswith(UNREADABLE):
+            narrower = decode(anchor, n)
+            common = _n_common_at_end(window, narrower)
+            if common > 0:
+                begins_alike = begins_alike and text.startswith(window[:-common], n_before)
+                n_before += len(window) - common
+                first, anchor, skip = anchor, n, len(narrower) - common
+    return lengths
+
+
+def _n_common_at_end(one: str, other: str) -> int:
+    pairs = zip(reversed(one), reversed(other), strict=False)
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+
+
+def _length(begun: str, text: str) -> int | None:
+    return len(begun) if text.startswith(begun) else None
 
 
 def spelled_ends(tokens: Sequence[bytes | None], text: str) -> Ends:
