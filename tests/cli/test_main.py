@@ -81,7 +81,7 @@ def test_a_home_that_cannot_be_written_is_one_line_and_leaves_nothing(
     assert main([verb]) == 2
     error = capsys.readouterr().err
     assert error.startswith(f"error: {tmp_path / 'home'}")
-    assert error.endswith("name a folder that can be written in QUANTUM_HYBRID_CACHE\n")
+    assert error.endswith("name a writable folder in QUANTUM_HYBRID_CACHE\n")
     assert error.count("\n") == 1
     assert list(Path().iterdir()) == []
 
@@ -178,7 +178,7 @@ def test_what_a_file_sets_counts_as_set(complete, tmp_path, capsys) -> None:
 
 def test_nothing_more_is_served_into_a_complete_run(complete, capsys) -> None:
     assert main(["serve", "--env.run_dir", str(complete), "--env.seed", "5"]) == 2
-    assert "is a finished run, into which nothing more is served" in capsys.readouterr().err
+    assert "is a finished run and serves no more groups" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("what", ["the help", "a summary"])
