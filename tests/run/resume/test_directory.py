@@ -112,7 +112,7 @@ def test_a_finished_run_is_not_served_into(runs, unbroken) -> None:
     before = contents(unbroken)
     arguments = ["serve", "--env.run_dir", str(unbroken)]
     assert runs.forks.run(replace(runs.order(unbroken), arguments=arguments)) == 2
-    assert "is a finished run, into which nothing more is served" in said(unbroken)
+    assert "is a finished run and serves no more groups" in said(unbroken)
     assert contents(unbroken) == before
 
 
