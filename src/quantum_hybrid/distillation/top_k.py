@@ -162,7 +162,7 @@ class ByToken(LogprobMethod):
                 "`distill_top_logprobs`: learning from the teacher's text alone, the default, "
                 "needs no common vocabulary; nor does `distill_loss` uld"
             ) from error
-        return f"the teacher's is the student's: {found}{n_same} tokens"
+        return f"shared by teacher and student: {found}{n_same} tokens"
 
     def term(self, examples: Sequence[Example]) -> Term:
         """See `Method`."""

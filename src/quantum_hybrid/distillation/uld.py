@@ -159,8 +159,8 @@ class ByRank(LogprobMethod):
         n_spanned = sum(len(span.tokens) for example in examples for span in example.spans)
         if n_spanned == 0:
             raise UsageError(
-                "`distill_loss` uld: of no held-out answer does the teacher give "
-                "log-probabilities of tokens that spell its text (llama.cpp, vLLM and OpenAI do); "
+                "`distill_loss` uld: the teacher sends no log-probabilities of tokens that spell a "
+                "held-out answer (llama.cpp, vLLM and OpenAI do); "
                 "start a new run without `distill_loss` and `distill_top_logprobs`: "
                 "learning from the teacher's text alone, the default, needs none"
             )
