@@ -1,7 +1,7 @@
-"""Where the files of a base model are, found without importing torch.
+"""Find the files of a base model by its name, without importing torch.
 
-A name means, in this order: `embedded`, the model that comes with the install; a local folder with
-a config.json; a model of the Hugging Face hub, in the local hub cache or to be downloaded.
+A name stands for the first of: `embedded`, the model that comes with the install; a local folder
+with a config.json; a model of the Hugging Face hub, from the local hub cache or to be downloaded.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ HUB_TIMEOUT_S = 2.0
 
 
 def find_base_model(name: str) -> str:
-    """What `from_pretrained` is to be given for this name: a folder, or a hub name.
+    """The argument of `from_pretrained` for this name: a folder or a hub name.
 
-    Raises `UsageError` within a few seconds when there is no such model or it cannot be reached.
+    Raises `UsageError` within a few seconds if there is no such model or the hub cannot be reached.
     """
     if name == EMBEDDED:
         embedded_gguf()
@@ -38,7 +38,7 @@ def find_base_model(name: str) -> str:
 
 
 def embedded_folder() -> Path:
-    """Where the embedded model lies once `quantum-hybrid setup` has converted it."""
+    """Folder of the converted embedded model; `backbone.prepare_embedded` writes it."""
     return cache_directory() / "models" / "SmolLM2-135M-Instruct"
 
 

@@ -74,7 +74,7 @@ def _refuse_keys(arguments: list[str]) -> None:
     """
     named = any(argument.startswith("--openai.api_key") for argument in arguments)
     if named or hold_a_key(arguments):
-        raise UsageError(f"an API key stands in the command line: {WHERE_KEYS_BELONG}")
+        raise UsageError(f"the command line contains an API key: {WHERE_KEYS_BELONG}")
 
 
 def _follow(launch: Launch, arguments: list[str]) -> int:

@@ -59,5 +59,5 @@ def where_things_are(run: RunDirectory) -> list[str]:
         f"answers   {groups_page_path(run.groups_path)}",
         f"numbers   {path / 'metrics.jsonl'}; tensorboard --logdir {path / 'tensorboard'}",
         "next      another seed: python atropos.py process --env.seed 1",
-        "          your own teacher: README.md, 'A real teacher'",
+        "          your own teacher: docs/how-to/teacher.md",
     ]

@@ -60,7 +60,7 @@ class RunDirectory:
                 run = cls(plan.path, plan.config, plan.server, plan.resumes)
                 if not plan.resumes:
                     if (plan.path / "config.json").exists():
-                        raise UsageError(f"{field}: another process made a run here meanwhile")
+                        raise UsageError(f"{field}: another process has just created a run here")
                     write_json(plan.path / "config.json", description(plan.config, plan.server))
                 yield run
         except Timeout as error:
@@ -73,8 +73,8 @@ class RunDirectory:
             if error.errno not in NO_ROOM:
                 raise
             raise WriteError(
-                f"{plan.path}: cannot be written: {error.strerror}; what was kept before is "
-                "whole: make room, and go on",
+                f"{plan.path}: cannot be written: {error.strerror}; files written before are "
+                "intact: free some space and resume",
                 resumable_run=plan.path,
             ) from error
 
@@ -112,8 +112,8 @@ class RunDirectory:
         for path in (self.metrics_path, self.groups_path):
             if path.exists() and path.stat().st_size > 0:
                 raise CheckpointError(
-                    f"{path}: the run recorded steps and has no checkpoint to go on from; nothing "
-                    "was changed: name a new run_dir, answers in the cache cost nothing again"
+                    f"{path}: the run recorded steps but has no checkpoint to resume from; nothing "
+                    "was changed: name a new run_dir; cached answers are free"
                 )
 
     def truncate(self, step: int) -> None:

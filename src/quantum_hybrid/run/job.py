@@ -177,9 +177,9 @@ class Distillation:
                 why = f"{shown(prompt.id)}: one of its answers is a held-out answer"
             self._leave_out(why)
         raise TeacherError(
-            f"the teacher's last {MAX_LEFT_OUT_IN_A_ROW} groups could not be trained on, so no "
-            f"more are asked for; the last one: {why}. A teacher that gives the same text to every "
-            "prompt, a refusal for instance, cannot be learned from"
+            f"the teacher's last {MAX_LEFT_OUT_IN_A_ROW} groups could not be trained on, so the "
+            f"run stops; the last one: {why}. Nothing can be learned from a teacher that gives the "
+            "same text to every prompt, such as a refusal"
         )
 
     def _leave_out(self, why: str) -> None:
