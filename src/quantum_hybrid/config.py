@@ -145,7 +145,7 @@ class ServerConfig(Settings, use_attribute_docstrings=True):
     """Address of an OpenAI-compatible server, up to and including /v1. If several are given,
     separated by commas, the first one that works is used."""
     model_name: Text | None = None
-    """Name of the teacher's model. Default: Hermes-3-70B with a Hermes key, otherwise the server's
+    """Name of the teacher's model. Default: Hermes-3-70B without a base_url, otherwise the server's
     only model. For several servers: one name for all, or one per server, separated by commas."""
     timeout: float = Field(default=120.0, gt=0)
     """Time limit for one request, in seconds."""

@@ -91,7 +91,7 @@ def soft_buckets(
     temperature: float,
     floor: float = 0.0,
 ) -> Float[Tensor, "rows k+1"]:
-    """log b of the module's docstring, in float64. The rest's mass is clamped to `floor`."""
+    """log b of the module's docstring, in float64. The rest's mass is at least `floor`."""
     log_p = torch.where(listed, log_p.double(), -math.inf)
     rest = (1 - log_p.exp().sum(-1, keepdim=True)).clamp_min(floor)
     return (torch.cat([log_p, rest.log()], -1) / temperature).log_softmax(-1)

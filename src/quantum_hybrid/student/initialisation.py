@@ -2,8 +2,8 @@
 
 The classical pathway starts as the base model's own head. The quantum pathway is fitted to
 calibration rows: hidden states of training prompts (never of held-out text) and the unpruned base
-model's predictions there. It therefore helps from the first step, and an ablation of zero at the
-end of a run is not explained by a circuit that was never trained.
+model's predictions there. It is therefore informative from the first step, and an ablation of zero
+at the end of a run is not explained by a circuit that was never trained.
 
 - `down` projects onto the n directions along which the hidden states change the prediction most:
   principal components in the Fisher metric of the output embedding, M = sum_v p_v (w_v - w)(...)^T
