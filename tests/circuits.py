@@ -1,4 +1,4 @@
-"""Angles for circuits, and what an engine makes of them; for the tests of the engines."""
+"""Random angles for circuits, and an engine's outputs and gradients for them; a test helper."""
 
 import torch
 

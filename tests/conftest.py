@@ -1,4 +1,4 @@
-"""Shapes and dtypes written in annotations are checked while the tests run, and only then."""
+"""Shared fixtures. Annotated shapes and dtypes are checked while the tests run, and only then."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ CHECKED = ("circuit", "distillation", "evaluation", "student", "training")
 
 
 def _can_be_wrapped(file: Path) -> bool:
-    """Whether Numba compiles no function of this module: those that it compiles cannot be."""
+    """Whether the module holds no function that Numba compiles, which cannot be type-checked."""
     source = file.read_text(encoding="utf-8")
     return "import numba" not in source and "from numba" not in source and "@compiled" not in source
 
@@ -54,7 +54,7 @@ OF_THE_SHELL = {
 
 
 def pytest_configure() -> None:
-    """The shell that starts the tests decides nothing; above all, no key of it is used up."""
+    """Remove the shell's environment variables that affect a run, above all API keys."""
     for name in [*os.environ]:
         if name in OF_THE_SHELL or name.startswith(("ATROPOS_", "WANDB_")):
             del os.environ[name]
@@ -63,7 +63,7 @@ def pytest_configure() -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def no_keys() -> Iterator[None]:
-    """No key of the user's may reach a test's server."""
+    """No API key of the user may reach a test's server."""
     with pytest.MonkeyPatch.context() as patch:
         for name in [name for name in os.environ if "API_KEY" in name]:
             patch.delenv(name)
@@ -72,9 +72,9 @@ def no_keys() -> Iterator[None]:
 
 @pytest.fixture(scope="session", autouse=True)
 def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """A store of answers of the tests' own; the converted model, slow to make, is the user's.
+    """A cache of answers for the tests; the converted model, slow to make, is the user's.
 
-    Where the user's home cannot be written, the model is converted anew.
+    If the user's home cannot be written, the model is converted again.
     """
     from quantum_hybrid.config import cache_directory
 
@@ -100,7 +100,7 @@ def tiny_llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def small_llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folder of the same model with a vocabulary of 512 tokens: the quickest to train."""
+    """Folder of the same model with a vocabulary of 512 tokens, which trains fastest."""
     from tiny import save_small_llama
 
     return save_small_llama(tmp_path_factory.mktemp("base") / "small-llama")
@@ -135,7 +135,7 @@ def embedded_tokenizer() -> PreTrainedTokenizerBase:
 
 @pytest.fixture(scope="session")
 def make_student(small_llama: Path) -> Callable[..., HybridForCausalLM]:
-    """Builds a small student with given circuits; what is its own is drawn at random."""
+    """Builds a small student with given circuits and random weights of its own."""
     import torch
 
     from quantum_hybrid.backbone import load_base_model

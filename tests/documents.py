@@ -1,4 +1,4 @@
-"""The pages that people read, and the blocks of code on them; no test."""
+"""The documentation pages and their code blocks; a helper, not a test."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class ShellLine:
 
 
 def shell_lines(page: Path) -> Iterator[ShellLine]:
-    """The commands of a page, in their order."""
+    """The commands of a page, in order."""
     for block in blocks(page, "bash"):
         for offset, line in enumerate(block.text.splitlines()):
             command = re.sub(r"(^|\s)#.*", "", line).strip()

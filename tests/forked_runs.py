@@ -1,15 +1,14 @@
-"""Runs of the real command in processes of their own, forked from one that has imported it all.
+"""Runs of the real command in processes forked from one that has imported and compiled everything.
 
-    python tests/forked_runs.py BASE_MODEL     reads one order a line from stdin, answers with lines
+    python tests/forked_runs.py BASE_MODEL     reads one order per line from stdin, answers in lines
 
-Importing and compiling take ten times as long as a tiny run, and are the same for all. A run that
-is forked is a process like any other, with its own pid, and is killed for real. No thread has been
-started by then, so nothing is lost in the fork.
+Importing and compiling take ten times as long as a tiny run. A forked run is an ordinary process
+with its own pid and can be killed. No thread exists at the fork, so the fork loses none.
 
-Where it dies can be said to the line: a run that records leaves how often it began each line of
-this project (and of what writes its files), with what it was doing; a run that is given such a line
-and a number sends itself a signal when it begins that line for the so many-th time. A run can also
-be forbidden files of more than so many bytes: the kernel kills it in the middle of a write.
+A run can be killed at a chosen source line. A recording run counts how often it executes each line
+of this project and of the libraries that write its files, by activity. A run that is given such a
+line and a count sends itself a signal at that execution. A run can also have a limit on file sizes:
+the kernel then kills it in the middle of a write.
 """
 
 from __future__ import annotations
@@ -45,7 +44,7 @@ ACTIVITIES = {
 
 
 class Line(NamedTuple):
-    """A line that is begun while something is done, for the `count`-th time."""
+    """The `count`-th execution of a source line during an activity."""
 
     activity: str
     file: str
@@ -54,13 +53,13 @@ class Line(NamedTuple):
 
 
 def recorded_lines(path: Path) -> list[Line]:
-    """What a run that recorded began, sorted."""
+    """The line executions that a recording run counted, sorted."""
     return sorted(Line(*row) for row in json.loads(path.read_text(encoding="utf-8")))
 
 
 @dataclass(frozen=True)
 class Order:
-    """A run to be made, and how it is to end."""
+    """The order for one run: its arguments, and where to record or kill it."""
 
     arguments: list[str]
     """Of the command."""
@@ -79,7 +78,7 @@ class Order:
 
 
 class ForkServer:
-    """The process that forks the runs."""
+    """The client of the process that forks the runs."""
 
     def __init__(self, base_model: Path, prefix: tuple[str, ...] = ()) -> None:
         command = [*prefix, sys.executable, __file__, str(base_model)]
@@ -91,19 +90,19 @@ class ForkServer:
         self.pid = self._answer()
 
     def start(self, order: Order) -> int:
-        """Start a run; returns its pid."""
+        """Start a run and return its pid."""
         return self._ask(asdict(order))
 
     def wait(self, pid: int) -> int:
-        """The exit status of a run, or minus the signal that killed it."""
+        """Wait for a run: its exit status, or minus the signal that killed it."""
         return self._ask({"wait": pid})
 
     def run(self, order: Order) -> int:
-        """Both."""
+        """Start a run and wait for it."""
         return self.wait(self.start(order))
 
     def close(self) -> None:
-        """End the process; its runs have been waited for."""
+        """End the forking process, after all runs have ended."""
         self._process.communicate()
 
     def _ask(self, question: dict[str, Any]) -> int:
@@ -121,7 +120,7 @@ class ForkServer:
 
 
 class LineCounter:
-    """Counts the lines that are begun, in all threads; sends a signal at one of them."""
+    """Counts executed lines in all threads, and sends a signal at a chosen one."""
 
     def __init__(self, die_at: Line | None, number: int) -> None:
         self._counts: Counter[tuple[str, str, int]] = Counter()
@@ -147,7 +146,7 @@ class LineCounter:
         return self._on_event
 
     def _name(self, frame: FrameType) -> str | None:
-        """The frame's file, from the watched part of its path on; None if it is not watched."""
+        """The frame's file, relative to a watched folder; None if it is not watched."""
         file = frame.f_code.co_filename
         if file not in self._names:
             starts = [file.index(part) for part in WATCHED if part in file]
@@ -170,7 +169,7 @@ def _activity(frame: FrameType | None) -> str:
 
 
 def _be_the_run(order: Order) -> NoReturn:
-    """In the child: everything from here on is the command itself."""
+    """Run the command in the child process."""
     with open(order.output, "w", encoding="utf-8") as output:
         os.dup2(output.fileno(), 1)
         os.dup2(output.fileno(), 2)
@@ -196,9 +195,9 @@ def _be_the_run(order: Order) -> NoReturn:
 
 
 def _warm_up(base_model: str) -> None:
-    """Import, load and compile what every run needs, without a thread of Python's being left.
+    """Import, load and compile what every run needs, and leave no Python thread behind.
 
-    No gradient: the threads that autograd starts would not be there in a fork.
+    It computes no gradient: autograd's threads would not exist in a fork.
     """
     import torch
     import torch.utils.tensorboard

@@ -47,7 +47,7 @@ def gradients(value: Tensor, hybrid: HybridHead, hidden: Tensor) -> dict[str, Te
 
 
 def assert_equal(got: dict[str, Tensor], expected: dict[str, Tensor], tolerance: float) -> None:
-    """To a share of each tensor's largest number."""
+    """Compare to a tolerance relative to each tensor's largest number."""
     assert got.keys() == expected.keys()
     for name, value in expected.items():
         scale = value.abs().max().item()

@@ -1,8 +1,8 @@
-"""What depends on the layout of vectors, run in another one; used by `circuit/native/layouts`.
+"""Run the tests that depend on the layout of vectors in another layout; for the layouts' tests.
 
-In a process of its own, as a process has one layout. Most of the time goes into compiling, where no
-earlier run has left its machine code. Each layout is a file, because `make test` gives its two
-workers a file at a time.
+They run in a process of their own, because a process has one layout. Most of the time is
+compilation, unless an earlier run has left its machine code. Each layout has a test file of its
+own, because `make test` distributes files over its two workers.
 """
 
 import os
@@ -20,7 +20,7 @@ THE_SAME_IN_ALL = "reduced_angles or one_graph"
 
 
 def assert_passes_in(layout: Layout) -> None:
-    """What is marked ``vectors`` in `TESTS` passes, but for what no layout can change."""
+    """Run the tests marked ``vectors`` in `TESTS` that depend on the layout."""
     if layout == LAYOUT:
         pytest.skip(f"{layout} is this process's own layout: the tests themselves run in it")
     tests = Path(__file__).parent

@@ -1,4 +1,4 @@
-"""A teacher on loopback whose answers depend on the question alone; no test, but used by some."""
+"""A teacher on loopback whose answers depend on the request only; a test helper."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from quantum_hybrid.text.prompts import split_of
 
 
 class LoopbackTeacher:
-    """An OpenAI-compatible server; some of its answers are those to held-out prompts, too."""
+    """An OpenAI-compatible server; some of its answers repeat those to held-out prompts."""
 
     def __init__(self) -> None:
         self.asked = 0

@@ -1,8 +1,8 @@
 """A real HTTP server on loopback that misbehaves by a seeded script, and keeps a ledger.
 
-Each chat request is answered with a fault drawn from `FAULTS`, or well. Every text it writes is
-unlike any other and says which prompt and which seed it is for, so that an answer which somebody
-holds can be looked up: `delivered` knows all that were sent as part of a whole, valid reply.
+Each chat request gets a fault drawn from `FAULTS`, or a valid reply. Every text is unique and names
+its prompt and seed, so that any stored answer can be looked up: `delivered` holds all answers that
+were sent in a complete, valid reply.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ HUGE_REPLY = 5_000_000
 
 
 class Reply:
-    """What goes out: a status line, headers and a body, or something else altogether."""
+    """The bytes to send: status line, headers and body, or something malformed."""
 
     def __init__(self, body: Any = "", status: int = 200, **headers: str) -> None:
         self.body = body if isinstance(body, bytes) else _json(body).encode("utf-8")
@@ -75,15 +75,15 @@ class MisbehavingServer:
         self._forced += faults
 
     def hold_after(self, n_requests: int) -> None:
-        """Receive the requests after so many, and answer none of them before `release`."""
+        """Hold all requests after the first `n_requests` until `release`."""
         self._hold_after = n_requests
 
     def wait_until_held(self) -> None:
-        """Return when a request is being held."""
+        """Wait until a request is held."""
         self._held.wait()
 
     def release(self) -> None:
-        """Answer what is held, and what comes."""
+        """Answer held and later requests."""
         self._loop.call_soon_threadsafe(self._released.set)
 
     def __enter__(self) -> Self:
@@ -126,7 +126,7 @@ class MisbehavingServer:
     async def _one_request(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> bool:
-        """Answer one request; whether the connection stays open."""
+        """Answer one request; return whether the connection stays open."""
         head = (await reader.readuntil(b"\r\n\r\n")).decode("ascii").lower()
         lines = head.splitlines()
         self.authorizations |= {
@@ -164,7 +164,7 @@ class MisbehavingServer:
         return False
 
     def texts(self, request: dict[str, Any], count: int | None = None) -> list[str]:
-        """New texts to a request, none like any other."""
+        """Texts for one request; each is unique."""
         number = self.requests
         n = request["n"] if count is None else count
         prompt = request["messages"][0]["content"]
@@ -176,7 +176,7 @@ class MisbehavingServer:
     def completion(
         self, request: dict[str, Any], choices: list[dict[str, Any]], **changes: Any
     ) -> Reply:
-        """A whole reply; what it holds for an index that was asked for is in the ledger."""
+        """A complete reply; its choices with requested indices are recorded in the ledger."""
         for entry in choices:
             text = entry["message"]["content"]
             if text and entry["index"] < request["n"]:
@@ -237,7 +237,7 @@ def _good_with(**changes: Any) -> Fault:
 
 
 def _of_another_model(server: MisbehavingServer, request: dict[str, Any]) -> Reply:
-    """Whole and valid, and yet not to be taken: it stays out of the ledger."""
+    """A complete and valid reply that must not be accepted, so it stays out of the ledger."""
     choices = [choice(i, text) for i, text in enumerate(server.texts(request))]
     return Reply({"model": "other", "choices": choices})
 
@@ -274,13 +274,13 @@ def _backwards(server: MisbehavingServer, request: dict[str, Any]) -> Reply:
 
 
 def _cut(server: MisbehavingServer, request: dict[str, Any]) -> Reply:
-    """Valid HTTP around half of the JSON."""
+    """Valid HTTP with half of the JSON as its body."""
     body = _json({"model": MODEL, "choices": [choice(0, text) for text in server.texts(request)]})
     return Reply(body[: len(body) // 2])
 
 
 def _raw(*parts: bytes) -> Fault:
-    """These bytes, then the end of the connection."""
+    """Send these bytes, then close the connection."""
 
     async def send(writer: asyncio.StreamWriter) -> None:
         for part in parts:
@@ -307,7 +307,7 @@ def _silence(server: MisbehavingServer, request: dict[str, Any]) -> Callable:
 
 
 def _drip(server: MisbehavingServer, request: dict[str, Any]) -> Callable:
-    """A byte now and then, for ever: each read brings something, the reply never ends."""
+    """Send single bytes for ever: every read succeeds, but the reply never ends."""
 
     async def send(writer: asyncio.StreamWriter) -> None:
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n")

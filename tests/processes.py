@@ -1,4 +1,4 @@
-"""Processes started together, as `torchrun` starts them on one machine; no test."""
+"""Start several processes as `torchrun` does on one machine; a test helper."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import sys
 
 
 def launch(rank: int, size: int, port: int) -> dict[str, str]:
-    """What `torchrun` tells a process."""
+    """The variables that `torchrun` sets for a process."""
     return {
         "RANK": str(rank),
         "WORLD_SIZE": str(size),
@@ -20,7 +20,7 @@ def launch(rank: int, size: int, port: int) -> dict[str, str]:
 
 
 def launch_environment(rank: int, size: int, port: int) -> dict[str, str]:
-    """The environment of a process that was started with others, one thread each."""
+    """The environment of one of several processes with one thread each."""
     return os.environ | {"OMP_THREAD_LIMIT": "1"} | launch(rank, size, port)
 
 
@@ -31,7 +31,7 @@ def free_port() -> int:
 
 
 def run_together(size: int, *command: str) -> list[str]:
-    """What each of them printed; all must end well."""
+    """Run the processes and return their outputs; all must exit with status 0."""
     port = free_port()
     started = [
         subprocess.Popen(

@@ -1,9 +1,9 @@
-"""A learner trained by several processes, of which this is one; no test, but started by some.
+"""One of several processes that train a learner; a program that tests start.
 
     python tests/ranks_worker.py BASE_MODEL GROUPS RESULTS      with torchrun's variables
 
-GROUPS holds pickled groups of examples. The first process writes to RESULTS, pickled, what training
-on them gave for each of `CONFIGS`.
+GROUPS holds pickled groups of examples. The first process pickles to RESULTS the results of
+training on them for each of `CONFIGS`.
 """
 
 from __future__ import annotations

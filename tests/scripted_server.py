@@ -1,4 +1,4 @@
-"""A real server on loopback that misbehaves as told, and how a client asks it."""
+"""A real server on loopback that misbehaves by a script, and a client for it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def completion(*texts: Any, **fields: Any) -> dict[str, Any]:
 
 
 class ScriptedServer:
-    """Answers each request with the next step of `script`, and well once it is used up.
+    """Answers each request with the next step of `script`, and validly after the last step.
 
     A step is a status, or a reply's body (dict or text), or (status, headers, body).
     """
@@ -48,7 +48,7 @@ class ScriptedServer:
         self._thread.start()
 
     def server(self, **changes: Any) -> TeacherServer:
-        """How a client reaches it."""
+        """The server's description for a client."""
         fields: dict[str, Any] = {
             "base_url": self.base_url,
             "model": "m",
@@ -60,7 +60,7 @@ class ScriptedServer:
         return TeacherServer(**(fields | changes))
 
     def hold(self) -> tuple[threading.Event, threading.Event]:
-        """Events: a request has arrived; the replies may go out. Until then they do not."""
+        """Two events: a request has arrived; replies may be sent, which wait for it."""
         self._arrived, self._release = threading.Event(), threading.Event()
         return self._arrived, self._release
 

@@ -1,4 +1,4 @@
-"""Flags: what is allowed, and what a user reads when a value is not."""
+"""Settings: allowed values, and the message for a value that is not allowed."""
 
 from __future__ import annotations
 

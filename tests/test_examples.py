@@ -1,4 +1,4 @@
-"""The examples run as a user runs them, and show what they are there to show."""
+"""The examples run by their command lines and print their results."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_a_classifier_with_a_circuit_inside_learns(monkeypatch, capsys):
 
 @pytest.fixture
 def finished(make_student, small_llama, tmp_path) -> Path:
-    """As much of a finished run as the example reads."""
+    """The files of a finished run that the example reads."""
     make_student(n_qubits=3, n_layers=2).save_pretrained(tmp_path / "run/student")
     AutoTokenizer.from_pretrained(small_llama).save_pretrained(tmp_path / "run/student")
     return tmp_path / "run"

@@ -1,4 +1,4 @@
-"""What is declared, installed and packed: what the code needs, and no less."""
+"""Packaging: declared dependencies, and the wheel's contents."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def declared(requirements: list[str]) -> set[str]:
 
 
 def imported() -> set[str]:
-    """Top-level names that the sources import, but for Python's own and ours."""
+    """Top-level packages that the sources import, except the standard library and ours."""
     names = set()
     for path in SOURCES.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_bytes())):
@@ -58,7 +58,7 @@ def test_each_dependency_is_declared_once_and_explained() -> None:
 
 @pytest.mark.slow
 def test_the_wheel_holds_every_module_and_what_they_read(tmp_path) -> None:
-    """Built from a copy: setuptools leaves a folder in the tree, and packs what it finds there."""
+    """Built from a copy, because setuptools leaves a folder in the tree and packs its content."""
     tree = tmp_path / "tree"
     ignored = shutil.ignore_patterns("__pycache__", "*.egg-info")
     shutil.copytree(ROOT / "src", tree / "src", ignore=ignored)

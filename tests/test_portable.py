@@ -1,4 +1,4 @@
-"""The code says itself what would else be the machine's own."""
+"""The code does not depend on defaults of the machine."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ ROOT = Path(__file__).parents[1]
 
 
 def unnamed_encodings(source: bytes) -> Iterator[int]:
-    """Lines that read or write a text file as the machine's locale has it."""
+    """Lines that read or write a text file in the machine's default encoding."""
     for node in ast.walk(ast.parse(source)):
         if not isinstance(node, ast.Call) or {k.arg for k in node.keywords} & {"encoding", None}:
             continue

@@ -1,4 +1,4 @@
-"""What others wrote, as it reaches a terminal and a log."""
+"""Untrusted text is cleaned before it reaches a terminal or a log."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The documentation builds as `make docs` builds it, and the site needs nothing from elsewhere."""
+"""The documentation builds by the command of `make docs`; the site works offline."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def pages(site) -> dict[str, str]:
 
 
 def test_make_docs_builds_it(site):
-    """The command of the fixture above is that of the Makefile."""
+    """The fixture's command equals the Makefile's."""
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     assert "\n\tNO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict\n" in makefile
 
@@ -74,7 +74,7 @@ def test_what_a_browser_would_fetch_is_found():
 
 
 def test_the_search_works_from_a_file(site):
-    """The index is a script, since a page from a file may not read a file; so is the worker."""
+    """Index and worker are scripts, because a page opened from a file may not read files."""
     script = (site / "search/search_index.js").read_text(encoding="utf-8")
     index = json.loads(script.removeprefix("var __index = "))
     found = {entry["location"].partition("#")[0] for entry in index["docs"]}

@@ -30,7 +30,7 @@ def save_tiny_llama(folder: Path) -> Path:
 
 
 def save_small_llama(folder: Path) -> Path:
-    """The same with 512 tokens, no chat template: quick enough to train and to sum over."""
+    """The same with 512 tokens and no chat template, which trains fast."""
     return _save_llama(folder, byte_level_tokenizer(512))
 
 

@@ -1,4 +1,4 @@
-"""The main job on a tiny student, and what it leaves; no test, but used by those of resuming."""
+"""The main job on a tiny student, and its files; a helper of the tests of resuming."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ OF_THE_PROCESSES = ("seconds", "teacher")
 
 @dataclass(frozen=True)
 class Runs:
-    """Makes runs."""
+    """Starts runs and waits for them."""
 
     forks: ForkServer
     flags: list[str]
@@ -47,7 +47,7 @@ class Runs:
         told: Mapping[str, str] | None = None,
         **fields: Any,
     ) -> Order:
-        """The command for a run directory; `told` is what a launcher tells the process."""
+        """The order for a run directory; `told` are the launcher's variables."""
         arguments = ["process", "--env.run_dir", str(run), *self.flags, *flags]
         environment = {
             "QUANTUM_HYBRID_CACHE": str(cache or self.cache),
@@ -67,7 +67,7 @@ class Runs:
     def statuses(self, run: Path, *flags: str, size: int, **of_ranks: Any) -> list[int]:
         """Exit statuses of a run's processes; `rank1={...}` are fields of the second one's order.
 
-        Only the first one's output is the run's own.
+        Only the first process's output is that of the run.
         """
         port, pids = free_port(), []
         for rank in range(size):
@@ -78,7 +78,7 @@ class Runs:
         return [self.forks.wait(pid) for pid in pids]
 
     def finish(self, run: Path, *flags: str, **fields: Any) -> None:
-        """Bring a run to its end."""
+        """Run to the end."""
         assert self.status(run, *flags, **fields) == 0, said(run)
 
 
@@ -99,7 +99,7 @@ def figures(run: Path) -> list[dict[str, Any]]:
 
 
 def scalars(run: Path) -> dict[str, list[tuple[int, float]]]:
-    """What TensorBoard shows, but for the speed."""
+    """TensorBoard's scalars, except the speed."""
     events = EventAccumulator(str(run / "tensorboard")).Reload()
     names = set(events.Tags()["scalars"]) - {*VOLATILE}
     return {name: [(e.step, e.value) for e in events.Scalars(name)] for name in sorted(names)}
@@ -115,7 +115,7 @@ def contents(folder: Path) -> dict[str, str]:
 
 
 def remains(run: Path) -> dict[str, Any]:
-    """Everything that a run leaves but times: weights, optimiser, text, figures, names of files."""
+    """A run's results without times: weights, optimiser, text, figures, names of files."""
     views = ("tensorboard/", "wandb/")
     files = {name: value for name, value in contents(run).items() if not name.startswith(views)}
     names = list(files)
@@ -136,6 +136,6 @@ def copied(run: Path, folder: Path) -> Path:
 
 
 def is_one_line(run: Path) -> bool:
-    """Whether the run ended with one line of what is wrong, and no trace."""
+    """Whether the run ended with one line of error and no stack trace."""
     is_error = [line.startswith("error: ") for line in said(run).splitlines()]
     return sum(is_error) == 1 and is_error[-1] and "Traceback" not in said(run)

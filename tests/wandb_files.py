@@ -1,4 +1,4 @@
-"""What Weights & Biases keeps on disk, read back; no test, but used by some."""
+"""Read the files that Weights & Biases keeps on disk; a test helper."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from typing import Any
 def history(directory: Path) -> list[dict[str, float]]:
     """The metrics in a run's own file: a LevelDB log of protocol-buffer records.
 
-    After 7 bytes of header, each record has a checksum (4 bytes), a length (2) and a type (1);
-    type 1 is a record in one piece, as these small ones are.
+    After a file header of 7 bytes, each record has a checksum (4 bytes), a length (2) and a type
+    (1). Type 1 is an unsplit record; all of these small records have it.
     """
     messages: Any = importlib.import_module("wandb.proto.wandb_internal_pb2")
     (path,) = directory.glob("*.wandb")

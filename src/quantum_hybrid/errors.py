@@ -1,21 +1,21 @@
-"""Every error this project raises on purpose, and the exit status the command line gives it.
+"""The exceptions of this project and the exit status that the command line gives each.
 
 QuantumHybridError            exit 1: something failed; the message says what, where, what to do
-├── UsageError                exit 2: a setting, a file or a value the user gave is wrong
-├── TeacherError              exit 1: the teacher did not answer as an OpenAI-compatible server
-│   ├── TeacherUnreachable    it could not be reached, or failed after all retries
-│   ├── TeacherRefused        it said no (400, 401, 403, 404, ...): retrying would not help
-│   └── TeacherSilent         it has no text for one prompt, however often it is asked
-├── TrainerError              exit 1: the Atropos API or trainer that is served takes no groups
-├── TrainingError             exit 1: a number that must not be (NaN loss, no circuit gradient)
-├── CheckpointError           exit 2: a run directory or checkpoint cannot be read as written
+├── UsageError                exit 2: a setting, a file or a value from the user is wrong
+├── TeacherError              exit 1: the teacher's reply cannot be used
+│   ├── TeacherUnreachable    the teacher cannot be reached, or fails after all retries
+│   ├── TeacherRefused        the teacher refused (400, 401, 403, 404, ...): a retry would not help
+│   └── TeacherSilent         the teacher returned no text for one prompt in every draw
+├── TrainerError              exit 1: the Atropos API or the trainer accepts no groups
+├── TrainingError             exit 1: an invalid figure (NaN loss, no gradient in the circuit)
+├── CheckpointError           exit 2: a run directory or checkpoint cannot be read
 ├── ProcessLost               exit 1: another process of a data-parallel run has ended; resumable
-├── WriteError                exit 1: no room on the disk; what was kept before is whole
+├── WriteError                exit 1: the disk is full; files written before are intact
 ├── BudgetSpent               exit 3: a limit that the user set is reached; resumable
 └── Interrupted               exit 130 (Ctrl-C) or 143 (SIGTERM): stopped on request, resumable
 
-A message names a field of the configuration in backticks, such as `seed`; the command line says
-which flag that is.
+A message names a field of the configuration in backticks, such as `seed`. The command line replaces
+it by the flag.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from pathlib import Path
 
 
 class QuantumHybridError(Exception):
-    """Base of all errors that are shown as one line, without a stack trace."""
+    """Base class of all errors that are shown as one line without a stack trace."""
 
     exit_status = 1
 
@@ -34,59 +34,59 @@ class QuantumHybridError(Exception):
     ) -> None:
         super().__init__(message)
         self.resumable_run = resumable_run
-        """Directory of a run that can go on, once what the message says is mended."""
+        """Directory of the run, if it can be resumed once the cause is removed; else None."""
         self.quoted = quoted
-        """Parts of the message that are a server's words: they name no field of ours."""
+        """Parts of the message that a server wrote. Backticks in them do not name a field."""
 
 
 class UsageError(QuantumHybridError):
-    """A setting, a file or a value is wrong; nothing has been written."""
+    """A setting, a file or a value from the user is wrong; nothing has been written."""
 
     exit_status = 2
 
 
 class TeacherError(QuantumHybridError):
-    """The teacher's answer cannot be had or cannot be used."""
+    """The teacher gives no answer, or one that cannot be used."""
 
 
 class TeacherUnreachable(TeacherError):
-    """No answer after all retries: connection refused, time-outs, 429 or 5xx."""
+    """No answer after all retries: connection refused, timeout, HTTP 429 or 5xx."""
 
 
 class TeacherRefused(TeacherError):
-    """The server refused the request itself, so it was not repeated."""
+    """The server refused the request, which was therefore not retried."""
 
 
 class TeacherSilent(TeacherError):
-    """The teacher wrote nothing to one prompt, every time it was asked."""
+    """The teacher returned no text for one prompt in every draw."""
 
 
 class BudgetSpent(QuantumHybridError):
-    """A limit on requests or on cost is reached; everything paid for is kept."""
+    """A limit on requests or cost is reached; all paid answers are kept."""
 
     exit_status = 3
 
 
 class TrainerError(QuantumHybridError):
-    """Whom groups are served to cannot be reached, or takes none of them."""
+    """The Atropos API or its trainer cannot be reached or accepts no groups."""
 
 
 class TrainingError(QuantumHybridError):
-    """Training reached a state whose numbers would mean nothing."""
+    """Training produced an invalid figure, such as a NaN loss or a zero circuit gradient."""
 
 
 class CheckpointError(QuantumHybridError):
-    """Something a run wrote cannot be read back."""
+    """A file that a run wrote cannot be read back."""
 
     exit_status = 2
 
 
 class ProcessLost(QuantumHybridError):
-    """Another process of the same run has ended or cannot be reached."""
+    """Another process of the run has ended or cannot be reached."""
 
 
 class WriteError(QuantumHybridError):
-    """Something a run leaves cannot be written; it can be resumed once there is room."""
+    """A file of a run cannot be written. The run can be resumed once there is space."""
 
 
 class Interrupted(QuantumHybridError):

@@ -1,10 +1,11 @@
-"""API keys: which environment variable holds the key of which server. They are read nowhere else.
+"""The environment variable that holds each server's API key. Keys have no other source.
 
     ATROPOS_HERMES_API_KEY    https://inference-api.nousresearch.com, and no other server
-    OPENAI_API_KEY            any other server that is the first, or the only one, in `base_url`
-    OPENAI_API_KEY_2, ...     any other that is the second, ...
+    OPENAI_API_KEY            any other server in first place in `base_url`
+    OPENAI_API_KEY_2, ...     any other server in second place, ...
 
-So a key reaches the server that it was made for: an address may come from somebody else's file.
+A configuration file from somebody else may name any address, so the Hermes key is sent to its own
+server only.
 """
 
 from __future__ import annotations
@@ -21,11 +22,11 @@ WHERE_KEYS_BELONG = (
     "Hermes"
 )
 SHORTEST_SECRET = 12
-"""A key shorter than this, such as `none` or `EMPTY`, is a placeholder and stands in any text."""
+"""A shorter key, such as `none` or `EMPTY`, is a placeholder that may occur in any text."""
 
 
 def key_variable(base_url: str, place: int) -> str:
-    """The variable of the server at this address, whose place among all is counted from 0."""
+    """Name of the variable for the server at `base_url`, number `place` in the list from 0."""
     parts = urlsplit(base_url)
     if (parts.scheme, parts.hostname, parts.port or 443) == ("https", HERMES_HOST, 443):
         return HERMES_KEY_VARIABLE
@@ -33,7 +34,7 @@ def key_variable(base_url: str, place: int) -> str:
 
 
 def hold_a_key(texts: Iterable[str]) -> bool:
-    """Whether a key of this process's environment stands in one of the texts."""
+    """Whether one of the texts contains an API key of this process's environment."""
     variables = (KEY_VARIABLE, HERMES_KEY_VARIABLE)
     keys = [value for name, value in os.environ.items() if name.startswith(variables)]
     secrets = [key for key in keys if len(key) >= SHORTEST_SECRET]

@@ -1,7 +1,7 @@
-"""Where the files of a base model are, found without importing torch.
+"""Find the files of a base model by its name, without importing torch.
 
-A name means, in this order: `embedded`, the model that comes with the install; a local folder with
-a config.json; a model of the Hugging Face hub, in the local hub cache or to be downloaded.
+A name stands for the first of: `embedded`, the model that comes with the install; a local folder
+with a config.json; a model of the Hugging Face hub, from the local hub cache or to be downloaded.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ HUB_TIMEOUT_S = 2.0
 
 
 def find_base_model(name: str) -> str:
-    """What `from_pretrained` is to be given for this name: a folder, or a hub name.
+    """The argument of `from_pretrained` for this name: a folder or a hub name.
 
-    Raises `UsageError` within a few seconds when there is no such model or it cannot be reached.
+    Raises `UsageError` within a few seconds if there is no such model or the hub cannot be reached.
     """
     if name == EMBEDDED:
         return str(embedded_folder(embedded_gguf()))
@@ -37,9 +37,9 @@ def find_base_model(name: str) -> str:
 
 
 def embedded_folder(gguf: Path) -> Path:
-    """Where the embedded model lies once `quantum-hybrid setup` has converted it from this file.
+    """Folder of the embedded model converted from this file; `backbone.prepare_embedded` writes it.
 
-    Its name holds the file's digest, so that a model made of another file is never taken for it.
+    Its name holds the file's digest, so a model converted from another file is never used.
     """
     return cache_directory() / "models" / f"SmolLM2-135M-Instruct-{sha256_of(gguf)[:16]}"
 

@@ -1,11 +1,11 @@
-"""Text from outside, made fit for a person's terminal and log: the one place where that is done.
+"""Clean untrusted text before it is printed or logged.
 
-    shown(text)        what somebody else wrote, on one line and bounded: to be put into a message
-    shown_row(text)    a whole row of ours, laid out as it is: the last check before it is printed
+    shown(text)        text from a server or file, as one line of limited length, for a message
+    shown_row(text)    a complete row of output with its layout, checked before it is printed
 
-A server chooses what its model is called and what its errors say; a file, what its entries are
-called. Control characters and a terminal's own sequences (ECMA-48) would act on the terminal, and
-marks that turn the direction of writing round would make a line read as another one. None is left.
+Servers choose their model names and error messages, and files their entries' names. Control
+characters and escape sequences (ECMA-48) would act on the terminal, and bidirectional marks would
+make a line read as another one. All of them are removed.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ import re
 LONGEST = 300
 LONGEST_ROW = 2000
 _SEQUENCES = re.compile(
-    r"(?:\x1b\[|\x9b)[0-?]{0,64}[ -/]{0,8}[@-~]"  # colours, where the cursor goes
-    r"|(?:\x1b\]|\x9d)[^\x07\x1b\x9c]{0,256}(?:\x07|\x1b\\|\x9c)"  # the window's title, links
+    r"(?:\x1b\[|\x9b)[0-?]{0,64}[ -/]{0,8}[@-~]"  # CSI: colours, cursor movement
+    r"|(?:\x1b\]|\x9d)[^\x07\x1b\x9c]{0,256}(?:\x07|\x1b\\|\x9c)"  # OSC: window title, links
 )
 
 
 def shown(text: str, limit: int = LONGEST, *, secret: str | None = None) -> str:
-    """The text on one line, single spaces between its words; of the secret nothing stays."""
+    """The text as one line with single spaces, at most `limit` characters, without `secret`."""
     line = " ".join(_inert(text).split())
     if secret:
         line = line.replace(secret, "[API key]")
@@ -29,7 +29,7 @@ def shown(text: str, limit: int = LONGEST, *, secret: str | None = None) -> str:
 
 
 def shown_row(text: str) -> str:
-    """The row with a space in the place of whatever is more than a character to look at."""
+    """The row with a space in place of every character that is not printable."""
     return _bounded(_inert(text), LONGEST_ROW)
 
 

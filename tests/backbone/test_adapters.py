@@ -1,4 +1,4 @@
-"""What of the backbone is trained, and that adapters start and end as they should."""
+"""Adapters: which parameters are trained, the identity at the start, and merging."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def hidden_states(body) -> torch.Tensor:
 
 
 def perturb(body) -> None:
-    """Set the halves of the adapters that start at zero to something else."""
+    """Set those adapter matrices that start at zero to random values."""
     generator = torch.Generator().manual_seed(3)
     for name, parameter in body.named_parameters():
         if "lora_B" in name:

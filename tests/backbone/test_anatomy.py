@@ -1,4 +1,4 @@
-"""A base model taken apart: the hidden states are really its own."""
+"""The parts of a base model reproduce its logits."""
 
 from __future__ import annotations
 

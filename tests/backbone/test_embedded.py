@@ -1,4 +1,4 @@
-"""The embedded model as converted: found, whole, and not converted twice."""
+"""The conversion of the embedded model: complete, reused, and not repeated."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The store of hidden states: found by content, whole or absent, bounded."""
+"""The store of hidden states: addressed by content, never partial, bounded in size."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def test_the_file_of_another_text_under_this_name_is_damage(store) -> None:
 
 
 def test_two_writers_killed_at_any_moment_leave_whole_files(tmp_path) -> None:
-    """Both write and remove the same 50 texts over and over."""
+    """Both processes write and remove the same 50 texts repeatedly."""
     folder = tmp_path / "features" / "one"
     command = [sys.executable, "-c", WRITER, str(folder)]
     writers = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
@@ -149,7 +149,7 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path) -> None:
 
 @pytest.fixture
 def base(small_llama):
-    """A base model of the test's own."""
+    """A base model for one test only."""
     return load_base_model(str(small_llama), str(small_llama))
 
 
@@ -199,7 +199,7 @@ def test_using_a_tokenizer_makes_no_other_fingerprint(base) -> None:
 
 
 def test_threads_make_another(base, monkeypatch) -> None:
-    """They decide in which order a sum is rounded."""
+    """These settings determine how sums are rounded."""
     before = fingerprint(base.body, base.tokenizer)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 99)
     assert fingerprint(base.body, base.tokenizer) != before

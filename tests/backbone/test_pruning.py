@@ -1,4 +1,4 @@
-"""Depth pruning: exactly the named layers go, and the rest stays as it was."""
+"""Depth pruning drops exactly the named layers and leaves the others unchanged."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def llama(n_layers: int) -> LlamaModel:
 
 
 class Passed(nn.Module):
-    """A layer that is jumped over."""
+    """A layer replaced by the identity."""
 
     def forward(self, hidden_states, **kwargs):
         return hidden_states

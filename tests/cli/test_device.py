@@ -1,4 +1,4 @@
-"""`quantum-hybrid device`: a finished run's circuits on real simulators, as a user meets it."""
+"""`quantum-hybrid device`: a finished run's circuits on real simulators, by the command line."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ LOGPROBS = AnswerLogprobs(("\udce2\udc98",), (), (), ((-0.5,),), (-0.5,))
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory, make_student, small_llama):
-    """What a run leaves: a student of 3 qubits, four held-out answers, a summary."""
+    """Files of a finished run: a student of 3 qubits, four held-out answers, a summary."""
     path = tmp_path_factory.mktemp("runs") / "finished"
     plan = RunPlan(path, RunConfig(run_dir=str(path)), ServerConfig(), resumes=False)
     prompts = prompts_in("test", 0)[: len(TEXTS)]
@@ -108,7 +108,7 @@ def test_qiskit_aer_with_an_option_of_its_own(finished, capsys) -> None:
 
 
 def test_full_depolarisation_leaves_nothing_of_the_circuits(finished, capsys) -> None:
-    """At p = 3/4 every expectation is 0, so measured - exact is minus the exact value, and the
+    """At p = 3/4 every expectation is 0. Measured - exact is then minus the exact value, and the
     quantum loss is that of the bias of `up` alone."""
     arguments = ["--device", "default.mixed", "--shots", "20000", "--tokens", "999", "--seed", "2"]
     assert device(finished, *arguments, "--depolarising", "0.75") == 0

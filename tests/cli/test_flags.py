@@ -1,4 +1,4 @@
-"""Which flag a field is, what a wrong flag may have meant, and that nothing else knows flags."""
+"""Flags: their fields, suggestions for typos, and that no other package knows flags."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The command line as a user meets it: real processes, their exit status and what they print."""
+"""The command line: real processes, their exit status and their output."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_bad_input_is_one_line_exit_2_and_leaves_nothing(
 def test_a_home_that_cannot_be_written_is_one_line_and_leaves_nothing(
     verb, tmp_path, monkeypatch, capsys
 ) -> None:
-    """A file in its place stops root too, who is above permissions."""
+    """A file in place of the folder stops root too, who ignores permissions."""
     (tmp_path / "home").touch()
     for name in ("QUANTUM_HYBRID_CACHE", "XDG_CACHE_HOME"):
         monkeypatch.delenv(name, raising=False)
@@ -91,7 +91,7 @@ def test_a_home_that_cannot_be_written_is_one_line_and_leaves_nothing(
     assert main([verb]) == 2
     error = capsys.readouterr().err
     assert error.startswith(f"error: {tmp_path / 'home'}")
-    assert error.endswith("name a folder that can be written in QUANTUM_HYBRID_CACHE\n")
+    assert error.endswith("name a writable folder in QUANTUM_HYBRID_CACHE\n")
     assert error.count("\n") == 1
     assert list(Path().iterdir()) == []
 
@@ -178,7 +178,7 @@ def test_a_short_run_needs_no_word_about_its_warm_up(tmp_path, monkeypatch, caps
 
 @pytest.fixture
 def complete(tmp_path) -> Path:
-    """What is left of a complete run of seed 5, as far as its summary needs it."""
+    """Those files of a complete run of seed 5 that its summary needs."""
     config = RunConfig(run_dir=str(tmp_path / "run"), seed=5, train_backbone="none")
     plan = RunPlan(tmp_path / "run", config, ServerConfig(), resumes=False)
     names = ("tokens", "hybrid_loss", "quantum_ablation", "hybrid_minus_classical")
@@ -215,12 +215,12 @@ def test_what_a_file_sets_counts_as_set(complete, tmp_path, capsys) -> None:
 
 def test_nothing_more_is_served_into_a_complete_run(complete, capsys) -> None:
     assert main(["serve", "--env.run_dir", str(complete), "--env.seed", "5"]) == 2
-    assert "is a finished run, into which nothing more is served" in capsys.readouterr().err
+    assert "is a finished run and serves no more groups" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("what", ["the help", "a summary"])
 def test_a_reader_that_goes_away_is_no_error(what, complete, tmp_path) -> None:
-    """As `| head -1` does; here nobody has ever read."""
+    """As with `| head -1`; here the reader is closed from the start."""
     arguments = ["--help"] if what == "the help" else ["--env.run_dir", str(complete)]
     nobody_reads, written = os.pipe()
     os.close(nobody_reads)
@@ -406,7 +406,7 @@ def test_only_the_first_of_several_processes_shows_the_help(monkeypatch, capsys)
 def test_a_key_in_a_file_for_atropos_is_refused_and_not_repeated(
     verb, flag, tmp_path, monkeypatch, capsys
 ) -> None:
-    """Its own command line prints all that it reads."""
+    """Atropos's own command line would print every value that it reads."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "run.yaml").write_text(
         "openai: [{base_url: http://a/v1, api_key: sk-a-secret}]", encoding="utf-8"
@@ -423,7 +423,7 @@ def test_a_key_in_a_file_for_atropos_is_refused_and_not_repeated(
 def test_a_key_anywhere_in_a_file_is_refused_and_not_repeated(
     verb, variable, tmp_path, monkeypatch, capsys
 ) -> None:
-    """A run writes its configuration down."""
+    """A run records its configuration, which must not hold a key."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv(variable, "sk-a-long-secret-key")
     (tmp_path / "run.yaml").write_text(

@@ -1,4 +1,4 @@
-"""The one interface of all ways to learn: which one a run has, and what each makes of a teacher."""
+"""Distillation methods: the choice of one, and how each checks a teacher."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def encoder(bpe_tokenizer) -> Encoder:
 
 
 def written(tokenizer, text: str) -> Answer:
-    """As a server with this tokenizer gives it, with two tokens listed at each of its own."""
+    """An answer from a server with this tokenizer, with two tokens listed at each position."""
     ids = tuple(tokenizer(text)["input_ids"])
     tokens = tuple(tokenizer.decode([i]) for i in ids)
     top = tuple((i, (i + 1) % len(tokenizer)) for i in ids)
@@ -74,10 +74,10 @@ def test_by_token_the_vocabulary_must_be_the_student_s(encoder, bpe_tokenizer) -
     assert answer.logprobs is not None
     n_same = f"{len(answer.logprobs.tokens)} tokens"
     line = BY_TOKEN.check([(PROMPT, answer)], encoder, None)
-    assert line == f"the teacher's is the student's: {n_same}"
+    assert line == f"shared by teacher and student: {n_same}"
     line = BY_TOKEN.check([(PROMPT, answer)], encoder, lambda: encoder.tokenizer)
     assert line is not None
-    assert line.startswith("the teacher's is the student's: tokenizer fingerprint ")
+    assert line.startswith("shared by teacher and student: tokenizer fingerprint ")
     assert line.endswith(n_same)
     words = r"^`distill_top_logprobs` 5: the teacher's vocabulary is not the student's .*\); start"
     with pytest.raises(UsageError, match=words):
@@ -97,7 +97,7 @@ def test_by_rank_any_vocabulary_will_do_if_its_tokens_spell_the_text(encoder, bp
         f"any: {counts[0]} of {sum(counts)} tokens of the held-out answers can be compared with "
         "the teacher's"
     )
-    with pytest.raises(UsageError, match=r"^`distill_loss` uld: of no held-out answer does the"):
+    with pytest.raises(UsageError, match=r"^`distill_loss` uld: the teacher sends no log-prob"):
         BY_RANK.check([(PROMPT, silent)], encoder, None)
 
 

@@ -1,4 +1,4 @@
-"""Learning from the teacher's top-k: the divergence, its gradient, and where it is not known."""
+"""Distillation by top-k: the divergence, its gradient, and rows without a list."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ TEMPERATURES = [0.5, 1.0, 2.0, 4.0]
 
 
 def plain_kl(log_p: Tensor, log_q: Tensor, temperature: float) -> Tensor:
-    """One row, all of it listed but the rest: the formula of the module, as it stands there."""
+    """The module's formula for one row, written out."""
     p, q = log_p.exp(), log_q.exp()
     b = torch.cat([p, 1 - p.sum()[None]]) ** (1 / temperature)
     c = torch.cat([q, 1 - q.sum()[None]]) ** (1 / temperature)
@@ -97,7 +97,7 @@ def test_a_student_that_leaves_nothing_for_the_rest_has_a_finite_gradient() -> N
 def test_values_and_gradients_are_those_of_the_plain_formula(
     monkeypatch, mixing, temperature, dtype
 ) -> None:
-    """With rows of fewer tokens and of none, in three chunks."""
+    """With rows that list fewer tokens or none, in three chunks."""
     hybrid, (hidden, targets) = head(mixing, dtype), batch(dtype)
     rows, words = len(targets), hybrid.classical.decoder.out_features
     monkeypatch.setattr(passes, "CHUNK_NUMBERS", 16 * words)

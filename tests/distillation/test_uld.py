@@ -27,7 +27,7 @@ SPANS = [(0, 0), (1, 3), (4, 4), (7, 8), (9, 30), (32, 32), (35, 36)]
 
 
 def spans(k: int, words: int = 40) -> SpanTopK:
-    """Of a teacher that wrote one, two or three tokens where the student has the rows above."""
+    """Spans of a teacher that wrote one, two or three tokens for the student's rows above."""
     first, last = torch.tensor(SPANS).unbind(1)
     log_p = distributions(len(SPANS), words, 2).topk(k).values
     log_a = torch.tensor([0.0, 0.0, -0.7, -2.5, -1.0, -0.1, 0.0], dtype=torch.float64)
@@ -35,7 +35,7 @@ def spans(k: int, words: int = 40) -> SpanTopK:
 
 
 def whole(a: Tensor, log_p: Tensor, b: Tensor, log_q: Tensor) -> Tensor:
-    """Two whole vocabularies, the smaller one filled up with zeros."""
+    """The distance of two complete vocabularies, the smaller one padded with zeros."""
     size = max(len(log_p), len(log_q))
     p, q = torch.zeros(size, dtype=torch.float64), torch.zeros(size, dtype=torch.float64)
     p[: len(log_p)] = log_p.exp().sort(descending=True).values
@@ -44,7 +44,7 @@ def whole(a: Tensor, log_p: Tensor, b: Tensor, log_q: Tensor) -> Tensor:
 
 
 def of_one_row(log_a: float, log_p: Tensor, log_b: float, log_q: Tensor, temperature=1.0) -> Tensor:
-    """A span of two of the student's tokens; it is known to give the first exp(log_b)."""
+    """A span of two student tokens, the first of probability exp(log_b)."""
     k = min(len(log_p), len(log_q))
     asked = torch.cat([torch.zeros(1), log_q.topk(k).values]).double()
     rows = torch.stack([torch.full_like(asked, log_b), asked])
@@ -100,7 +100,7 @@ def test_fewer_listed_tokens_are_compared_with_as_many() -> None:
 def plain(
     hybrid: HybridHead, hidden: Tensor, targets: Tensor, teacher: SpanTopK, temperature: float
 ) -> Tensor:
-    """The distances' sum as the method is told: softmax over all words, sort, chain rule, L1."""
+    """The sum of distances by its definition: softmax, sort, chain rule, L1."""
     log_q = hybrid(hidden).hybrid.double().log_softmax(-1)
     total = torch.zeros((), dtype=torch.float64)
     for (first, last), log_a, log_p in zip(SPANS, teacher.log_a, teacher.log_p, strict=True):
@@ -122,8 +122,8 @@ def plain(
 def test_values_and_gradients_are_those_of_the_plain_formula(
     monkeypatch, mixing, temperature, dtype, rows_at_a_time
 ) -> None:
-    """In chunks that may not end where they would, one of them longer than a chunk; weighed so
-    that the distance has a gradient of the size of the cross-entropies'."""
+    """Chunks whose ends are moved by spans, one of which is longer than a chunk. The weight gives
+    the distance a gradient of the size of the cross-entropies'."""
     monkeypatch.setattr(passes, "CHUNK_NUMBERS", rows_at_a_time * VOCABULARY)
     hybrid, (hidden, targets) = head(mixing, dtype), batch(dtype)
     log_q = hybrid(hidden).hybrid.detach()
@@ -152,7 +152,7 @@ def test_values_and_gradients_are_those_of_the_plain_formula(
 @pytest.mark.parametrize("mixing", MIXINGS)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["compiled", "torch"])
 def test_the_most_likely_tokens_are_the_hybrids(monkeypatch, mixing, dtype) -> None:
-    """Of 200 rows, in chunks of 64, 64, ... with a chosen part of each at a time."""
+    """200 rows in chunks of 64, with a chosen part of each."""
     monkeypatch.setattr(passes, "CHUNK_NUMBERS", 90 * VOCABULARY)
     hybrid, (hidden, targets) = head(mixing, dtype), batch(dtype, rows=200)
     value, found = one_pass(
@@ -196,7 +196,7 @@ def test_without_any_span_nothing_is_added() -> None:
 
 
 def with_spans(example: Example, *lengths: int) -> Example:
-    """Spans of so many tokens each from the answer's first on, of a teacher that is certain."""
+    """Consecutive spans of these lengths from the answer's start, of a teacher that is certain."""
     spans, start = [], 0
     for n in lengths:
         top = (math.log(0.9), math.log(0.05), math.log(0.01))[: 1 + n]

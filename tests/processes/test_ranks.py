@@ -1,4 +1,4 @@
-"""Training on several real processes over gloo against the same on one."""
+"""Training on several real processes over gloo, compared with one process."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ SIZES = [2, 3]
 
 @pytest.fixture(scope="module")
 def groups(new_learner) -> list[Any]:
-    """Three groups of four answers of very different lengths; one comes with log-probabilities of
-    its tokens, and with some of spans of these."""
+    """Three groups of four answers of very different lengths. One group has log-probabilities by
+    token and by span."""
     from quantum_hybrid.text.prompts import prompts_in
 
     encoder = new_learner(train_backbone="none").encoder

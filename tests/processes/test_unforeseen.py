@@ -1,4 +1,4 @@
-"""An error that nobody foresaw in the first of several processes ends all of them at once."""
+"""An unexpected exception in the first of several processes ends all of them at once."""
 
 from __future__ import annotations
 

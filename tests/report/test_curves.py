@@ -1,4 +1,4 @@
-"""Curves drawn from rows as a run writes them, read back as pictures."""
+"""Curves drawn from a run's rows, read back as pictures."""
 
 from __future__ import annotations
 

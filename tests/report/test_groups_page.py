@@ -1,4 +1,4 @@
-"""The page of scored groups: whatever a model wrote is text on it, and nothing else."""
+"""The page of scored groups: model text cannot become markup."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ HOSTILE = [
 
 
 class Content(HTMLParser):
-    """The page's elements, and its text where an answer's or a prompt's is."""
+    """The page's elements, and the texts of prompts and answers."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -59,7 +59,7 @@ def page_of(tmp_path: Path, prompt: str, answer: str) -> Content:
 
 @pytest.fixture
 def harmless(tmp_path) -> set[str]:
-    """The elements of a page of plain words."""
+    """The elements of a page without special characters."""
     return page_of(tmp_path, "Hello", "Good day").elements
 
 

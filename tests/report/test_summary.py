@@ -1,4 +1,4 @@
-"""The figures that close a run."""
+"""The summary of a run."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_first_and_last_evaluation_stand_side_by_side() -> None:
 @pytest.mark.parametrize(("alpha", "shown"), [(0.99995, True), (0.998, False), (0.0, False)])
 def test_it_says_when_the_mixture_left_the_quantum_pathway_out(alpha, shown) -> None:
     lines = summary_lines(summarise([*ROWS, evaluation(30, 2.75, model__alpha=alpha)]))
-    sentence = "Alpha gave it a weight of 5e-05: the mixture wants nothing of it."
+    sentence = "Alpha gives the quantum pathway a weight of 5e-05: the hybrid hardly uses it."
     assert (sentence in lines) == shown
 
 
@@ -119,7 +119,7 @@ def test_the_teacher_is_accounted_for() -> None:
     }
     assert teacher_lines(fields) == [
         "teacher   20 answers in 9 requests (2 of them retries), 4 from the cache",
-        "          3 answers cut at their longest length; tokens: 100 read, 900 written",
+        "          3 answers cut at the maximum length; tokens: 100 read, 900 written",
         "          cost 0.0125, at most 0.002 more for replies that were not read",
         "          faults: empty 1, rate_limited 2",
         "          15 by big http://a/v1",

@@ -1,4 +1,4 @@
-"""What a person sees of a run: nothing in it acts on the terminal, or reads as another line."""
+"""Console output: no text can act on the terminal or imitate another line."""
 
 from __future__ import annotations
 

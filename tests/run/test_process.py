@@ -1,4 +1,4 @@
-"""The main job from end to end: a real teacher, a real tiny backbone, real files and signals."""
+"""The main job end to end: a real teacher, a real tiny backbone, real files and signals."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def flags(tiny_llama: Path) -> list[str]:
 
 @pytest.fixture(scope="module")
 def finished(flags, tmp_path_factory) -> Path:
-    """A run brought to its end without a break."""
+    """An unbroken run."""
     run = tmp_path_factory.mktemp("finished") / "run"
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("ATROPOS_HERMES_API_KEY", raising=False)
@@ -150,7 +150,7 @@ def test_the_groups_are_the_teachers_text_and_only_answers_are_targets(
 
 
 def test_the_teachers_text_is_what_is_trained_on(finished) -> None:
-    """The first step's loss is that of the very tokens in groups.jsonl under the first student."""
+    """The first step's loss equals the initial student's loss on the tokens in groups.jsonl."""
     import torch
     import torch.nn.functional as F
 
@@ -271,7 +271,7 @@ def test_any_openai_compatible_server_is_a_teacher_and_the_key_stays_secret(
 
 
 class Refusing(http.server.BaseHTTPRequestHandler):
-    """A server that knows no key."""
+    """A server that refuses every key."""
 
     requests: int
 
@@ -337,7 +337,7 @@ def test_a_run_that_learns_from_log_probabilities_resumes_to_the_same_end(flags,
     extra = [*flags, "--env.distill_top_logprobs", "5", "--env.distill_temperature", "2"]
     assert main(["process", "--env.run_dir", "whole", *extra]) == 0
     shown = (workplace / "whole" / "log.txt").read_text(encoding="utf-8")
-    assert "the teacher's is the student's: tokenizer fingerprint" in shown
+    assert "shared by teacher and student: tokenizer fingerprint" in shown
     train = [row for row in figures(workplace / "whole") if "train/hybrid_loss" in row]
     # Of an answer that ends by itself, the last token is one that the teacher says nothing of.
     assert all(0.7 <= row["train/kl_rows"] <= 1 for row in train)
@@ -384,7 +384,7 @@ ULD = [*TOP_5, "--env.distill_loss", "uld"]
     ("extra", "message"),
     [
         (TOP_5, "gives no log-probabilities"),
-        (ULD, "--env.distill_loss uld: of no held-out answer does the teacher give"),
+        (ULD, "--env.distill_loss uld: the teacher sends no log-probabilities"),
     ],
     ids=["by token", "by rank"],
 )

@@ -1,4 +1,4 @@
-"""Which commit a run says that it was made with."""
+"""The commit that a run records."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A run at work: what is published of it, signals at its end, and what it does not need."""
+"""A run's session: published settings, signals at its end, and optional parts."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ sys.exit(main(sys.argv[1:]))
 
 @pytest.fixture
 def command(small_llama, tmp_path, monkeypatch):
-    """A whole run of two steps, by a program that is given."""
+    """A complete run of two steps, by a given program."""
     monkeypatch.setenv("QUANTUM_HYBRID_CACHE", str(tmp_path / "cache"))
     teacher = LoopbackTeacher()
     values = FLAGS | {"base_model_name": small_llama, "run_dir": tmp_path / "run"}

@@ -1,4 +1,4 @@
-"""Whole runs with a teacher that fails, costs money and repeats the key: what they leave."""
+"""Complete runs with a teacher that fails, costs money or repeats the key."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ def test_a_server_that_names_its_only_model_is_not_asked_for_it_again(
 
 
 class Withholding(MisbehavingServer):
-    """Has no text for one prompt."""
+    """A teacher that has no text for one prompt."""
 
     withheld = ""
 
@@ -171,7 +171,7 @@ def test_a_held_out_prompt_without_text_is_not_evaluated(flags, workplace, capsy
 
 
 def test_answers_under_way_when_a_run_is_stopped_are_kept(flags, workplace) -> None:
-    """Ctrl-C while the server still writes: it is waited for, since it will be paid."""
+    """Ctrl-C while the server still writes: the run waits for the reply, which is paid for."""
     command = [sys.executable, str(ATROPOS), "process", "--env.run_dir", "run", *flags]
     with MisbehavingServer(seed=0, fault_share=0.0) as server:
         server.hold_after(HELD_OUT)
@@ -184,10 +184,10 @@ def test_answers_under_way_when_a_run_is_stopped_are_kept(flags, workplace) -> N
             shown = ""
             for line in process.stdout:
                 shown += line
-                if line.startswith("keeping what the teacher is writing"):
+                if line.startswith("waiting for requests in flight"):
                     server.release()
             assert process.wait() == 130
-        assert "keeping what the teacher is writing" in shown
+        assert "waiting for requests in flight" in shown
         assert server.requests > HELD_OUT
         assert main(["process", "--env.run_dir", "run"]) == 0
         assert server.requests == HELD_OUT + STEPS
@@ -197,7 +197,7 @@ def test_answers_under_way_when_a_run_is_stopped_are_kept(flags, workplace) -> N
 
 
 class Shouting(MisbehavingServer):
-    """Is called something that acts on a terminal, and refuses all but its first requests so."""
+    """A teacher whose name and later error messages contain terminal sequences."""
 
     name = f"{ACTING}[bold]big[/bold] :fire: `seed` {'x' * 5000}"
 
@@ -228,7 +228,7 @@ def test_a_server_s_words_reach_terminal_and_log_clean_and_short(flags, workplac
 
 
 class Refusing(MisbehavingServer):
-    """Refuses the key by repeating it."""
+    """A teacher that refuses the key and repeats it in its message."""
 
     async def _connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
@@ -239,14 +239,14 @@ class Refusing(MisbehavingServer):
 
 
 def command_lines(pid: int) -> list[str]:
-    """Of the process and of all it has started."""
+    """The command lines of the process and its children."""
     parent = psutil.Process(pid)
     family = [parent, *parent.children(recursive=True)]
     return [" ".join(member.cmdline()) for member in family]
 
 
 def test_the_key_is_in_nothing_that_a_run_leaves(flags, workplace) -> None:
-    """Not though the server repeats it in answers and errors, nor in what children are called."""
+    """Even if the server repeats the key in answers and errors; child processes do not show it."""
     for name in ("home", "tmp"):
         (workplace / name).mkdir()
     environment = os.environ | {
@@ -292,7 +292,7 @@ def test_the_key_is_in_nothing_that_a_run_leaves(flags, workplace) -> None:
 
 
 class Repeating(MisbehavingServer):
-    """Gives every prompt the same answer, as a model that refuses does."""
+    """A teacher that gives every prompt the same answer, such as a refusal."""
 
     def _good(self, request: dict[str, Any]) -> Reply:
         same = [choice(i, "I cannot help with that.") for i in range(request["n"])]
@@ -300,7 +300,7 @@ class Repeating(MisbehavingServer):
 
 
 def test_a_teacher_that_repeats_itself_is_given_up(flags, workplace, capsys) -> None:
-    """Each of its answers is a held-out answer; asking on would cost money for ever."""
+    """Each of its answers is a held-out answer, so further requests would only cost money."""
     with Repeating(seed=0, fault_share=0.0) as server:
         url = server.base_url
         assert main(["process", "--env.run_dir", "run", *flags, "--openai.base_url", url]) == 1

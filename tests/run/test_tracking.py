@@ -1,4 +1,4 @@
-"""The three sinks, written and read back with their own software; no network is needed."""
+"""The three trackers, written and read back with their own software, without a network."""
 
 from __future__ import annotations
 
@@ -209,7 +209,7 @@ def test_tensorboard_shows_a_resumed_run_as_its_record_has_it(metrics_file, tmp_
 
 @pytest.fixture
 def no_login(tmp_path, monkeypatch):
-    """A machine on which nobody has logged in, whatever the real one is."""
+    """A machine without a login, whatever the real one has."""
     for name in [name for name in os.environ if name.startswith("WANDB_")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
@@ -237,7 +237,7 @@ def start(run_dir: Path, announce: Announcements, run_id: str = "run-a") -> Wand
 
 
 def wandb_processes() -> list[str]:
-    """Names of this process's children that are wandb's, zombies included."""
+    """Names of wandb's processes among this process's children, including zombies."""
     return [name for child in psutil.Process().children() if "wandb" in (name := child.name())]
 
 
@@ -336,7 +336,7 @@ def test_online_without_a_login_goes_offline_and_says_so(tmp_path, monkeypatch):
 
 
 class Refuses(BaseHTTPRequestHandler):
-    """A service that knows no key."""
+    """A service that refuses every key."""
 
     def do_POST(self):
         self.rfile.read(int(self.headers["Content-Length"]))

@@ -1,4 +1,4 @@
-"""Conversations side by side: which rows are kept, and that padding is not seen."""
+"""Batches: which rows are kept, and that padding has no effect."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def test_there_is_one_row_for_each_answer_token(make_student, examples) -> None:
 
 
 def test_a_row_is_the_position_before_its_token(make_student, examples) -> None:
-    """What predicts a token has seen what stands before it, and not the token itself."""
+    """A row depends on the tokens before its target and not on the target."""
     student = make_student()
     example = examples[1]
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""The hybrid head: its two ends, its two mixtures, its quantum pathway."""
+"""The hybrid head: alpha = 0 and 1, both mixings, the quantum pathway."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_mixtures_are_their_formulas(alpha_logit, seed) -> None:
 
 @pytest.mark.parametrize("alpha_logit", [-3.0, -0.5, 0.0, 1.0, 4.0])
 def test_a_mixture_of_equally_strong_logits_is_as_strong(alpha_logit) -> None:
-    """C and Q uncorrelated: what alpha takes from one, and r gives back, leaves the scale alone."""
+    """For uncorrelated C and Q the factor 1 / r preserves the scale of the logits."""
     generator = torch.Generator().manual_seed(0)
     classical, quantum = torch.randn(2, 200_000, generator=generator)
     mixed = head("logits", alpha_logit).mix(classical, quantum)

@@ -1,4 +1,4 @@
-"""Where a new head starts from."""
+"""The initial weights of a new head."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def calibration(base, rows: int = 200) -> Calibration:
 
 
 def base_probabilities(base) -> torch.Tensor:
-    """What the base model predicts at the calibration rows."""
+    """The base model's predictions at the calibration rows."""
     with torch.no_grad():
         return base.decoder(base.norm(calibration(base).hidden)).double().softmax(-1)
 
@@ -117,7 +117,7 @@ def test_the_first_direction_moves_the_prediction_most(base, new_student) -> Non
 
 
 def test_the_quantum_pathway_is_worth_something_from_the_first_step(base, new_student) -> None:
-    """No worse than the base model's mean prediction, and no constant: gradients must get through.
+    """Not worse than the base model's mean prediction, and not constant, so gradients exist.
 
     Cross-entropy with the base model's predictions, in nats per token.
     """

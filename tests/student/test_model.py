@@ -113,7 +113,7 @@ def test_the_logits_are_the_hybrids(make_student) -> None:
 
 @pytest.mark.parametrize("family", ["gpt2", "phi", "qwen2"])
 def test_from_base_copies_the_weights(family_folder, family) -> None:
-    """Phi's decoder has a bias; every copy is one: the base model does not move with it."""
+    """Phi's decoder has a bias. The student copies it, so the base model does not change."""
     folder = str(family_folder(family))
     base = load_base_model(folder, folder)
     student = HybridForCausalLM.from_base(base)

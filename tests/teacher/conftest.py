@@ -1,4 +1,4 @@
-"""Real servers on loopback: the embedded teacher, and two that misbehave as told."""
+"""Real servers on loopback: the embedded teacher, and two scripted ones that misbehave."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def scripted() -> Iterator[ScriptedServer]:
 
 @pytest.fixture
 def spare() -> Iterator[ScriptedServer]:
-    """Another one, to be asked where the first fails."""
+    """A second server, the spare of the first."""
     server = ScriptedServer()
     yield server
     server.close()
@@ -28,7 +28,7 @@ def spare() -> Iterator[ScriptedServer]:
 
 @pytest.fixture
 def open_cache(tmp_path: Path) -> Iterator[Callable[..., AnswerCache]]:
-    """Opens caches in the test's folder, and closes them after the test."""
+    """Opens caches in the test's folder and closes them after the test."""
     opened: list[AnswerCache] = []
 
     def open_one(name: str = "answers.sqlite") -> AnswerCache:

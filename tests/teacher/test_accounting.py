@@ -1,4 +1,4 @@
-"""Every request, fault, token and price is counted; a limit stops before it is overshot."""
+"""Every request, fault, token and price is counted; a limit is never exceeded."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PRICES = Prices(input=2.0, output=10.0)
 def account_of(
     server: TeacherServer, cache: AnswerCache, count: int = 4, **limits: Any
 ) -> tuple[Account, BaseException | None]:
-    """What one group of answers was booked as, and what it raised."""
+    """The account of one group of answers, and the error that it raised."""
 
     async def main() -> tuple[Account, BaseException | None]:
         client = TeacherClient(server, cache, **limits)
@@ -179,7 +179,7 @@ def test_no_request_at_all_is_a_limit_too(scripted, open_cache):
 
 @pytest.mark.parametrize("at_once", [1, 8])
 def test_max_cost_is_not_overshot_and_used_up(open_cache, at_once):
-    """The server charges what it says; a request is sent only if it fits even at its most."""
+    """The server charges its stated prices; a request is sent only if its maximum cost fits."""
     server = ScriptedServer()
     try:
         most = PRICES.most(PROMPT.text, 1, SAMPLING.max_tokens)
@@ -197,7 +197,7 @@ def test_max_cost_is_not_overshot_and_used_up(open_cache, at_once):
 
 
 def test_what_is_under_way_when_a_client_closes_is_kept(scripted, open_cache):
-    """The caller is gone; the server is paid all the same."""
+    """The caller is cancelled, but the server's work is paid for."""
     cache = open_cache()
     arrived, release = scripted.hold()
 
@@ -219,7 +219,7 @@ def test_what_is_under_way_when_a_client_closes_is_kept(scripted, open_cache):
 
 
 def test_a_closed_client_does_not_wait_to_try_again(scripted, open_cache):
-    """Only a retry an hour away is left to do, and close does not wait for it."""
+    """The only open task is a retry in an hour, and close does not wait for it."""
 
     async def main() -> None:
         client = TeacherClient(

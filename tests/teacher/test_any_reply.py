@@ -1,4 +1,4 @@
-"""Whatever a server sends, byte for byte: the client has a reply, or a fault that is counted."""
+"""For arbitrary bytes from a server the client returns a reply or counts a fault."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SAMPLING = Sampling(max_tokens=4, top_logprobs=2)
 
 
 class Sending(MisbehavingServer):
-    """Sends these bytes, whatever it is asked, and hangs up."""
+    """A server that answers every request with these bytes and closes the connection."""
 
     sent = b""
 
@@ -39,8 +39,7 @@ class Sending(MisbehavingServer):
 
 @pytest.fixture(scope="module")
 def asked() -> Iterator[Callable[[bytes], tuple[Reply | Account, str]]]:
-    """What the client makes of these bytes: the reply, or the account with its fault; and what it
-    says of that."""
+    """The client's result for these bytes, a reply or the account with its fault, and its message."""
     with Sending(seed=0, fault_share=0.0) as sending:
         server = TeacherServer(sending.base_url, MODEL, KEY, "x", max_retries=0)
 
@@ -75,7 +74,7 @@ def error_of(asked) -> Callable[[bytes], str]:
 
 
 def wire(status: str = "200 OK", body: str = "{}", **headers: str) -> bytes:
-    """A whole reply; in the names of its headers _ stands for -."""
+    """A complete reply; _ in header names stands for -."""
     content = body.encode("utf-8", "surrogatepass")
     fields = {"Content-Length": str(len(content))} | headers
     lines = [f"{name.replace('_', '-')}: {value}\r\n" for name, value in fields.items()]
@@ -83,7 +82,7 @@ def wire(status: str = "200 OK", body: str = "{}", **headers: str) -> bytes:
 
 
 def json_object(fields: dict[str, str]) -> str:
-    """An object whose values are JSON already."""
+    """A JSON object from values that are JSON text already."""
     return "{" + ", ".join(f'"{name}": {value}' for name, value in fields.items()) + "}"
 
 
@@ -109,7 +108,7 @@ def test_a_time_to_wait_that_no_calendar_has_is_no_time(outcome_of, date) -> Non
 
 
 def test_cookies_are_not_read(outcome_of) -> None:
-    """Python's reader of them warns, with a stack trace, of a year that it cannot count."""
+    """Python's cookie parser prints a stack trace for a year out of range."""
     never = f"a=b; expires=Mon, 01-Jan-{DIGITS} 00:00:00 GMT"
     assert outcome_of(wire(body=whole(), Set_Cookie=never)).choices[0].text == "Yes."
 

@@ -1,4 +1,4 @@
-"""The store of answers: what is put in comes out, after crashes and damage too."""
+"""The cache of answers: stored answers are returned, also after crashes and damage."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ cache.close()
 
 
 def writer(path: Path, name: str, count: int, largest_file: int = 0) -> subprocess.Popen[str]:
-    """A process that stores `count` answers and says so after each."""
+    """A process that stores `count` answers and prints a line after each."""
     return subprocess.Popen(
         [sys.executable, "-c", WRITER, str(path), name, str(count), str(largest_file)],
         stdin=subprocess.PIPE,
@@ -73,7 +73,7 @@ def writer(path: Path, name: str, count: int, largest_file: int = 0) -> subproce
 
 
 def written(name: str, i: int) -> tuple[AnswerRequest, Answer]:
-    """What `writer` stores as number i."""
+    """The answer that `writer` stores as number i."""
     request = replace(REQUEST, prompt_text=f"{name}-{i}")
     return request, Answer("p", i, f"{name} {i} " + "x" * 1000, "stop", "m")
 
@@ -115,7 +115,7 @@ def test_key_does_not_depend_on_how_a_number_is_written():
 
 
 def test_the_first_answer_stands(open_cache):
-    """Two runs that ask for the same answer at once train on the same text."""
+    """Two runs that request the same answer at once train on the same text."""
     one, other = open_cache(), open_cache()
     second = replace(PLAIN, text="another text")
     assert one.put([(REQUEST, PLAIN)]) == [PLAIN]
@@ -124,7 +124,7 @@ def test_the_first_answer_stands(open_cache):
 
 
 def change(path: Path, statement: str) -> None:
-    """What another program, or a failing disk, does to the file."""
+    """Damage the file as another program or a failing disk would."""
     connection = sqlite3.connect(path)
     connection.execute(statement)
     connection.commit()
@@ -200,7 +200,7 @@ def test_a_repetition_sees_the_same_digits_as_the_run_that_asked(open_cache):
 
 
 def test_answers_of_the_second_schema_stay_valid(open_cache):
-    """Log-probabilities as JSON, all digits kept."""
+    """Schema 2: log-probabilities as JSON with all digits."""
     logprobs = AnswerLogprobs.from_lists(
         ("a", "\n"), (1, 3), ((1, 5), (2, 7)), ((-0.1, -3.3), (-0.7, -1.1))
     )
@@ -217,7 +217,7 @@ def test_answers_of_the_second_schema_stay_valid(open_cache):
 
 
 def test_answers_of_the_third_schema_stay_valid(open_cache):
-    """Log-probabilities as bytes, but not those of the tokens themselves."""
+    """Schema 3: log-probabilities as bytes, without those of the sampled tokens."""
     value = json.dumps(asdict(PLAIN), separators=(",", ":")).encode("ascii")
     block = bytes.fromhex("02 0101 61 02 0105 000000be000040c0 0201 0a 02 070b 000000bf000080bf")
     path = open_cache().path
@@ -268,7 +268,7 @@ def test_rows_outlive_a_killed_process(tmp_path, n_stored):
 
 
 def test_a_full_disk_is_told_and_loses_nothing(tmp_path):
-    """A real limit on file sizes stands for the full disk: the write fails part of the way."""
+    """A real limit on file sizes stands for a full disk: the write fails halfway."""
     path = tmp_path / "answers.sqlite"
     with writer(path, "a", 10_000, largest_file=200_000) as process:
         output, _ = process.communicate("")

@@ -1,11 +1,11 @@
-"""Several processes at one store, some killed in the middle of it: what always holds.
+"""Several processes write to one cache, and some are killed: invariants.
 
-Each process works through a plan of puts and gets on a few shared keys, and says what it got.
-However they interleave, and wherever they die:
+Each process executes a plan of puts and gets on a few shared keys and prints the results. For any
+interleaving and any place of death:
 
-- all that anyone was told of a key, and what stands in the file, is one and the same answer;
-- what was acknowledged is in the file; what is in the file, somebody meant to store there;
-- the file is whole, and no row is damaged.
+- every process and the file have the same answer for a key;
+- acknowledged answers are in the file, and the file has only answers that a process stored;
+- the file is sound, and no row is damaged.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def start(path: Path, name: str, plan: list[Any]) -> subprocess.Popen[str]:
 
 
 def read_until(process: subprocess.Popen[str], kill_after: int | None) -> list[Any]:
-    """What the process said; it is killed after so many lines, most likely within the next put."""
+    """The process's output; it is killed after a number of lines, probably within a put."""
     assert process.stdout is not None
     lines: list[str] = []
     if kill_after is not None:

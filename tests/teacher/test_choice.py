@@ -1,4 +1,4 @@
-"""Which teacher the flags and the environment ask for."""
+"""The choice of a teacher from the flags and the environment."""
 
 from __future__ import annotations
 
@@ -186,7 +186,7 @@ def test_what_no_request_can_be_sent_to_is_refused(values, message) -> None:
 
 @pytest.mark.parametrize(("cores", "beside_the_teacher", "alone"), [(1, 1, 1), (6, 3, 6)])
 def test_threads_are_for_the_cores_that_are_lent(cores, beside_the_teacher, alone, monkeypatch):
-    """A container or a batch system lends fewer than the machine has."""
+    """A container or a batch system may assign fewer cores than the machine has."""
     monkeypatch.setattr(choice, "usable_cores", lambda: cores)
     assert compute_threads(choose_teacher(ServerConfig(), {}, 64)) == beside_the_teacher
     assert compute_threads(choose_teacher(ServerConfig(), KEY, 64)) == alone

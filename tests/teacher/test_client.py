@@ -1,4 +1,4 @@
-"""The client against a real server that misbehaves: what is retried, kept, and said."""
+"""The client with a real server that misbehaves: retries, stored answers and messages."""
 
 from __future__ import annotations
 
@@ -308,7 +308,7 @@ def test_the_key_does_not_follow_a_redirect(scripted, spare, open_cache, status,
 
 
 def test_key_is_shown_nowhere(scripted, open_cache, caplog):
-    """Not by a server that repeats it, not in any log record, not in the cache."""
+    """A server that repeats the key does not bring it into a log record or the cache."""
     caplog.set_level(logging.DEBUG)
     server, cache = scripted.server(max_retries=0), open_cache()
     key = server.api_key

@@ -1,4 +1,4 @@
-"""The embedded teacher: the model's own text, the same for the same seed, and an orderly end."""
+"""The embedded teacher: text of the model, reproducible by seed, and a clean shutdown."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def test_a_tokens_own_probability_is_the_one_in_its_list(four_answers):
 
 
 def test_a_character_of_several_tokens_is_no_single_tokens_guess(embedded, open_cache):
-    """The server lists at such a character what its last token alone might have been."""
+    """At a character of several tokens the server lists alternatives of its last token only."""
     grammar = ("grammar", 'root ::= "I ☕ x"')
     server = replace(embedded.server, sampler_extras=(*embedded.server.sampler_extras, grammar))
     (answer,) = asyncio.run(ask(server, open_cache(), SAMPLING, (0, 1)))
@@ -100,7 +100,7 @@ def test_a_character_of_several_tokens_is_no_single_tokens_guess(embedded, open_
 
 
 def test_same_seed_same_text_however_it_is_asked(embedded, open_cache, four_answers):
-    """Answer i is drawn with seed + i: one request for all of them or one for each."""
+    """Answer i is drawn with seed + i, in one request for all or one request each."""
     again = asyncio.run(ask(embedded.server, open_cache(), SAMPLING, (0, 1), (1, 3)))
     assert [answer.text for answer in again] == [answer.text for answer in four_answers]
 
@@ -199,7 +199,7 @@ with AnswerCache(Path(sys.argv[1])) as cache, EmbeddedTeacher() as embedded:
     [("interrupt", (130, -signal.SIGINT)), ("abandon", (0,)), ("thread", (0,))],
 )
 def test_process_ends_while_an_answer_is_being_written(tmp_path, ending, statuses):
-    """Ctrl-C, or leaving the context, with a request under way: no hang, nothing left behind."""
+    """Ctrl-C, or leaving the context, during a request: no deadlock, nothing left behind."""
     process = subprocess.Popen(
         [sys.executable, "-c", ASKING, str(tmp_path / "answers.sqlite"), ending],
         stdout=subprocess.PIPE,

@@ -1,4 +1,4 @@
-"""Several servers: the first that works is asked, and every answer is known by who wrote it."""
+"""Several servers: the first that works is used, and every answer names its server."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def use_pair(
     work: Callable[[TeacherClient], Coroutine[Any, Any, T]],
     said: list[str] | None = None,
 ) -> T:
-    """Do the work with both servers; `said` gets what the client announces."""
+    """Run a function with both servers; `said` collects the client's messages."""
     lines = [] if said is None else said
     return use(servers[0], cache, work, spares=servers[1:], announce=lines.append)
 

@@ -16,7 +16,7 @@ SAMPLING = Sampling(max_tokens=16, seed=1000)
 
 
 def ask_for_all(url: str, cache: AnswerCache) -> tuple[Account, dict[str, list[Answer]]]:
-    """A group of answers to every prompt, asked for as a run asks."""
+    """Request a group of answers to every prompt, as a run does."""
     server = TeacherServer(
         url, MODEL, KEY, "faulty", max_retries=40, first_wait_s=0.001, timeout_s=30.0,
         max_concurrent_requests=16,

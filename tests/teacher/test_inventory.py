@@ -1,4 +1,4 @@
-"""`quantum-hybrid cache`: what it shows, finds, writes and removes."""
+"""`quantum-hybrid cache`: ls, verify, export and gc."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ANSWER = Answer("p", 0, "<script>\x1b]0;title\x07</script> é", "stop", "big")
 
 @pytest.fixture
 def store(tmp_path, monkeypatch) -> Path:
-    """A store with four answers of two models, one of them a silence."""
+    """A cache with four answers of two models, one of them empty."""
     monkeypatch.setenv("QUANTUM_HYBRID_CACHE", str(tmp_path))
     path = tmp_path / "answers.sqlite"
     other = replace(REQUEST, model="sm\x1ball")

@@ -1,4 +1,4 @@
-"""Log-probabilities as bytes: small, and what comes back is what went in, as far as is promised."""
+"""The binary format of log-probabilities: small, and exact up to the stated rounding."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def record(rows, has_ids: bool = True) -> AnswerLogprobs:
 
 
 def real_looking(vocabulary: int, k: int = 64, n_tokens: int = 64) -> AnswerLogprobs:
-    """The largest ids that there are, and probabilities that fall like a language model's."""
+    """The largest possible ids, and probabilities that fall like a language model's."""
     draw = random.Random(0)
     top = [
         [(vocabulary - 1 - i, -0.8 - 1.7 * math.log1p(i) - draw.random()) for i in range(k)]
@@ -125,7 +125,7 @@ def test_without_ids_there_is_no_room_for_them():
 
 
 def test_what_schema_3_packed_is_read():
-    """A token's own log-probability stands in its list, or is not known."""
+    """A sampled token's log-probability is found in its list, or unknown."""
     likely = tuple(-2.5 - rank / 4 for rank in range(17))
     assert unpack(SCHEMA_3) == AnswerLogprobs(
         (" a", "�", "b"),
@@ -137,6 +137,6 @@ def test_what_schema_3_packed_is_read():
 
 
 def test_half_a_character_is_kept_as_it_came() -> None:
-    """An answer that is paid for must not be lost for how a server spells one of its tokens."""
+    """A paid answer must not be lost because of one token's spelling."""
     logprobs = AnswerLogprobs(("\ud83d",), (7,), ((7,),), ((-0.5,),), (-0.5,))
     assert unpack(pack(logprobs)) == logprobs

@@ -1,4 +1,4 @@
-"""What a reply says, and that nothing is made up where it says nothing."""
+"""Parsing of replies: no value is made up for a missing one."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_ids_are_kept_all_or_none_and_the_rest_without_them(change):
 
 
 def test_a_reply_as_openai_sends_it():
-    """No ids; a character in two tokens; a token so unlikely that it is not said how unlikely."""
+    """No ids; a character in two tokens; a token without a log-probability."""
 
     def entry(token: str, spelled: list[int] | None, logprob: float) -> dict[str, Any]:
         return {"token": token, "bytes": spelled, "logprob": logprob}
@@ -103,7 +103,7 @@ def test_a_reply_as_openai_sends_it():
 
 
 def test_a_character_that_is_given_with_its_last_token_only():
-    """As llama.cpp writes it: what it lists are the ways to end the character."""
+    """As llama.cpp writes it: the listed tokens are alternatives of the character's last byte."""
     ends = [{"id": i, "token": "�", "bytes": [i], "logprob": -1.0 - i / 100} for i in (0x85, 0x95)]
     entry = {"id": 0x95, "token": "☕", "bytes": [226, 152, 149], "logprob": -2.49}
     found = logprobs_of([ENTRY, entry | {"top_logprobs": ends}, ENTRY])

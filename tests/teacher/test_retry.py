@@ -1,4 +1,4 @@
-"""When the same request is sent again: as a formula, and as a real server is asked."""
+"""Retries: the formula, and requests to a real server."""
 
 from __future__ import annotations
 

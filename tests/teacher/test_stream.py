@@ -1,4 +1,4 @@
-"""Groups are written ahead, and come in the schedule's order."""
+"""Groups are requested in advance and delivered in the schedule's order."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def test_a_cancelled_wait_loses_no_group(embedded, tmp_path) -> None:
 
 
 def test_as_many_requests_are_under_way_as_may_be_and_no_more(scripted, open_cache) -> None:
-    """Nobody is answered before four have asked, so fewer at once would never come to an end."""
+    """The server replies only once four requests are open, so fewer would deadlock."""
     barrier, lock = threading.Barrier(4), threading.Lock()
     under_way: list[int] = [0]
 

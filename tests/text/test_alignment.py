@@ -1,4 +1,4 @@
-"""Spans of two tokenisations: the same bytes, nothing between them, none that could be shorter."""
+"""Spans of two tokenisations cover the same bytes, without gaps, and are minimal."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_tokens_outside_the_text_are_in_no_span() -> None:
 
 
 def byte_fallback_tokenizer() -> PreTrainedTokenizerBase:
-    """As Llama 2's: a space is ▁, one is put in front, what is unknown goes byte by byte."""
+    """Like Llama 2's: a space is ▁, one is prepended, unknown characters become bytes."""
     rare = [f"<0x{byte:02X}>" for byte in range(256)]
     tokenizer = Tokenizer(models.BPE(unk_token="<unk>", fuse_unk=True, byte_fallback=True))
     tokenizer.normalizer = normalizers.Sequence(
@@ -92,7 +92,7 @@ def byte_fallback_tokenizer() -> PreTrainedTokenizerBase:
 
 
 def exact_ends(tokenizer: PreTrainedTokenizerBase, ids: list[int], text: str) -> list[int | None]:
-    """By what each token of the vocabulary stands for; None within a character."""
+    """Ends from the bytes of each token in the vocabulary; None within a character."""
     alphabet = {char: byte for byte, char in bytes_to_unicode().items()}
     tokens = []
     for name in tokenizer.convert_ids_to_tokens(ids):
@@ -287,7 +287,7 @@ def test_ends_by_spelling(tokens, text, ends) -> None:
 
 @given(text=texts, cut=cuts, around=st.sampled_from(["", " ", "\n\n"]))
 def test_white_space_that_a_server_drops_is_no_difference(text, cut, around) -> None:
-    """The ends within the text are those of the tokens, wherever these are cut."""
+    """The ends within the text are those of the tokens, for any tokenisation."""
     sent = around + text + around
     tokens = pieces(sent.encode(), cut)
     kept = sent.strip()

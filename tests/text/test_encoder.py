@@ -1,4 +1,4 @@
-"""Conversations as token rows: what is a target, and what the teacher says of it."""
+"""Conversations as token rows: targets, and the teacher's log-probabilities of them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def answer(text: str, finish_reason: str = "length", logprobs: AnswerLogprobs | 
 
 
 def spelled(ids: list[int], top_ids: list[tuple[int, ...]] | None = None) -> AnswerLogprobs:
-    """What a teacher says that wrote these tokens."""
+    """The log-probabilities of a teacher that wrote these tokens."""
     top = top_ids or [(token,) for token in ids]
     logprobs = tuple((-0.5,) * len(row) for row in top)
     return AnswerLogprobs.from_lists(tuple(str(i) for i in ids), tuple(ids), tuple(top), logprobs)
@@ -33,7 +33,7 @@ def encoder(embedded_tokenizer) -> Encoder:
 
 
 def letters(encoder: Encoder, text: str) -> list[int]:
-    """Tokens of one letter each: a spelling the tokenizer itself would not choose."""
+    """One-letter tokens: a tokenisation that the tokenizer itself would not choose."""
     return [i for letter in text for i in encoder.tokenizer(letter)["input_ids"]]
 
 
@@ -116,7 +116,7 @@ SAID = (-0.1, -0.2, -0.4, -0.8, -1.6, -3.2)
 
 
 def letter_by_letter(text: str) -> AnswerLogprobs:
-    """What a teacher says whose tokens are letters, in numbers that nobody knows."""
+    """The log-probabilities of a teacher whose tokens are letters with unknown ids."""
     top = tuple((value, -5.0) for value in SAID[: len(text)])
     return AnswerLogprobs(tuple(text), (), (), top, SAID[: len(text)])
 
@@ -157,7 +157,7 @@ def test_a_text_without_log_probabilities_is_the_same_example_as_ever(encoder) -
 
 
 def test_the_embedded_tokenizer_splits_digits(embedded_tokenizer, tmp_path) -> None:
-    """As llama.cpp does for this model; else teacher and student would disagree on numbers."""
+    """As llama.cpp does for this model; else teacher and student would split digits differently."""
     embedded_tokenizer.save_pretrained(tmp_path)
     for tokenizer in (
         embedded_tokenizer,

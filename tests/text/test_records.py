@@ -1,4 +1,4 @@
-"""What the stages hand each other, as JSON too, and the bytes of a teacher's tokens."""
+"""Records, their JSON, and the bytes of a teacher's tokens."""
 
 from __future__ import annotations
 

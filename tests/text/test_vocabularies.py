@@ -1,4 +1,4 @@
-"""Whether two vocabularies are one: by fingerprint, and by what a server writes."""
+"""Comparison of vocabularies: by fingerprint, and by the tokens of a server."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def test_the_embedded_models_tokenizer_keeps_its_fingerprint_in_a_saved_student(
 
 
 def written(tokenizer, text: str) -> Answer:
-    """An answer as a server with this tokenizer gives it."""
+    """An answer from a server with this tokenizer."""
     ids = tokenizer(text)["input_ids"]
     tokens = tuple(tokenizer.decode([i]) for i in ids)
     top = tuple((i, (i + 1) % len(tokenizer)) for i in ids)
@@ -149,9 +149,7 @@ def test_answers_without_numbers_are_left_out(tokenizer) -> None:
 def test_without_numbers_there_is_nothing_to_learn_from(tokenizer, has_texts) -> None:
     logprobs = AnswerLogprobs(("Yes", "."), (), (), ((-0.1,),) * 2, (-0.1, None))
     answers = [Answer("p", 0, "Yes.", "stop", "m", logprobs if has_texts else None)]
-    with pytest.raises(
-        VocabularyMismatch, match=r"gives no log-probabilities with its tokens' numbers"
-    ):
+    with pytest.raises(VocabularyMismatch, match=r"sends no log-probabilities with token ids"):
         check_answers(tokenizer, answers)
 
 
@@ -163,7 +161,7 @@ def test_numbers_in_place_of_texts_must_spell_the_answer(tokenizer, shift) -> No
     numbers = tuple(f"token_id:{i}" for i in ids)
     given = replace(answer, logprobs=replace(answer.logprobs, tokens=numbers, token_ids=ids))
     if shift:
-        with pytest.raises(VocabularyMismatch, match="spell other texts than its answers"):
+        with pytest.raises(VocabularyMismatch, match="do not decode to its answers"):
             check_answers(tokenizer, [given])
     else:
         assert check_answers(tokenizer, [given]) == 0

@@ -1,4 +1,4 @@
-"""Checkpoints: a resumed run equals an unbroken one, and damage is noticed."""
+"""Checkpoints: a resumed run equals an unbroken one, and damage is detected."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def trained(new_learner, groups, tmp_path_factory) -> tuple[Learner, Path]:
 
 @pytest.fixture
 def folder(trained, tmp_path) -> Path:
-    """Those checkpoints, to be damaged."""
+    """A copy of those checkpoints, to be damaged."""
     return Path(shutil.copytree(trained[1], tmp_path / "checkpoints"))
 
 

@@ -1,4 +1,4 @@
-"""A frozen backbone sees each text once, and no figure is another for that."""
+"""A frozen backbone processes each text once, without any change of figures."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The seed's own geometry: a full-size GPT-2, 768 -> 8 qubits -> 50,257 tokens, random weights."""
+"""A full-size GPT-2 with random weights: 768 -> 8 qubits -> 50,257 tokens."""
 
 from __future__ import annotations
 

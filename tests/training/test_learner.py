@@ -1,4 +1,4 @@
-"""The student in training: reproducible, trained where it should be, and learning."""
+"""The learner: reproducible, trains the right parameters, and learns."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The one-pass losses against the plain formulas: values, gradients, and what they are made of."""
+"""The one-pass losses against the plain formulas: values, gradients and parts."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def in_float64(hybrid: HybridHead, hidden: Tensor) -> tuple[HybridHead, Tensor]:
 @pytest.mark.parametrize("mixing", MIXINGS)
 @pytest.mark.parametrize("alpha_logit", [-200.0, -10.0, 10.0, 200.0])
 def test_it_is_exact_at_the_ends_of_the_mixture(mixing, alpha_logit) -> None:
-    """At 200 one of the weights is no float32."""
+    """At 200 one of the weights underflows in float32."""
     hybrid, (hidden, targets) = head(mixing), batch()
     nn.init.constant_(hybrid.alpha_logit, alpha_logit)
     objective = losses_of(hybrid, hidden, targets).objective
@@ -113,7 +113,7 @@ def test_exponentials_that_are_no_float32_are_not_taken(mixing, log_scale) -> No
 @pytest.mark.parametrize("mixing", MIXINGS)
 @pytest.mark.parametrize("dtype", TOLERANCE, ids=["compiled", "torch"])
 def test_the_gradient_is_the_slope_of_the_value(mixing, dtype) -> None:
-    """Along a direction in all parameters, in float64; nothing of the plain formula is used."""
+    """A directional derivative in all parameters, in float64, without the plain formula."""
     hybrid, (hidden, targets) = head(mixing, dtype, bias=True), batch(dtype)
     found = gradients(losses_of(hybrid, hidden, targets).objective, hybrid, hidden)
     exact, rows = in_float64(hybrid, hidden)

@@ -131,7 +131,7 @@ def set_alpha(student, alpha: float) -> None:
 
 
 def moved_alpha(student, gradient: float, rate: float) -> float:
-    """Where a step takes alpha when dL/dalpha is `gradient`, at the peak learning rate."""
+    """alpha after one step at the peak learning rate, for a given dL/dalpha."""
     config = RunConfig(total_steps=2, warmup_steps=0, alpha_learning_rate=rate)
     student.zero_grad()
     (student.head.alpha * gradient).backward()

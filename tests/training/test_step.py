@@ -1,4 +1,4 @@
-"""One training step: what it learns from, what stops it, and what it reports."""
+"""One training step: its gradient, its errors and its figures."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def built(new_learner) -> Learner:
 
 @pytest.fixture
 def student(built):
-    """A student as it is before its first step; each test has its own."""
+    """A student before its first step; each test has its own."""
     return copy.deepcopy(built.model)
 
 
@@ -80,7 +80,7 @@ def test_the_gradient_is_that_of_the_plain_objective(student, step, groups, c, q
 def plain_losses(
     head, hidden, targets, *, classical_weight, quantum_weight, term=None, ranks=None
 ) -> Losses:
-    """`three_part_loss` of logits that all exist at once."""
+    """`three_part_loss` computed from complete logits."""
     logits = head(hidden)
     with torch.no_grad():
         mean_quantum = head.quantum.up(logits.z.mean(0)).expand_as(logits.classical)
@@ -132,7 +132,7 @@ def test_a_group_of_two_is_the_token_weighted_mean_of_two_groups_of_one(
 
 
 def test_prompt_tokens_are_context_and_never_targets(student, step, groups) -> None:
-    """The gradient at the output of the backbone: only what predicts an answer token has one."""
+    """The gradient at the backbone's output: only rows that predict an answer token have one."""
     captured = []
 
     def keep(module, inputs, output) -> None:

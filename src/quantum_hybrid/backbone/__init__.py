@@ -1,4 +1,4 @@
-"""A real causal language model, cut down and adapted, as the source of hidden states."""
+"""The backbone: a pruned and adapted causal language model that computes hidden states."""
 
 from quantum_hybrid.backbone.adapters import adapt, merge_adapters
 from quantum_hybrid.backbone.anatomy import BaseModel, detach_final_norm, load_base_model

@@ -1,7 +1,7 @@
-"""How a backbone adapts while training: not at all, through LoRA adapters, or in full.
+"""Which weights of a backbone are trained: none, LoRA adapters, or all.
 
-LoRA (Hu et al. 2021, arXiv:2106.09685) through the `peft` library, on every linear layer. The
-adapters start as the identity, so an adapted backbone's first hidden states are the base model's.
+LoRA (Hu et al. 2021, arXiv:2106.09685) through the `peft` library, on every linear layer. An
+adapter's update starts at zero, so the first hidden states equal those without adapters.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from transformers.pytorch_utils import Conv1D
 def adapt(
     body: PreTrainedModel, how: Literal["none", "lora", "full"], rank: int, seed: int
 ) -> nn.Module:
-    """The body with the parameters that are to be trained requiring gradients, and no others."""
+    """The body, in which only the parameters to be trained require gradients."""
     body.requires_grad_(how == "full")
     if how != "lora":
         return body
@@ -40,5 +40,5 @@ def adapt(
 
 
 def merge_adapters(backbone: nn.Module) -> nn.Module:
-    """The plain body with the adapters' weights added to its own."""
+    """The body with the adapters' weights added to its own; without adapters, unchanged."""
     return backbone.merge_and_unload() if isinstance(backbone, PeftModel) else backbone

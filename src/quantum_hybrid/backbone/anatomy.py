@@ -1,7 +1,7 @@
-"""A causal language model taken apart: token ids -> body -> hidden states -> norm -> decoder.
+"""The parts of a causal language model: token ids -> body -> hidden states -> norm -> decoder.
 
-Hidden states here are the residual stream after the last layer and *before* the final norm, so
-that `decoder(norm(h))` are exactly the base model's own logits. That is checked on loading.
+Hidden states are the residual stream after the last layer and *before* the final norm, so that
+`decoder(norm(h))` equals the base model's logits. `load_base_model` checks this.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class BaseModel:
     """The parts of a loaded base model."""
 
     body: PreTrainedModel
-    """Token ids -> hidden states (batch, positions, d_model), final norm taken out."""
+    """Token ids -> hidden states (batch, positions, d_model), without the final norm."""
     norm: nn.Module
     """The final norm."""
     decoder: nn.Linear
@@ -41,8 +41,8 @@ class BaseModel:
 def load_base_model(name: str, source: str) -> BaseModel:
     """Load a causal language model in float32 from a folder or a hub name.
 
-    `name` is what the user called it, for messages. Raises `UsageError` for a model that cannot be
-    loaded, or whose logits are not `decoder(norm(h))`.
+    `source` is the folder or hub name, `name` the user's name for it in messages. Raises
+    `UsageError` for a model that cannot be loaded or whose logits are not `decoder(norm(h))`.
     """
     if name == EMBEDDED:
         from quantum_hybrid.backbone.embedded import prepare_embedded
@@ -68,7 +68,10 @@ def load_base_model(name: str, source: str) -> BaseModel:
 
 
 def detach_final_norm(body: PreTrainedModel) -> nn.Module:
-    """Take the norm after the last layer out of a model body and return it."""
+    """Replace the final norm of a model body by the identity and return the norm.
+
+    Raises `UsageError` if there is none under a known name.
+    """
     for owner in (body, getattr(body, "decoder", None)):
         for name in FINAL_NORM_NAMES:
             norm = getattr(owner, name, None)

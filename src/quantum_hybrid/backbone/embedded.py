@@ -1,8 +1,8 @@
-"""The embedded model as a torch model: de-quantised once from its GGUF into the cache.
+"""The embedded model as a torch model, de-quantised once from its GGUF into the cache.
 
-SmolLM2-135M-Instruct comes as a 4-bit GGUF, see `embedded_weights`. Reading it takes
-transformers up to a minute, so the float32 model and its tokenizer are saved in Hugging Face format
-and loaded from there afterwards.
+SmolLM2-135M-Instruct comes as a 4-bit GGUF (`embedded_weights`). transformers takes up to a minute
+to read it, so the float32 model and its tokenizer are saved in Hugging Face format and loaded from
+there afterwards.
 """
 
 from __future__ import annotations
@@ -31,9 +31,10 @@ from quantum_hybrid.model_files import embedded_folder
 
 
 def prepare_embedded(announce: Callable[[str], None] = print) -> Path:
-    """The folder of the converted embedded model; converts it if that was not done yet.
+    """The folder of the converted embedded model; it is converted first if necessary.
 
-    A model that was converted from another GGUF is in another folder.
+    A model that was converted from another GGUF is in another folder. Raises `UsageError` if the
+    GGUF cannot be fetched or the cache folder cannot be written.
     """
     gguf = embedded_gguf(announce)
     folder = embedded_folder(gguf)
@@ -71,7 +72,7 @@ def _convert(gguf: Path, folder: Path) -> None:
     model: Any = AutoModelForCausalLM.from_pretrained(
         gguf.parent, gguf_file=gguf.name, dtype=torch.float32
     )
-    # transformers refuses to save a model that it still takes for a quantised one.
+    # transformers refuses to save a model that is marked as quantised; this one is float32 by now.
     model.hf_quantizer = None
     model.is_quantized = False
     if hasattr(model.config, "quantization_config"):

@@ -1,21 +1,20 @@
-"""Hidden states of a frozen backbone, kept on disk: each text goes through the backbone once.
+"""Hidden states of a frozen backbone, cached on disk so that each text is computed once.
 
     (fingerprint of the backbone, token row, positions) ─► hidden states at these positions
 
-What is kept is found by content alone. The fingerprint covers all that the numbers depend on: every
-weight and buffer that is left after layers were dropped, the configuration, the tokenizer, and what
-decides in which order a sum is rounded (versions of torch and transformers, instruction set,
-threads). A backbone that differs in any of it has a folder of its own.
+The address is a hash of content alone. The fingerprint covers everything that the values depend on:
+all weights and buffers after layers were dropped, the configuration, the tokenizer, and what
+determines the rounding of sums (versions of torch and transformers, instruction set, threads). A
+backbone that differs in any of these has a folder of its own.
 
-One file a text, under the cache directory in features/FINGERPRINT/: 64 hexadecimal digits, the
-SHA-256 of the text's address and the numbers, then the numbers, which are memory-mapped. A file of
-its own and not a place in a common one, because a file that appears by one rename needs no lock and
-no index: a killed process leaves at most a temporary file, and two runs that compute the same text
-write the same bytes. Nothing is forced onto the disk: what a power cut damages does not fit its
-checksum and is computed again.
+There is one file per text, in features/FINGERPRINT/ of the cache directory. It starts with 64
+hexadecimal digits, the SHA-256 of the text's address and the values; the values follow and are
+memory-mapped. A file that appears by one rename needs no lock and no index: a killed process leaves
+at most a temporary file, and two runs that compute the same text write the same bytes. Files are
+not synced to the disk: one that a power cut damages fails its checksum and is computed again.
 
-When a store is opened, the files that were written longest ago are removed until no more than
-`LARGEST_BYTES` are left, of all backbones together. The folder may be removed at any time.
+When a store is opened, the oldest files of all backbones are removed until at most `LARGEST_BYTES`
+remain. The folder may be removed at any time.
 """
 
 from __future__ import annotations
@@ -41,7 +40,7 @@ from quantum_hybrid.errors import UsageError
 
 FORMAT = 1
 LARGEST_BYTES = 4 * 2**30
-"""About 30,000 answers of 64 tokens, at 576 numbers a token."""
+"""Room for about 30,000 answers of 64 tokens, with d_model = 576 in float32."""
 DIGEST_LENGTH = 64
 
 
@@ -70,7 +69,7 @@ class FeatureStore:
         positions: Sequence[int],
         compute: Callable[[], Float[Tensor, "rows d_model"]],
     ) -> Float[Tensor, "rows d_model"]:
-        """What is kept of a text at these positions; else what `compute` says, which is kept."""
+        """Hidden states of a text at these positions, read from disk or computed and stored."""
         address = _address(tokens, positions)
         found = self._read(address, len(positions))
         if found is not None:
@@ -80,11 +79,12 @@ class FeatureStore:
         return hidden
 
     def _read(self, address: str, n_rows: int) -> Float[Tensor, "rows d_model"] | None:
-        """None where there is nothing, or something else than was written."""
+        """The stored hidden states; None if there is no file or it is damaged."""
         try:
-            # Copy on write: torch takes no read-only memory, and the file never changes.
+            # Mode "c" is copy-on-write: torch warns about read-only arrays, and a write must not
+            # reach the file.
             data = np.memmap(self.folder / address, dtype=np.uint8, mode="c")
-        except (FileNotFoundError, ValueError):  # an empty file cannot be mapped
+        except (FileNotFoundError, ValueError):  # ValueError: an empty file cannot be mapped.
             return None
         numbers = data[DIGEST_LENGTH:]
         if len(numbers) != 4 * n_rows * self._d_model:
@@ -95,7 +95,7 @@ class FeatureStore:
 
     def _write(self, address: str, numbers: bytes) -> None:
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)  # somebody may have removed it
+            self.folder.mkdir(parents=True, exist_ok=True)  # The user may have removed it.
             handle, temporary = tempfile.mkstemp(dir=self.folder, prefix=".")
             try:
                 with os.fdopen(handle, "wb") as file:
@@ -109,7 +109,7 @@ class FeatureStore:
 
 
 def fingerprint(body: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> str:
-    """SHA-256 of all that a backbone's hidden states depend on, but for the text."""
+    """SHA-256 of everything except the text that a backbone's hidden states depend on."""
     digest = hashlib.sha256(json.dumps(_settings(body, tokenizer), sort_keys=True).encode())
     for name, tensor in _tensors(body):
         digest.update(f"\n{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
@@ -118,14 +118,14 @@ def fingerprint(body: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> st
 
 
 def _tensors(body: PreTrainedModel) -> Iterator[tuple[str, Tensor]]:
-    """Buffers too, and also those that are never saved, as rotary frequencies."""
+    """Parameters and buffers, including unsaved buffers such as rotary frequencies."""
     yield from body.named_parameters()
     yield from body.named_buffers()
 
 
 def _settings(body: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> dict[str, str]:
     config = body.config.to_dict()
-    config.pop("_name_or_path", None)  # where it was loaded from changes nothing
+    config.pop("_name_or_path", None)  # The values do not depend on the path.
     return {
         "format": str(FORMAT),
         "architecture": type(body).__name__,
@@ -159,7 +159,10 @@ def _digest(address: str, numbers: bytes | memoryview) -> bytes:
 
 
 def _remove_oldest(features: Path, largest_bytes: int) -> None:
-    """Of all backbones. Another run may remove the same files meanwhile, or add some."""
+    """Remove the oldest files of all backbones until at most `largest_bytes` remain.
+
+    Another run may remove or add files at the same time.
+    """
     files = []
     for path in features.glob("*/*"):
         with contextlib.suppress(FileNotFoundError):

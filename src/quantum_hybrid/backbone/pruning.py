@@ -1,8 +1,8 @@
 """Depth pruning: drop a contiguous block of transformer layers and keep the last ones.
 
-ShortGPT (Men et al. 2024, arXiv:2403.03853) and Gromov et al. 2024 (arXiv:2403.17887): the middle
-layers of a language model can be dropped at little cost once the rest is healed by training; the
-last layers cannot.
+ShortGPT (Men et al. 2024, arXiv:2403.03853) and Gromov et al. 2024 (arXiv:2403.17887): middle
+layers of a language model can be dropped at little cost if the rest is trained afterwards; the last
+layers cannot.
 """
 
 from __future__ import annotations
@@ -14,7 +14,11 @@ from quantum_hybrid.errors import UsageError
 
 
 def drop_layers(body: PreTrainedModel, dropped: range) -> None:
-    """Drop these layers of a model body in place, its configuration included."""
+    """Drop these layers of a model body and its configuration, in place.
+
+    Raises `UsageError` for layers that do not exist, for all layers, and for an architecture whose
+    layers cannot be dropped.
+    """
     if not dropped:
         return
     layers = _layer_list(body)
@@ -24,14 +28,14 @@ def drop_layers(body: PreTrainedModel, dropped: range) -> None:
             f"{setting}: the backbone has layers 0 to {len(layers) - 1}; some must stay"
         )
     del layers[dropped.start : dropped.stop]
-    # The key/value cache of `generate` finds a layer's entry by this number.
+    # `generate` indexes its key/value cache by this number.
     for index, layer in enumerate(layers):
         for module in layer.modules():
             if hasattr(module, "layer_idx"):
                 setattr(module, "layer_idx", index)  # noqa: B010 - Module types forbid an int
     try:
         _drop_from_config(body, dropped, len(layers))
-    except Exception as error:  # every family of models refuses in a way of its own
+    except Exception as error:  # Each architecture raises its own kind of exception.
         raise UsageError(
             f"{setting}: layers of a {type(body).__name__} cannot be dropped; use none"
         ) from error

@@ -1,7 +1,6 @@
-"""The command line, the only place that knows flags; one file a verb.
+"""The command line, with one module per verb. Only this package knows flags.
 
-Everything a user can get wrong is checked here, before torch is imported, and answered with one
-line and exit status 2.
+A setting that is wrong is reported before torch is imported: one line, exit status 2.
 """
 
 from quantum_hybrid.cli.main import main

@@ -1,7 +1,7 @@
-"""Flags of Atropos itself, by name: to import atroposlib for them would take seconds.
+"""Names of Atropos's own flags, listed here because importing atroposlib takes seconds.
 
-A test holds this list against the installed atroposlib. What it shares with a run (`group_size`,
-`base_url`) is not here: those flags are ours.
+A test compares this list with the installed atroposlib. Flags that a run has too (`group_size`,
+`base_url`) are not listed: `RunConfig` and `ServerConfig` define them.
 """
 
 from __future__ import annotations
@@ -40,4 +40,4 @@ ATROPOS = (
     "--max_n_completions",
     "--proxy_url",
 )
-"""For `serve` and `evaluate`."""
+"""Flags that `serve` and `evaluate` accept besides ours."""

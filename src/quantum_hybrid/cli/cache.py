@@ -1,4 +1,4 @@
-"""`cache`: the teacher's answers that are kept."""
+"""`cache`: list, check, export and clean up the teacher's cached answers."""
 
 from __future__ import annotations
 
@@ -8,24 +8,30 @@ from quantum_hybrid.config import user_path
 from quantum_hybrid.errors import UsageError
 from quantum_hybrid.processes.launch import Launch
 
-HELP = "the teacher's answers that are kept"
+HELP = "list, check, export or clean up the teacher's cached answers"
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
-    """An action, with what it needs."""
+    """One sub-command per action."""
     actions = parser.add_subparsers(
         dest="action", required=True, metavar="action", parser_class=type(parser)
     )
-    actions.add_parser("ls", help="how many there are, by server and model")
-    actions.add_parser("verify", help="check each against its checksum; status 1 if one is damaged")
-    export = actions.add_parser("export", help="write them with their requests as lines of JSON")
-    export.add_argument("file", metavar="FILE", help="a new file")
-    gc = actions.add_parser("gc", help="remove what no run can use: damaged, outdated, empty ones")
-    gc.add_argument("--dry-run", action="store_true", help="only say what would be removed")
+    actions.add_parser("ls", help="count the answers of each server and model")
+    actions.add_parser(
+        "verify", help="check every answer against its checksum; exit status 1 if one is damaged"
+    )
+    export = actions.add_parser("export", help="write requests and answers as lines of JSON")
+    export.add_argument("file", metavar="FILE", help="file to write; it must not exist yet")
+    gc = actions.add_parser(
+        "gc", help="remove answers that no run can use: damaged, outdated or empty"
+    )
+    gc.add_argument(
+        "--dry-run", action="store_true", help="print what would be removed and remove nothing"
+    )
 
 
 def run(namespace: argparse.Namespace, launch: Launch) -> int:
-    """Do it, and print what there is to say."""
+    """Carry out the action and print its result. Raises `UsageError` if there is no cache."""
     from quantum_hybrid.teacher import inventory
     from quantum_hybrid.teacher.cache import AnswerCache, answers_path
 

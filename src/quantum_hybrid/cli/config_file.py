@@ -1,7 +1,6 @@
-"""The `--config` file: YAML whose sections `env:` and `openai:` hold what the flags do.
+"""The `--config` file: YAML with the sections `env:` and `openai:` and the flags' names as keys.
 
-`openai:` may be a list of servers, as in Atropos's own files. What the values may be is not
-checked here.
+`openai:` may be a list of servers, as in Atropos's own files. `config` checks the values later.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from quantum_hybrid.shown import shown
 
 
 def read_config_file(path: str, known: Collection[str]) -> dict[str, Any]:
-    """What the file sets, as flag -> value; a `UsageError` names the entry that is wrong."""
+    """The file's entries as flag -> value. Raises `UsageError`, which names the wrong entry."""
     content = _content(path)
     if not isinstance(content, dict):
         raise UsageError(f"--config {path}: must hold the sections env: and openai: only")
@@ -56,7 +55,7 @@ def _section(path: str, section: str, entry: Any, known: Collection[str]) -> dic
     for name, value in entry.items():
         flag, where = f"--{section}.{name}", f"--config {path}: {section}.{shown(str(name))}"
         if name == "api_key" and value in (None, ""):
-            continue  # Atropos's files say so that there is none
+            continue  # Atropos's files write an empty key where there is none.
         if flag not in known:
             raise UsageError(f"{where}{suggestion(flag, known)}")
         if isinstance(value, dict | list):
@@ -66,7 +65,7 @@ def _section(path: str, section: str, entry: Any, known: Collection[str]) -> dic
 
 
 def _several_servers(path: str, entries: list[Any]) -> dict[str, Any]:
-    """Atropos's list of servers as one section, in which commas part them."""
+    """Merge Atropos's list of servers into one section with comma-separated values."""
     where = f"--config {path}: openai"
     merged: dict[str, Any] = {}
     for entry in entries:

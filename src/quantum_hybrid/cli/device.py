@@ -1,4 +1,4 @@
-"""`device`: the circuits of a finished run on a PennyLane device, against the exact ones."""
+"""`device`: run a trained student's circuits on a PennyLane device, against exact results."""
 
 from __future__ import annotations
 
@@ -8,28 +8,26 @@ from typing import Any
 
 from quantum_hybrid.processes.launch import Launch
 
-HELP = "the circuits of a finished run on a PennyLane device, against the exact ones"
+HELP = "run a trained student's circuits on a PennyLane device and compare with the exact results"
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
-    """Which run, which device, and how it is asked."""
+    """The run, the device, and the measurement's settings."""
     parser.add_argument("--run", required=True, metavar="RUN", help="directory of a finished run")
     parser.add_argument(
-        "--device", required=True, metavar="NAME", help="PennyLane's name of it, as qiskit.aer"
+        "--device", required=True, metavar="NAME", help="PennyLane's device name, e.g. qiskit.aer"
     )
+    parser.add_argument("--shots", type=_count, default=4096, help="shots per circuit [4096]")
     parser.add_argument(
-        "--shots", type=_count, default=4096, help="measurements of each circuit [4096]"
+        "--tokens", type=_count, default=128, help="maximum number of held-out answer tokens [128]"
     )
-    parser.add_argument(
-        "--tokens", type=_count, default=128, help="held-out answer tokens, at most [128]"
-    )
-    parser.add_argument("--seed", type=int, help="of the tokens, and of the shots")
+    parser.add_argument("--seed", type=int, help="seed of the choice of tokens and of the shots")
     parser.add_argument(
         "--depolarising",
         type=float,
         default=0.0,
         metavar="P",
-        help="noise after every gate, for default.mixed [0]",
+        help="depolarising probability after every gate; needs default.mixed [0]",
     )
     parser.add_argument(
         "--option",
@@ -37,12 +35,12 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="KEY=VALUE",
-        help="for the device, any number of times; credentials stay in the environment",
+        help="argument of the device; may be repeated; credentials are read from the environment",
     )
 
 
 def run(namespace: argparse.Namespace, launch: Launch) -> int:
-    """Check the run before what is heavy is loaded."""
+    """Check the run directory before torch is imported, then compare the circuits."""
     from quantum_hybrid.run.directory import finished_run
 
     path = finished_run(namespace.run)
@@ -67,7 +65,7 @@ def _count(text: str) -> int:
 
 
 def _option(text: str) -> tuple[str, Any]:
-    """KEY=VALUE, the value as Python writes a number, a list, True; else a string."""
+    """Split KEY=VALUE. The value is a Python literal if it parses as one, else a string."""
     key, equals, value = text.partition("=")
     if not equals or not key.isidentifier():
         raise argparse.ArgumentTypeError(f"invalid value {text!r}: must be KEY=VALUE")

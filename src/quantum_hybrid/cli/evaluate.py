@@ -1,4 +1,4 @@
-"""`evaluate`: the held-out metrics of a run's last checkpoint."""
+"""`evaluate`: held-out metrics of a run's last checkpoint."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from quantum_hybrid.config import user_path
 from quantum_hybrid.errors import UsageError
 from quantum_hybrid.processes.launch import Launch
 
-HELP = "evaluate a trained run"
+HELP = "compute the held-out metrics of a run's last checkpoint"
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
-    """Everything that a run and Atropos can be told."""
+    """The flags of a run and Atropos's own."""
     add_settings_flags(parser)
     add_atropos_flags(parser)
 
 
 def run(namespace: argparse.Namespace, launch: Launch) -> int:
-    """Check what was set against the run before what is heavy is loaded."""
+    """Compare the flags with the run's settings before torch is imported, then evaluate."""
     from quantum_hybrid.run.plan import resolve
 
     given = Given.of(namespace, with_atropos=True)

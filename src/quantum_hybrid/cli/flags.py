@@ -1,9 +1,9 @@
-"""Flags: read off the models in `config`, the one place where they are declared.
+"""Command-line flags, generated from the fields of `config`.
 
-    --env.seed 1        a field of `RunConfig`
-    --openai.timeout 9  a field of `ServerConfig`
+    --env.seed 1        sets a field of `RunConfig`
+    --openai.timeout 9  sets a field of `ServerConfig`
 
-Below a flag stands the same entry of the `--config` YAML file, below that the model's default.
+A flag overrides the same entry of the `--config` YAML file, which overrides the field's default.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ _FLAG_OF_FIELD = {
     flag.removeprefix("--").rpartition(".")[2]: flag
     for flag in ("--run", *reversed(ATROPOS), *OURS)
 }
-"""Where two flags have one name, it is the last."""
+"""Field name -> flag. If two flags share a field name, the later one in this order wins."""
 
 
 def section_and_name(flag: str) -> tuple[str, str]:
-    """`env` and `seed` of `--env.seed`; a flag without a section is in the section ``."""
+    """Split `--env.seed` into `env` and `seed`. The section of `--slurm` is the empty string."""
     section, _, name = flag.removeprefix("--").rpartition(".")
     return section, name
 
 
 def in_flags(message: str, quoted: Sequence[str] = ()) -> str:
-    """A library's message with the flags in place of the fields that it names in backticks.
+    """Replace the fields that a library's message names in backticks by their flags.
 
-    What it quotes of others stays as it is.
+    Text in `quoted`, which somebody else wrote, stays unchanged.
     """
 
     def flag(found: re.Match[str]) -> str:
@@ -50,7 +50,8 @@ def in_flags(message: str, quoted: Sequence[str] = ()) -> str:
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse whose errors are one line that names the flag, with a suggestion for typos."""
+    """An argparse parser that raises `UsageError`: one line with the flag and, for a typo, a
+    suggestion."""
 
     def error(self, message: str) -> NoReturn:
         raise UsageError(message.removeprefix("argument "))
@@ -67,7 +68,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def suggestion(flag: str, known: Collection[str]) -> str:
-    """What to say after a flag that is not among the known ones."""
+    """The rest of the message about an unknown flag: the closest known flag, or a hint."""
     if flag.startswith("--openai.") and "key" in flag:
         return f": {WHERE_KEYS_BELONG}"
     if flag in ATROPOS:
@@ -83,7 +84,7 @@ def suggestion(flag: str, known: Collection[str]) -> str:
 
 
 def add_settings_flags(parser: argparse.ArgumentParser) -> None:
-    """`--config`, and a flag for each field of each section."""
+    """Add `--config` and a flag for each field of each section."""
     parser.add_argument(
         "--config",
         metavar="FILE",
@@ -107,14 +108,14 @@ def add_settings_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def add_atropos_flags(parser: argparse.ArgumentParser) -> None:
-    """The flags of Atropos itself; it is Atropos that reads their values."""
-    group = parser.add_argument_group("Atropos's own", "for what they mean see its documentation")
+    """Add Atropos's own flags. Atropos parses their values."""
+    group = parser.add_argument_group("Atropos's own", "documented by Atropos")
     for flag in ATROPOS:
         group.add_argument(flag, default=argparse.SUPPRESS, metavar="VALUE")
 
 
 def _type(annotation: Any) -> Any:
-    """`X` of `X | None`, and of what is annotated."""
+    """The plain type: `X` of `X | None` and of `Annotated[X, ...]`."""
     plain = next((kind for kind in get_args(annotation) if kind is not NoneType), annotation)
     if get_origin(annotation) is Literal:
         return annotation

@@ -1,4 +1,4 @@
-"""What the user set: flags over the `--config` file. Defaults are not filled in."""
+"""The values that the user set, by flag or in the `--config` file; flags win. No defaults."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ class Given:
     ours: Sections
     """`env` and `openai`, for `RunConfig` and `ServerConfig`."""
     atropos: Sections
-    """What Atropos itself is told: the same sections, and one without a name."""
+    """Atropos's own settings: the same sections, and "" for flags without a section."""
     file: str | None
     from_file: frozenset[str]
-    """Names whose value the file has and no flag."""
+    """Names whose value comes from the file."""
 
     @classmethod
     def of(cls, namespace: argparse.Namespace, *, with_atropos: bool = False) -> Given:
-        """From parsed flags, and from the file that they name."""
+        """Merge parsed flags with the file that `--config` names. Raises `UsageError`."""
         values = vars(namespace)
         known = [*OURS, *ATROPOS] if with_atropos else OURS
         flags = {f"--{name}": value for name, value in values.items() if f"--{name}" in known}
@@ -47,7 +47,7 @@ class Given:
 
     @contextmanager
     def naming_the_file(self) -> Iterator[None]:
-        """Say of a value that is wrong that it is the file's, where it is."""
+        """Prefix the file's name to a `UsageError` about a value that comes from the file."""
         try:
             yield
         except UsageError as error:

@@ -1,4 +1,4 @@
-"""`quantum-hybrid <verb>` and `python atropos.py <verb>` are the same program, and this is it."""
+"""The entry point of `quantum-hybrid <verb>` and `python atropos.py <verb>`."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ VERBS = {
     "evaluate": evaluate,
 }
 READER_IS_GONE = 128 + 13
-"""What a shell calls the status of a program that SIGPIPE ended."""
+"""Exit status that a shell reports for a program ended by SIGPIPE."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one verb; returns the exit status."""
+    """Run one verb and return the exit status."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
         try:
@@ -39,13 +39,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         if not _reader_is_gone():
             raise
-        # Nor is there anybody for what Python writes at its end.
+        # Python flushes stdout again at exit, which would raise once more.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return READER_IS_GONE
 
 
 def _reader_is_gone() -> bool:
-    """Whether nobody reads the standard output any more, as after `| head`."""
+    """Whether the reader of standard output has closed the pipe, as `head` does."""
     poll = select.poll()
     poll.register(sys.stdout, 0)
     return any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))
@@ -68,16 +68,19 @@ def _run(arguments: list[str]) -> int:
 
 
 def _refuse_keys(arguments: list[str]) -> None:
-    """Everybody on a machine can read a command line, and a run writes its own down."""
+    """Raise `UsageError` for an API key among the arguments.
+
+    Every user of a machine can read a process's arguments, and a run records its own.
+    """
     named = any(argument.startswith("--openai.api_key") for argument in arguments)
     if named or hold_a_key(arguments):
-        raise UsageError(f"an API key stands in the command line: {WHERE_KEYS_BELONG}")
+        raise UsageError(f"the command line contains an API key: {WHERE_KEYS_BELONG}")
 
 
 def _follow(launch: Launch, arguments: list[str]) -> int:
-    """Be one of several processes and not the first, whose command line it is.
+    """Run as one of several processes, other than the first.
 
-    It is the first one that says what is wrong with that line; its launcher ends the others then.
+    The first process checks the command line. If it is wrong, the launcher ends the others.
     """
     if {"-h", "--help"} & set(arguments):
         return 0
@@ -103,7 +106,7 @@ def _dispatch(arguments: list[str], launch: Launch) -> int:
 
 
 def _check_layout() -> None:
-    """Whether the layout exists that the kernels are to be compiled for."""
+    """Raise `UsageError` if the environment names a row layout that does not exist."""
     try:
         named(os.environ)
     except ValueError as error:

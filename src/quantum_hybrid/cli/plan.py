@@ -1,4 +1,4 @@
-"""From what the user set to the plan of a run, with everything checked that can be at once."""
+"""The plan of a run from the values that the user set, checked as far as possible beforehand."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ from quantum_hybrid.run.plan import RunPlan, resolve
 
 
 def plan_of(given: Given) -> RunPlan:
-    """The plan, before anything is written. Raises `UsageError` before torch is imported, but for a
-    circuit that its engine cannot run."""
+    """The plan of the run; nothing is written.
+
+    Raises `UsageError`. Only the check of the circuit's engine imports torch, and it comes last.
+    """
     with given.naming_the_file():
         plan = resolve(given.ours["env"], given.ours["openai"])
         _check(plan)
@@ -34,7 +36,7 @@ def _check(plan: RunPlan) -> None:
 
 
 def _check_circuit(config: RunConfig) -> None:
-    """Whether the engine can run the circuit: the layer itself says so when it is made."""
+    """Raise `UsageError` if the engine cannot run the circuit: the layer's constructor checks."""
     from quantum_hybrid.circuit import QuantumLayer
 
     try:

@@ -1,4 +1,4 @@
-"""`process`: teacher, student, training, held-out evaluation."""
+"""`process`, the main job: ask the teacher, train the student, evaluate on held-out answers."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from quantum_hybrid.report.summary import summary_lines
 if TYPE_CHECKING:
     from quantum_hybrid.run.directory import RunDirectory
 
-HELP = "teacher, student, training, held-out evaluation: the main job"
+HELP = "the main job: ask the teacher, train the student, evaluate it on held-out answers"
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
-    """Everything that a run can be told."""
+    """The flags of a run."""
     add_settings_flags(parser)
 
 
 def run(namespace: argparse.Namespace, launch: Launch) -> int:
-    """Check all that can be checked at once, claim the run directory, then load what is heavy."""
+    """Check the settings, lock the run directory, then import torch and run."""
     from quantum_hybrid.cli.plan import plan_of
     from quantum_hybrid.run.directory import RunDirectory
 
@@ -37,7 +37,7 @@ def run(namespace: argparse.Namespace, launch: Launch) -> int:
         )
     from quantum_hybrid.processes.ranks import Ranks
 
-    # Those that follow wait for the first, also where it has nothing to do.
+    # The other processes wait for the first one even if the run is complete.
     with RunDirectory.open(plan) as run, Ranks.joined(launch) as ranks:
         if run.is_complete:
             lines = [f"{run.path} is complete; nothing was done.", ""]
@@ -51,7 +51,7 @@ def run(namespace: argparse.Namespace, launch: Launch) -> int:
 
 
 def where_things_are(run: RunDirectory, launch: Launch) -> list[str]:
-    """Where the run's artefacts lie, and what to do with them next."""
+    """Lines that list the run's artefacts and suggest what to do next."""
     path = run.path
     return [
         "",

@@ -1,4 +1,4 @@
-"""`serve`: scored groups for a trainer, through Atropos's API server."""
+"""`serve`: send scored groups to a trainer through Atropos's API server."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from quantum_hybrid.cli.given import Given
 from quantum_hybrid.cli.process import where_things_are
 from quantum_hybrid.processes.launch import Launch
 
-HELP = "serve groups to an Atropos trainer"
+HELP = "train as process does and send the scored groups to an Atropos trainer"
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
-    """Everything that a run and Atropos can be told."""
+    """The flags of a run and Atropos's own."""
     add_settings_flags(parser)
     add_atropos_flags(parser)
 
 
 def run(namespace: argparse.Namespace, launch: Launch) -> int:
-    """Check all that can be checked at once, then load what is heavy, then claim the directory."""
+    """Check the settings, import atroposlib and torch, then lock the run directory and serve."""
     from quantum_hybrid.cli.plan import plan_of
     from quantum_hybrid.run.directory import RunDirectory
     from quantum_hybrid.run.plan import refuse_finished

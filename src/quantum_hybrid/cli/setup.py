@@ -1,4 +1,4 @@
-"""`setup`: convert the embedded model and compile the kernels, once."""
+"""`setup`: convert the embedded model and compile the kernels ahead of the first run."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ import argparse
 
 from quantum_hybrid.processes.launch import Launch
 
-HELP = "convert the embedded model and compile the circuit kernel, once"
+HELP = "convert the embedded model and compile the kernels ahead of the first run"
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
-    """There are none."""
+    """`setup` has no flags."""
 
 
 def run(namespace: argparse.Namespace, launch: Launch) -> int:
-    """Do what a first run would wait for."""
+    """Convert and compile; a first run does the same if this was not done."""
     from quantum_hybrid.backbone import prepare_embedded
 
     prepare_embedded(announce=print)

@@ -1,4 +1,4 @@
-"""What a run learns from: the teacher's text, and its log-probabilities by token or by rank."""
+"""Methods of distillation: from the teacher's text, and from its log-probabilities."""
 
 from quantum_hybrid.distillation.choice import method_for
 from quantum_hybrid.distillation.method import Asked, Method, Term

@@ -1,4 +1,4 @@
-"""Which method a run learns by: the one place where that is asked."""
+"""The choice of a run's distillation method. No other module asks which method a run has."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from quantum_hybrid.distillation.uld import ByRank
 def method_for(
     top_logprobs: int, loss: Literal["kl", "uld"], weight: float, temperature: float
 ) -> Method:
-    """From the teacher's text alone where no log-probability of it is to be asked for."""
+    """The method of these settings: `TextAlone` if `top_logprobs` is 0, else by `loss`."""
     if top_logprobs == 0:
         return TextAlone()
     kind = ByRank if loss == ByRank.name else ByToken

@@ -1,9 +1,9 @@
-"""How a run learns from its teacher: the one interface of all ways to do so.
+"""The interface of all distillation methods.
 
-A `Method` says what to ask a teacher for, makes examples of its answers, finds out whether this
-teacher can be learned from in that way, and makes a batch of examples a `Term`. A `Term` says which
-tokens' log-probabilities it needs of the student, what some of the batch's rows add to the
-objective, and its figures. `choice` tells which method a run has.
+A `Method` states how many log-probabilities to request from the teacher, turns answers into
+examples, checks whether it can learn from this teacher, and turns a batch of examples into a
+`Term`. A `Term` states which of the student's log-probabilities it needs, and computes its part of
+the objective and its figures. `choice` selects a run's method.
 """
 
 from __future__ import annotations
@@ -24,35 +24,36 @@ from quantum_hybrid.text.records import Answer, Prompt
 
 @dataclass(frozen=True)
 class Asked:
-    """The tokens that a term depends on, in the form that the pass over the vocabulary takes."""
+    """The tokens whose log-probabilities a term needs, as arguments of `head_pass.one_pass`."""
 
     listed: Int[Tensor, "rows listed"]
-    """Of each row, its target before all others."""
+    """Token ids for each row; the first column is the target."""
     n_likeliest: int = 0
-    """How many of the student's most likely tokens come behind the listed ones."""
+    """Number of the student's most likely tokens to append to the listed ones."""
     ends: Sequence[int] | None = None
-    """Numbers of rows after which a chunk may end, where the term couples rows; None: any."""
+    """Row counts after which a chunk of rows may end, for a term that couples rows; None: any."""
 
 
 @runtime_checkable
 class Term(Protocol):
-    """What a batch of examples adds to the objective; rows are those of `student.answer_rows`.
+    """The part of the objective that depends on the teacher's log-probabilities of a batch.
 
-    `log_q` holds the hybrid's log-probabilities of the tokens that the term has asked for.
+    Rows are those of `student.answer_rows`. `log_q` holds the hybrid's log-probabilities of the
+    tokens that `asked` returns.
     """
 
     def asked(self, targets: Int[Tensor, " rows"], n_words: int) -> Asked:
-        """The tokens to take the log-probabilities of, from a vocabulary of `n_words`."""
+        """The tokens whose log-probabilities are needed, from a vocabulary of `n_words`."""
         ...
 
     def of_rows(self, log_q: Float[Tensor, "rows asked"], rows: slice) -> Float[Tensor, ""]:
-        """What some rows add to the objective's sum, in nats; `log_q` is of these rows alone."""
+        """Sum of the term over a slice of rows, in nats; `log_q` holds these rows only."""
         ...
 
     def figures(
         self, log_q: Float[Tensor, "rows asked"], n_tokens: int, ranks: Ranks
     ) -> dict[str, float]:
-        """The figures of a step over all processes, whose batches have `n_tokens` rows together."""
+        """Metrics of a step over all processes, whose batches have `n_tokens` rows in total."""
         ...
 
 
@@ -62,18 +63,18 @@ class Method(Protocol):
 
     @property
     def top_logprobs(self) -> int:
-        """How many of its most likely tokens the teacher is asked for at each answer token."""
+        """Number of the teacher's most likely tokens to request at each answer token."""
         ...
 
     @property
     def introduction(self) -> str | None:
-        """What is learned from, in a line for people; None if from nothing but text."""
+        """One line that describes the method; None for text alone."""
         ...
 
     def examples(
         self, encoder: Encoder, prompt: Prompt, answers: Sequence[Answer]
     ) -> list[Example]:
-        """The examples that a group's answers become."""
+        """One example per answer of a group."""
         ...
 
     def check(
@@ -82,29 +83,29 @@ class Method(Protocol):
         encoder: Encoder,
         teacher_tokenizer: Callable[[], PreTrainedTokenizerBase] | None,
     ) -> str | None:
-        """What makes this teacher one that can be learned from, in a line for people.
+        """Check that the method can learn from this teacher; returns one line on what was found.
 
-        Judged by its held-out answers and, where it can be had, by its tokenizer. Raises
-        `UsageError` for a teacher that cannot be learned from in this way.
+        The check uses the held-out answers and the teacher's tokenizer, if there is one. Raises
+        `UsageError` if the method cannot learn from this teacher.
         """
         ...
 
     def term(self, examples: Sequence[Example]) -> Term:
-        """What these examples add to the objective."""
+        """The term of these examples."""
         ...
 
 
 @dataclass(frozen=True)
 class LogprobMethod:
-    """What all methods that learn from log-probabilities have in common."""
+    """Fields and introduction that all methods with log-probabilities share."""
 
     top_logprobs: int
     weight: float
-    """Of the term in the objective."""
+    """Weight of the term in the objective."""
     temperature: float
 
     name: ClassVar[str]
-    """As the configuration has it."""
+    """Value of `distill_loss` in the configuration."""
 
     @property
     def introduction(self) -> str:
@@ -122,8 +123,17 @@ def share_and_means(
     n_tokens: int,
     ranks: Ranks,
 ) -> dict[str, float]:
-    """Covered rows of all processes as a share of all `n_tokens`, and each quantity's mean over
-    all its values, if there are any; a process has as many of one quantity as of another."""
+    """Share of rows with a teacher's view, and the mean of each quantity, over all processes.
+
+    Args:
+        share: name of the share, n_covered / n_tokens, in [0, 1].
+        n_covered: this process's rows with a teacher's view.
+        values: name -> this process's values; all quantities have the same number of values.
+        n_tokens: rows of all processes.
+        ranks: the run's processes.
+
+    Without any covered row only the share is returned.
+    """
     n_all = int(ranks.total(torch.tensor(n_covered)))
     found = {share: n_all / n_tokens}
     if n_all:

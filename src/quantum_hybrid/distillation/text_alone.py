@@ -1,4 +1,4 @@
-"""Learning from the teacher's text and nothing else, which needs no common vocabulary."""
+"""Distillation from the teacher's text alone. The vocabularies may differ."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from quantum_hybrid.text.records import Answer, Prompt
 
 @dataclass(frozen=True)
 class NoTerm:
-    """Nothing besides the cross-entropies."""
+    """The empty term: the objective is the cross-entropies only."""
 
     def asked(self, targets: Int[Tensor, " rows"], n_words: int) -> Asked:
         """See `Term`."""
@@ -39,7 +39,7 @@ NO_TERM = NoTerm()
 
 @dataclass(frozen=True)
 class TextAlone:
-    """See the module; a `Method`."""
+    """The `Method` that learns from the teacher's text alone."""
 
     top_logprobs: int = 0
     introduction: str | None = None
@@ -56,7 +56,7 @@ class TextAlone:
         encoder: Encoder,
         teacher_tokenizer: Callable[[], PreTrainedTokenizerBase] | None,
     ) -> str | None:
-        """Any teacher will do."""
+        """Accept any teacher."""
         return None
 
     def term(self, examples: Sequence[Example]) -> Term:

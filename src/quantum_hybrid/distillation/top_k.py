@@ -1,21 +1,21 @@
 """Distillation from the teacher's top-k log-probabilities: T^2 KL(teacher, student), in nats.
 
-A teacher that lists k tokens of a position says of all others only what they have together. So
-both distributions are taken as k + 1 buckets, one for each listed token and one for the rest, and
-it is these that a temperature T makes softer,
+A teacher lists its k most likely tokens at a position. For all other tokens only their total
+probability is known. Both distributions are therefore reduced to k + 1 buckets, one per listed
+token and one for the rest, and softened by a temperature T:
 
-    b_i = p_i^(1/T) / sum_j p_j^(1/T),   p_(k+1) = 1 - sum_k p_k,
+    b_i = p_i^(1/T) / sum_j p_j^(1/T),   p_(k+1) = 1 - sum_(i <= k) p_i.
 
-of the teacher's as of the student's. At T = 1 that is a lower bound on the divergence over the
-whole vocabulary (merging tokens loses information). For T > 1 it is not Hinton's softened softmax:
-how the rest would spread is not known, so it is softened as if it were one token, and is given
-less. At any T the term is zero only where the student's buckets are the teacher's. It is
-multiplied by T^2, so that its gradient keeps its size (Hinton, Vinyals, Dean 2015,
-arXiv:1503.02531, section 2; so does DistilBERT, Sanh et al. 2019, arXiv:1910.01108). Were the rest
-left out and the listed tokens normalised among themselves, the student would be biased towards
-them (Anshumann et al. 2025, arXiv:2503.16870).
+At T = 1 the divergence of the buckets is a lower bound on the divergence over the whole vocabulary,
+because merging tokens loses information. For T > 1 the buckets are not Hinton's softened softmax:
+the distribution within the rest is unknown, so the rest is softened as one token and receives less
+mass. At any T the term is zero if and only if the student's buckets equal the teacher's. The factor
+T^2 keeps the size of the gradient (Hinton, Vinyals, Dean 2015, arXiv:1503.02531, section 2; used by
+DistilBERT, Sanh et al. 2019, arXiv:1910.01108). Leaving the rest out and normalising the listed
+tokens among themselves would bias the student towards them (Anshumann et al. 2025,
+arXiv:2503.16870).
 
-The teacher's tokens must be the student's, number by number, which `ByToken` checks.
+Teacher and student must number their tokens alike, which `ByToken` checks.
 """
 
 from __future__ import annotations
@@ -38,21 +38,21 @@ from quantum_hybrid.text.records import Answer, Prompt
 from quantum_hybrid.text.vocabularies import VocabularyMismatch, check_answers, check_fingerprints
 
 _FLOOR_IN_EPS = 8
-"""What the student leaves for the rest is a difference of numbers near 1: below so many units in
-their last place it is rounding, and has no gradient."""
+"""Smallest mass of the student's rest, in units of the dtype's epsilon. The rest is a difference of
+numbers near 1; below this it is rounding error, so it is clamped and has no gradient."""
 
 
 @dataclass(frozen=True)
 class TopK:
-    """What the teacher says of the next token, at each row of a batch."""
+    """The teacher's k most likely next tokens at each row of a batch."""
 
     ids: Int[Tensor, "rows k"]
     log_p: Float[Tensor, "rows k"]
-    """In float64; minus infinity where fewer than k tokens are listed, or none."""
+    """Log-probabilities in float64; minus infinity where fewer than k tokens are listed."""
 
     @classmethod
     def of(cls, examples: Sequence[Example]) -> TopK:
-        """In the order of `student.answer_rows`; k is the longest list's."""
+        """Collect the lists in the order of `student.answer_rows`; k is the longest list's."""
         rows = teacher_rows(examples)
         n_rows = sum(len(example.tokens) - example.n_context for example in examples)
         k = max((len(ids) for ids, _ in rows.values()), default=0)
@@ -65,21 +65,22 @@ class TopK:
 
     @property
     def known(self) -> Bool[Tensor, " rows"]:
-        """Of which rows the teacher says anything."""
+        """Whether the teacher lists any token at each row."""
         return self.log_p.isfinite().any(1)
 
 
 def top_k_kl(
     log_p: Float[Tensor, "rows k"], log_q: Float[Tensor, "rows k"], temperature: float = 1.0
 ) -> Float[Tensor, " rows"]:
-    """T^2 KL of each row in nats, differentiable by the student's `log_q`; see the module.
+    """T^2 KL(teacher, student) of each row's buckets, in nats; differentiable in `log_q`.
 
-    Where `log_p` is minus infinity nothing is listed, and `log_q` is not looked at.
+    The formula is in the module's docstring. Where `log_p` is minus infinity no token is listed and
+    `log_q` is ignored.
     """
     listed = log_p.isfinite()
     log_b = soft_buckets(log_p, listed, temperature)
     log_c = soft_buckets(log_q, listed, temperature, rounding_of(log_q))
-    # A bucket without teacher's mass adds nothing, and may be empty on both sides.
+    # A bucket in which the teacher has no mass adds 0; the student's may be empty too.
     difference = torch.where(log_b.isfinite(), log_b - log_c, 0)
     return temperature**2 * (log_b.exp() * difference).sum(-1)
 
@@ -90,20 +91,20 @@ def soft_buckets(
     temperature: float,
     floor: float = 0.0,
 ) -> Float[Tensor, "rows k+1"]:
-    """Logarithms of the module's b, in float64; the rest is taken to have `floor` at least."""
+    """log b of the module's docstring, in float64. The rest's mass is at least `floor`."""
     log_p = torch.where(listed, log_p.double(), -math.inf)
     rest = (1 - log_p.exp().sum(-1, keepdim=True)).clamp_min(floor)
     return (torch.cat([log_p, rest.log()], -1) / temperature).log_softmax(-1)
 
 
 def rounding_of(log_q: Tensor) -> float:
-    """Below this, what a student's listed tokens leave for the rest is rounding."""
+    """Smallest mass of the student's rest that is more than rounding error in its dtype."""
     return _FLOOR_IN_EPS * torch.finfo(log_q.dtype).eps
 
 
 @dataclass(frozen=True)
 class DivergenceTerm:
-    """The module's divergence, weighed, of the rows where the teacher's view is known."""
+    """The weighted divergence, summed over the rows where the teacher lists tokens; a `Term`."""
 
     teacher: TopK
     weight: float
@@ -121,7 +122,7 @@ class DivergenceTerm:
     def figures(
         self, log_q: Float[Tensor, "rows asked"], n_tokens: int, ranks: Ranks
     ) -> dict[str, float]:
-        """At temperature 1, so that runs of different ones can be compared."""
+        """The divergence at temperature 1, so that runs at different T can be compared."""
         known = self.teacher.log_p[self.teacher.known]
         values = {
             "train/kl_to_teacher": top_k_kl(known, log_q[self.teacher.known, 1:]),
@@ -132,7 +133,7 @@ class DivergenceTerm:
 
 @dataclass(frozen=True)
 class ByToken(LogprobMethod):
-    """Learning from a teacher of the student's vocabulary; a `Method`."""
+    """Learn from a teacher that has the student's vocabulary; a `Method`."""
 
     name: ClassVar[str] = "kl"
 
@@ -148,7 +149,7 @@ class ByToken(LogprobMethod):
         encoder: Encoder,
         teacher_tokenizer: Callable[[], PreTrainedTokenizerBase] | None,
     ) -> str | None:
-        """A `UsageError` unless the teacher's token numbers are the student's."""
+        """Raise `UsageError` unless teacher and student number their tokens alike."""
         found = ""
         try:
             if teacher_tokenizer is not None:
@@ -161,7 +162,7 @@ class ByToken(LogprobMethod):
                 "`distill_top_logprobs`: learning from the teacher's text alone, the default, "
                 "needs no common vocabulary; nor does `distill_loss` uld"
             ) from error
-        return f"the teacher's is the student's: {found}{n_same} tokens"
+        return f"shared by teacher and student: {found}{n_same} tokens"
 
     def term(self, examples: Sequence[Example]) -> Term:
         """See `Method`."""

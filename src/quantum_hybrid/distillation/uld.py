@@ -1,22 +1,22 @@
 """Universal logit distillation from a teacher of any vocabulary: an L1 distance of sorted lists.
 
-Where teacher and student cut a text into other tokens, their distributions are compared where both
-have a token that ends at the same byte (`alignment`), and without asking which token is which: the
-most likely one with the most likely one, and so on (Boizard et al. 2024, arXiv:2402.12030). Of a
-span of tokens that cover the same bytes, the distribution is the one in the place of the last,
-times the probabilities of the tokens before it (the chain rule; "bayesian" in TRL's GOLD trainer),
-a of the teacher's own and b of the student's:
+Teacher and student may tokenise a text differently. Their distributions are compared at the bytes
+where tokens of both end (`text.alignment`), and by rank: the teacher's most likely token with the
+student's most likely one, and so on (Boizard et al. 2024, arXiv:2402.12030). For a span of tokens
+that cover the same bytes, the distribution is that of the last token times the probabilities of the
+span's earlier tokens (chain rule; "bayesian" in TRL's GOLD trainer). This product is a for the
+teacher and b for the student:
 
     sum_i |a p_(i) - b q_(i)| + |a p_rest - b q_rest|,   i = 1 ... k,
 
 where p_(i) are the k probabilities that the teacher lists, in descending order, q_(i) the k largest
-of the hybrid, and each rest what is left to 1. At temperature 1 that is a lower bound on the
-distance of the whole sorted lists, by the triangle inequality, and that distance where k is the
-vocabulary. A temperature T softens the k + 1 buckets as in `top_k`, and leaves a and b, the
-probabilities of tokens that were really taken, as they are.
+of the hybrid, and p_rest and q_rest the remaining mass. At temperature 1 the sum is a lower bound
+on the distance of the complete sorted lists, by the triangle inequality, and equals it if k is the
+size of the vocabulary. A temperature T softens the k + 1 buckets as in `top_k`; a and b are
+probabilities of sampled tokens and are not softened.
 
-There is no T^2: the gradient of a distance of probabilities gets smaller by 1 / T, not by its
-square as that of a divergence, and the distance is at most 2 at any T.
+There is no factor T^2: the gradient of this distance shrinks by 1 / T, whereas that of a divergence
+shrinks by 1 / T^2. The distance is at most 2 at any T.
 """
 
 from __future__ import annotations
@@ -42,19 +42,20 @@ from quantum_hybrid.text.records import Answer, Prompt
 
 @dataclass(frozen=True)
 class SpanTopK:
-    """What the teacher says of spans of a batch's rows, by the places of their last tokens."""
+    """The teacher's view of spans of a batch's rows: k probabilities at each span's last token."""
 
     first: Int[Tensor, " spans"]
-    """Row of the first token; ascending, and no row is in two spans."""
+    """Row of the first token, in ascending order; spans do not overlap."""
     last: Int[Tensor, " spans"]
     """Row of the last token."""
     log_a: Float[Tensor, " spans"]
+    """Log-probability of the teacher's earlier tokens in the span, in float64."""
     log_p: Float[Tensor, "spans k"]
-    """Both in float64; minus infinity where fewer than k tokens are listed."""
+    """Log-probabilities in descending order, in float64; minus infinity where fewer are listed."""
 
     @classmethod
     def of(cls, examples: Sequence[Example]) -> SpanTopK:
-        """Rows are those of `student.answer_rows`; k is the longest list's."""
+        """Collect the spans; rows are those of `student.answer_rows`, k is the longest list's."""
         found, n_rows = [], 0
         for example in examples:
             found += [(n_rows, span) for span in example.spans]
@@ -72,18 +73,18 @@ class SpanTopK:
 
     @property
     def n_tokens(self) -> Int[Tensor, " spans"]:
-        """The student's, in each."""
+        """Number of the student's tokens in each span."""
         return self.last - self.first + 1
 
     def ends(self, n_rows: int) -> list[int]:
-        """After how many rows one may stop without having stopped within a span."""
+        """Row counts, up to `n_rows`, at which a chunk may end without cutting a span."""
         may_end = torch.ones(n_rows + 1, dtype=torch.bool)
         for first, last in zip(self.first.tolist(), self.last.tolist(), strict=True):
             may_end[first + 1 : last + 1] = False
         return may_end.nonzero().flatten().tolist()[1:]
 
     def within(self, rows: slice) -> SpanTopK:
-        """The spans of some rows, numbered from the first of these; none may be cut in two."""
+        """The spans within a slice of rows, renumbered from its start. The slice cuts no span."""
         inside = (self.first >= rows.start) & (self.last < rows.stop)
         first, last = self.first[inside] - rows.start, self.last[inside] - rows.start
         return SpanTopK(first, last, self.log_a[inside], self.log_p[inside])
@@ -94,10 +95,10 @@ def span_distances(
     log_q: Float[Tensor, "rows asked"],
     temperature: float,
 ) -> Float[Tensor, " spans"]:
-    """The module's distance of each span, in [0, 2], differentiable by `log_q`, in float64.
+    """The module's distance for each span, in [0, 2], in float64; differentiable in `log_q`.
 
-    Of each row `log_q` has the hybrid's log-probabilities of its target and, behind it, of its most
-    likely tokens: k, or all there are.
+    The first column of `log_q` is the hybrid's log-probability of the row's target. The others are
+    those of its most likely tokens, in descending order: k, or the whole vocabulary if smaller.
     """
     listed, k = teacher.log_p.isfinite(), teacher.log_p.shape[1]
     largest = F.pad(log_q[teacher.last, 1:], (0, k + 1 - log_q.shape[1]), value=-math.inf)
@@ -110,7 +111,7 @@ def span_distances(
 
 @dataclass(frozen=True)
 class DistanceTerm:
-    """The module's distance, weighed, of the spans that can be compared."""
+    """The weighted distance, summed over the spans that can be compared; a `Term`."""
 
     teacher: SpanTopK
     weight: float
@@ -129,7 +130,7 @@ class DistanceTerm:
     def figures(
         self, log_q: Float[Tensor, "rows asked"], n_tokens: int, ranks: Ranks
     ) -> dict[str, float]:
-        """At temperature 1, so that runs of different ones can be compared."""
+        """The distance at temperature 1, so that runs at different T can be compared."""
         n_spanned = int(self.teacher.n_tokens.sum())
         values = {"train/uld": span_distances(self.teacher, log_q, 1.0)}
         return share_and_means("train/uld_rows", n_spanned, values, n_tokens, ranks)
@@ -137,7 +138,7 @@ class DistanceTerm:
 
 @dataclass(frozen=True)
 class ByRank(LogprobMethod):
-    """Learning from a teacher of any vocabulary; a `Method`."""
+    """Learn from a teacher with any vocabulary; a `Method`."""
 
     name: ClassVar[str] = "uld"
 
@@ -153,13 +154,13 @@ class ByRank(LogprobMethod):
         encoder: Encoder,
         teacher_tokenizer: Callable[[], PreTrainedTokenizerBase] | None,
     ) -> str | None:
-        """A `UsageError` unless some held-out answer can be compared with the teacher's view."""
+        """Raise `UsageError` unless the teacher's view covers some token of a held-out answer."""
         examples = [encoder.aligned_example(*pair) for pair in held_out]
         n_spanned = sum(len(span.tokens) for example in examples for span in example.spans)
         if n_spanned == 0:
             raise UsageError(
-                "`distill_loss` uld: of no held-out answer does the teacher give "
-                "log-probabilities of tokens that spell its text (llama.cpp, vLLM and OpenAI do); "
+                "`distill_loss` uld: the teacher sends no log-probabilities of tokens that spell a "
+                "held-out answer (llama.cpp, vLLM and OpenAI do); "
                 "start a new run without `distill_loss` and `distill_top_logprobs`: "
                 "learning from the teacher's text alone, the default, needs none"
             )

@@ -1,1 +1,1 @@
-"""The processes of a data-parallel run, and what they say to each other."""
+"""The processes of a data-parallel run: their launch and their communication."""

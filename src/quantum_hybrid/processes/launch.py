@@ -1,4 +1,4 @@
-"""What a launcher of several processes, such as `torchrun`, tells each of them."""
+"""The environment variables that a launcher such as `torchrun` sets for each process."""
 
 from __future__ import annotations
 
@@ -9,24 +9,25 @@ from quantum_hybrid.errors import UsageError
 
 _NAMES = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 _MOST = 1024
-"""Processes of one run."""
+"""Maximum number of processes of one run."""
 
 
 @dataclass(frozen=True)
 class Launch:
-    """A process's place among those that were started together."""
+    """A process's rank among the processes that were launched together."""
 
     rank: int = 0
-    """Counted from 0, the first."""
+    """Rank from 0 to size - 1; 0 is the first process."""
     size: int = 1
+    """Number of processes."""
     n_local: int = 1
-    """How many of them share this machine."""
+    """Number of processes on this machine."""
 
     @classmethod
     def of(cls, environment: Mapping[str, str]) -> Launch:
-        """From the variables that `torchrun` sets; alone without them.
+        """Read the variables that `torchrun` sets; without them, a single process.
 
-        Raises `UsageError` where they hold no place among that many processes.
+        Raises `UsageError` for values out of range.
         """
         if not all(name in environment for name in _NAMES):
             return cls()

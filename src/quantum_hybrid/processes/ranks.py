@@ -1,14 +1,16 @@
-"""The processes of one run under `torchrun`: who they are, and what they say to each other.
+"""Communication between the processes of one run under `torchrun`.
 
     torchrun --standalone --nproc-per-node 2 atropos.py process
 
-The first process (rank 0) is the run: it alone reads the command line, asks the teacher, evaluates
-and writes. The others have what it tells them, and take their part of each step. Gloo over TCP, so
-they may be on several machines. With one process, `ALONE`, nothing here costs or changes anything.
+The first process (rank 0) reads the command line, asks the teacher, evaluates and writes files. The
+others receive its calls and compute their share of each step. The backend is Gloo over TCP, so the
+processes may be on several machines. With one process, `ALONE`, every method returns its input or
+does nothing.
 
-What all do at the same point of a step is a method of both sides (`total`, `mean`, `bring`). What
-the first decides is told (`tell`) and heard (`hear`), over connections on which a process may wait
-as long as a teacher takes.
+All processes call the collective methods (`total`, `mean`, `bring`) at the same point of a step.
+The first process broadcasts its calls with `tell`, and the others receive them with `hear`. These
+two use a group of their own with a long timeout, because a process may wait as long as the teacher
+takes.
 """
 
 from __future__ import annotations
@@ -29,31 +31,31 @@ from quantum_hybrid.errors import ProcessLost, QuantumHybridError
 from quantum_hybrid.processes.launch import Launch
 
 LONGEST_WAIT = timedelta(days=365)
-"""For what the first process tells next. A process that ends is noticed at once all the same."""
+"""Timeout of `hear`. A process that ends closes its connections, which is noticed at once."""
 
 
 @dataclass
 class Ranks:
-    """This process's place among those of the run, and its lines to the others."""
+    """This process's rank in the run, and its connections to the other processes."""
 
     rank: int = 0
     size: int = 1
     n_local: int = 1
-    """How many of them share this machine."""
+    """Number of processes on this machine."""
     _telling: Any = None
 
     @property
     def is_first(self) -> bool:
-        """Whether this process is the run."""
+        """Whether this is the first process."""
         return self.rank == 0
 
     @classmethod
     @contextmanager
     def joined(cls, launch: Launch) -> Iterator[Ranks]:
-        """Meet the others that `torchrun` has started; the first one ends them when it leaves.
+        """Connect to the other processes; when the first one leaves the block, the others end.
 
-        Theirs is not to stop at a signal: the first one finishes its step with them before. Raises
-        `ProcessLost` if they cannot be met.
+        Processes other than the first ignore SIGINT and SIGTERM, because the first one needs them
+        to finish its step. Raises `ProcessLost` if they cannot be reached.
         """
         if launch.size == 1:
             yield ALONE
@@ -73,11 +75,11 @@ class Ranks:
         except ProcessLost:
             raise
         except QuantumHybridError:
-            with suppress(ProcessLost):  # what went wrong before is what is to be said
+            with suppress(ProcessLost):  # Report the original error, not this one.
                 ranks.tell("end")
             raise
-        # Anything else may have come in the middle of what all do together, where nobody hears:
-        # the others notice that this process has ended.
+        # Any other exception may have come within a collective call, where the others do not hear.
+        # They notice that this process has ended.
         else:
             ranks.tell("end")
             dist.destroy_process_group()
@@ -87,8 +89,11 @@ class Ranks:
         return max(1, n_threads // self.n_local)
 
     def share(self, sizes: Sequence[int]) -> list[int]:
-        """Which of the things of these sizes are this process's: the largest first, each to whom
-        has least. Each has one if there are as many."""
+        """Indices of the items that this process takes, in ascending order.
+
+        The items are assigned largest first, each to the least loaded process. Every process has at
+        least one if there are enough.
+        """
         shares: list[list[int]] = [[] for _ in range(self.size)]
         loads = [0] * self.size
         for i in sorted(range(len(sizes)), key=lambda i: -sizes[i]):
@@ -98,7 +103,7 @@ class Ranks:
         return sorted(shares[self.rank])
 
     def total(self, values: Tensor) -> Tensor:
-        """Sum over processes; the same bits in all of them."""
+        """Sum over processes; all of them get the same bits."""
         if self.size == 1:
             return values
         values = values.clone()
@@ -107,7 +112,7 @@ class Ranks:
         return values
 
     def mean(self, values: Float[Tensor, " n"], weight: float) -> Float[Tensor, " n"]:
-        """Mean over processes, each process's values having its weight; zeros if none has any."""
+        """Weighted mean over processes; zeros if all weights are zero."""
         if self.size == 1:
             return values
         weighted = torch.cat([weight * values.double(), torch.tensor([weight]).double()])
@@ -115,31 +120,31 @@ class Ranks:
         return (torch.stack(sums) / weights.clamp_min(torch.finfo(torch.float64).tiny)).to(values)
 
     def means(self, own: dict[str, float], weight: float) -> dict[str, float]:
-        """Mean over processes of each of several figures, all of one weight in a process."""
+        """Weighted mean over processes of several figures; a process has one weight for all."""
         values = self.mean(torch.tensor(list(own.values()), dtype=torch.float64), weight)
         return dict(zip(own, values.tolist(), strict=True))
 
     def tell(self, what: str, *about: Any) -> None:
-        """Let the others hear it, if this is the first process; else do nothing."""
+        """Broadcast a call and its arguments from the first process; elsewhere do nothing."""
         if self.size > 1 and self.is_first:
             with noticing_loss():
                 dist.broadcast_object_list([(what, *about)], src=0, group=self._telling)
 
     def hear(self) -> tuple[Any, ...]:
-        """Wait for what the first process tells next."""
+        """Wait for the first process's next call and return it with its arguments."""
         heard: list[Any] = [None]
         with noticing_loss():
             dist.broadcast_object_list(heard, src=0, group=self._telling)
         return heard[0]
 
     def copy_from_first(self, tensors: Sequence[Tensor]) -> None:
-        """Overwrite these with the first process's, in the same order there."""
+        """Overwrite these tensors with those of the first process, in the same order."""
         for tensor in tensors if self.size > 1 else ():
             with noticing_loss():
                 dist.broadcast(tensor, src=0)
 
     def bring(self, tensor: Tensor, owner: int) -> None:
-        """On the first process overwrite the tensor with the owner's."""
+        """Send the owner's tensor to the first process, which overwrites its own with it."""
         with noticing_loss():
             if self.rank == owner != 0:
                 dist.send(tensor, dst=0)
@@ -148,7 +153,10 @@ class Ranks:
 
     @contextmanager
     def all_or_none(self) -> Iterator[None]:
-        """An error of ours that one of them meets inside is raised in all, by name of the first."""
+        """Raise in all processes a `QuantumHybridError` that any process raises in the block.
+
+        With several errors, that of the lowest rank is raised.
+        """
         if self.size == 1:
             yield
             return
@@ -170,7 +178,7 @@ ALONE = Ranks()
 
 @contextmanager
 def noticing_loss() -> Iterator[None]:
-    """What gloo says when another process has ended, as an error of ours."""
+    """Raise `ProcessLost` in place of gloo's error when another process has ended."""
     try:
         yield
     except RuntimeError as error:

@@ -1,1 +1,1 @@
-"""What people read of a run: curves, tables, pages; made from rows of numbers, without torch."""
+"""Reports of a run: curves, summary table, page of groups. Nothing here imports torch."""

@@ -1,9 +1,8 @@
-"""One picture of one training run: loss, mixing, ablation and circuit state against the step.
+"""The figure of a run: loss, mixing, ablation and circuit state against the training step.
 
-From the rows of `metrics.jsonl` (dicts with a `step` and metric names as keys) to an SVG or PNG
-file. The names are those of the project's table of logged numbers; a panel none of whose metrics
-were logged says "not measured" and stays empty. Each pathway has one colour everywhere, taken from
-the colour-blind safe palette of Okabe and Ito (2008).
+From the rows of `metrics.jsonl` (dicts with `step` and the metrics of docs/metrics.md as keys) to
+an SVG or PNG file. A panel without any logged metric says "not measured". Each pathway has one
+colour everywhere, from the colour-blind safe palette of Okabe and Ito (2008).
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ from quantum_hybrid.errors import UsageError
 
 PATHWAY_COLORS = {"hybrid": "#0072B2", "classical": "#D55E00", "quantum": "#009E73"}
 ALPHA_COLOR = "#CC79A7"
-"""alpha belongs to no pathway: it weighs two of them."""
+"""alpha has a colour of its own because it belongs to no pathway."""
 
 _INK = "#24292f"
 _FAINT = "#6e7781"
@@ -45,9 +44,9 @@ _STYLE: dict[Any, Any] = {
     "ytick.color": _FAINT,
     "xtick.labelcolor": _INK,
     "ytick.labelcolor": _INK,
-    # Words stay words in an SVG: they can be searched, selected and read aloud.
+    # Keep text as text in an SVG, so that it can be searched, selected and read aloud.
     "svg.fonttype": "none",
-    # Equal rows give an equal file.
+    # Without a fixed salt, equal rows would give different files.
     "svg.hashsalt": "quantum-hybrid",
 }
 
@@ -59,13 +58,13 @@ class _Curve:
     color: str
     style: Mapping[str, Any]
     fallback_label: bool = False
-    """Whether the label is shown only where no other curve has it."""
+    """Whether to show the label only if no other curve has the same one."""
 
 
 _TRAINING = {"linewidth": 1.0, "alpha": 0.55, "zorder": 2}
 _SMOOTH = {"linewidth": 2.0, "zorder": 2}
 _HELD_OUT = {"linewidth": 2.2, "marker": "o", "markeredgecolor": "white", "zorder": 3}
-# Hybrid and classical often coincide: the larger squares of the one show behind the other's dots.
+# Hybrid and classical often coincide: the larger squares of classical show behind hybrid's dots.
 _HELD_OUT_MARKERS = {
     "hybrid": {"markersize": 5.5, "zorder": 4},
     "classical": {"marker": "s", "markersize": 7.5, "linewidth": 3.2},
@@ -109,18 +108,18 @@ _CIRCUIT = [
     ),
 ]
 _ABLATION_FLOOR = 0.01
-"""Nats per token that the ablation's axis spans at least, so that noise about zero looks small."""
+"""Minimum range of the ablation's axis in nats per token, so that noise around 0 looks small."""
 
 
 def draw_curves(metrics: Sequence[Mapping[str, Any]], path: Path, *, title: str) -> None:
     """Draw a run's curves into `path`, an SVG or a PNG by its suffix.
 
-    The file appears whole or not at all, and holds no date, so equal rows give an equal file.
+    The file is written atomically and contains no date, so equal rows give an equal file.
 
     Args:
-        metrics: rows of `metrics.jsonl`; each has `step` and any of the metrics drawn.
+        metrics: rows of `metrics.jsonl`; each has `step` and some of the metrics drawn.
         path: the picture, 9 inches wide (1,800 px as PNG) on a white background.
-        title: which run this is.
+        title: heading of the figure, such as the run's name.
 
     Raises:
         UsageError: the suffix of `path` is neither .svg nor .png.
@@ -194,7 +193,7 @@ def _draw_curve(axes: Axes, metrics: Sequence[Mapping[str, Any]], curve: _Curve)
 
 
 def _label_curves(axes: Axes, curves: Sequence[_Curve]) -> None:
-    """A legend between heading and plot, where it hides no data; each label once."""
+    """Put a legend between heading and plot, where it hides no data; each label occurs once."""
     named = {curve.label for curve in curves if not curve.fallback_label}
     handles = [
         line

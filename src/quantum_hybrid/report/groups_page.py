@@ -1,7 +1,7 @@
-"""Scored groups as a page that opens from a file: a prompt, its answers, their scores.
+"""Scored groups as one HTML page: prompts, answers and scores.
 
-What a model wrote is text on it and nothing else: every character that HTML acts on is escaped, the
-page runs no script, and its policy lets it load nothing.
+Model text cannot act on the page: HTML's special characters are escaped, the page has no script,
+and its Content-Security-Policy forbids loading anything.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ summary { cursor: pointer; padding: .3rem 0; }
 
 
 def groups_page_path(groups_path: Path) -> Path:
-    """Where the page of a groups file goes: beside it, under a name that is never its own."""
+    """Path of the page: beside the groups file, and never the same file."""
     page = groups_path.with_suffix(".html")
     return page if page != groups_path else groups_path.with_name(f"{groups_path.name}.html")
 
@@ -70,5 +70,5 @@ def _shortened(text: str) -> str:
 
 
 def _escaped(text: str) -> str:
-    # A model's token can be half a character, which is no UTF-8.
+    # A model's token can be part of a character, which is not valid UTF-8.
     return html.escape(text.encode("utf-8", "replace").decode("utf-8"))

@@ -1,4 +1,4 @@
-"""The end of a run in figures: the first and the last held-out evaluation side by side."""
+"""The summary of a run: its first and last held-out evaluation, and the teacher's account."""
 
 from __future__ import annotations
 
@@ -24,11 +24,14 @@ ROWS = (
 )
 
 UNUSED = 1e-3
-"""A weight of the quantum pathway below this hardly changes a figure that is shown."""
+"""Quantum weight 1 - alpha below which the summary says that the pathway is unused."""
 
 
 def summarise(metrics: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """First and last held-out figures of a run, from the rows of its metrics.jsonl."""
+    """First and last held-out figures of a run, from the rows of its metrics.jsonl.
+
+    Raises `CheckpointError` if the rows hold no held-out evaluation.
+    """
     evaluations = [row for row in metrics if "eval/hybrid_loss" in row]
     if not evaluations:
         raise CheckpointError("metrics.jsonl holds no held-out evaluation")
@@ -44,7 +47,7 @@ def summarise(metrics: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def summary_lines(summary: Mapping[str, Any]) -> list[str]:
-    """The table that closes a run, and what it does and does not say."""
+    """The lines of the summary table, followed by its interpretation."""
     first, last = summary["first"], summary["last"]
     lines = [f"{'held out':28}{'step ' + str(summary['first_step']):>12}"]
     lines[0] += f"{'step ' + str(summary['last_step']):>12}"
@@ -55,11 +58,11 @@ def summary_lines(summary: Mapping[str, Any]) -> list[str]:
 
 
 def teacher_lines(teacher: Mapping[str, Any]) -> list[str]:
-    """What was asked of the teacher, what went wrong with it, and what it cost."""
+    """The lines of the teacher's account: answers, tokens, cost and faults."""
     lines = [
         f"teacher   {teacher['answers']} answers in {teacher['requests']} requests "
         f"({teacher['retries']} of them retries), {teacher['answers_from_cache']} from the cache",
-        f"          {teacher['cut_at_length']} answers cut at their longest length; tokens: "
+        f"          {teacher['cut_at_length']} answers cut at the maximum length; tokens: "
         f"{teacher['prompt_tokens']} read, {teacher['completion_tokens']} written",
     ]
     if teacher["cost"] or teacher["unknown_cost"]:
@@ -77,7 +80,9 @@ def teacher_lines(teacher: Mapping[str, Any]) -> list[str]:
 
 def _verdict(last: Mapping[str, float]) -> list[str]:
     weight = 1 - last["model/alpha"]
-    unused = [f"Alpha gave it a weight of {weight:.0e}: the mixture wants nothing of it."]
+    unused = [
+        f"Alpha gives the quantum pathway a weight of {weight:.0e}: the hybrid hardly uses it."
+    ]
     return [
         "The quantum pathway was worth "
         f"{_with_error(last, 'eval/quantum_ablation')} nats per token (held-out loss",

@@ -1,1 +1,1 @@
-"""One distillation run: what it opens, trains, tracks and leaves behind."""
+"""One distillation run: its directory, its steps and its trackers."""

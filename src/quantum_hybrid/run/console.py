@@ -1,7 +1,7 @@
-"""What a person sees of a run: a progress bar in a terminal, the same as plain lines in a file.
+"""Console output of a run: lines and a progress bar in a terminal, plain lines in a log file.
 
-Text from outside is cleaned where it enters a message (`shown`); every row is cleaned here once
-more, and nothing in it is taken for rich's markup or for the name of an emoji.
+Text from servers and files is cleaned where it enters a message (`shown`). Every row is cleaned
+here once more. Rich's markup and emoji names are switched off.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from quantum_hybrid.shown import shown_row
 
 
 class Console:
-    """Prints lines and a progress bar; every line also goes to the log file with its time."""
+    """Prints lines and a progress bar. Every line also goes to the log file, with its time."""
 
     def __init__(self, log_path: Path) -> None:
         self._log = log_path.open("a", encoding="utf-8", buffering=1)
@@ -39,7 +39,7 @@ class Console:
             self._log.write(f"{stamp} {shown_row(row)}\n")
 
     def start_progress(self, total_steps: int, done: int) -> None:
-        """Show the bar; in a pipe or a file there is none, only the lines of `advance`."""
+        """Show the bar. When output is not a terminal, `advance` prints lines instead."""
         if not self._rich.is_terminal:
             return
         self._progress = Progress(
@@ -54,7 +54,7 @@ class Console:
         self._progress.start()
 
     def advance(self, step: int, description: str) -> None:
-        """One more step is done; the description shows loss, alpha and speed."""
+        """Show that a step is done, with a description such as loss, alpha and speed."""
         row, bar = f"step {step}  {description}", shown_row(description)
         if self._progress is not None and self._task is not None:
             self._progress.update(self._task, completed=step, description=bar)
@@ -63,7 +63,7 @@ class Console:
             self.line(row)
 
     def stop_progress(self) -> None:
-        """Take the bar off, leaving its last state on the screen."""
+        """Stop updating the bar; its last state stays on the screen."""
         if self._progress is not None:
             self._progress.stop()
             self._progress = None

@@ -1,16 +1,16 @@
-"""A run's directory: it explains itself, belongs to one process at a time, and can be resumed.
+"""The directory of a run: its files, and the lock that gives it to one process at a time.
 
-config.json      what was asked for, by which code, with which versions, on what machine
-log.txt          what was shown to a person, with times
-metrics.jsonl    every metric, one line a step; also in tensorboard/ and wandb/
-groups.jsonl     the teacher's answers as scored Atropos groups, with groups.html to read them
-teacher.json     what was asked of the teacher, what went wrong, what it cost
+config.json      settings, command, commit, package versions, machine
+log.txt          console output, with times
+metrics.jsonl    every metric, as lines of JSON; also in tensorboard/ and wandb/
+groups.jsonl     the teacher's answers as scored Atropos groups; groups.html shows them
+teacher.json     requests, faults and cost of the teacher
 held_out.jsonl   the held-out answers that the evaluations use
-checkpoints/     the last ones, each written atomically
+checkpoints/     the last checkpoints, each written atomically
 student/         the trained student, for HybridForCausalLM.from_pretrained
-summary.json     first and last figures; its presence means that the run is complete
-curves.png       the picture of metrics.jsonl
-device-NAME.json what `quantum-hybrid device` found on a device, if it was asked
+summary.json     first and last held-out figures; its presence means that the run is complete
+curves.png       plots of metrics.jsonl
+device-NAME.json results of `quantum-hybrid device`, if it was run
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from quantum_hybrid.text.records import Answer, Prompt
 
 @dataclass(frozen=True)
 class RunDirectory:
-    """The open directory of one run; no other process can open it meanwhile."""
+    """The open directory of one run. While it is open no other process can open it."""
 
     path: Path
     config: RunConfig
@@ -45,7 +45,11 @@ class RunDirectory:
     @classmethod
     @contextmanager
     def open(cls, plan: RunPlan) -> Iterator[RunDirectory]:
-        """Create or reopen the directory and hold its lock."""
+        """Create or reopen the directory and hold its lock within the block.
+
+        Raises `UsageError` if another process holds the lock or the directory cannot be written,
+        and `WriteError` if the disk is full.
+        """
         field = f"`run_dir` {str(plan.path)!r}"
         try:
             plan.path.mkdir(parents=True, exist_ok=True)
@@ -56,7 +60,7 @@ class RunDirectory:
                 run = cls(plan.path, plan.config, plan.server, plan.resumes)
                 if not plan.resumes:
                     if (plan.path / "config.json").exists():
-                        raise UsageError(f"{field}: another process made a run here meanwhile")
+                        raise UsageError(f"{field}: another process has just created a run here")
                     write_json(plan.path / "config.json", description(plan.config, plan.server))
                 yield run
         except Timeout as error:
@@ -69,19 +73,19 @@ class RunDirectory:
             if error.errno not in NO_ROOM:
                 raise
             raise WriteError(
-                f"{plan.path}: cannot be written: {error.strerror}; what was kept before is "
-                "whole: make room, and go on",
+                f"{plan.path}: cannot be written: {error.strerror}; files written before are "
+                "intact: free some space and resume",
                 resumable_run=plan.path,
             ) from error
 
     @property
     def metrics_path(self) -> Path:
-        """Where every metric goes."""
+        """Path of metrics.jsonl."""
         return self.path / "metrics.jsonl"
 
     @property
     def groups_path(self) -> Path:
-        """Where the scored groups go."""
+        """Path of the scored groups; `data_path_to_save_groups` may name it."""
         named = self.config.data_path_to_save_groups
         if not named:
             return self.path / "groups.jsonl"
@@ -89,34 +93,36 @@ class RunDirectory:
 
     @property
     def run_id(self) -> str:
-        """Identity of the run on tracking services, drawn when its directory was made."""
+        """Id of the run on tracking services, drawn at random when the directory was created."""
         return json.loads((self.path / "config.json").read_text(encoding="utf-8"))["run_id"]
 
     def read_summary(self) -> dict[str, Any]:
-        """What a complete run came to."""
+        """The content of a complete run's summary.json."""
         return json.loads((self.path / "summary.json").read_text(encoding="utf-8"))
 
     @property
     def is_complete(self) -> bool:
-        """Whether the run has already been brought to its end."""
+        """Whether the run has reached its end."""
         return (self.path / "summary.json").is_file()
 
     def refuse_records(self) -> None:
-        """A `CheckpointError` if steps were recorded: a run without a checkpoint cannot go on from
-        them, and nothing that was recorded is cut unless a checkpoint is there to cut it back to.
+        """Raise `CheckpointError` if metrics or groups are recorded.
+
+        A run without a checkpoint cannot continue from them, and records are cut only when there is
+        a checkpoint to cut them back to.
         """
         for path in (self.metrics_path, self.groups_path):
             if path.exists() and path.stat().st_size > 0:
                 raise CheckpointError(
-                    f"{path}: the run recorded steps and has no checkpoint to go on from; nothing "
-                    "was changed: name a new run_dir, answers in the cache cost nothing again"
+                    f"{path}: the run recorded steps but has no checkpoint to resume from; nothing "
+                    "was changed: name a new run_dir; cached answers are free"
                 )
 
     def truncate(self, step: int) -> None:
-        """Go back to the checkpoint of this step: cut what was recorded after it.
+        """Cut the metrics and groups recorded after the checkpoint of this step.
 
-        Step 0 is before the first evaluation. Raises `CheckpointError` where something is missing
-        that was recorded up to the step.
+        The checkpoint of step 0 is older than the first evaluation, so nothing is kept for it.
+        Raises `CheckpointError` if records of earlier steps are missing.
         """
         n_metrics = truncate_metrics(self.metrics_path, step if step else -1)
         n_groups = 0
@@ -132,23 +138,26 @@ class RunDirectory:
                 )
 
     def sync(self) -> None:
-        """Wait until the metrics and the groups that were written are on the disk."""
+        """Wait until the metrics and groups written so far are on the disk."""
         for path in (self.metrics_path, self.groups_path):
             if path.exists():
                 sync(path)
 
     @property
     def has_held_out(self) -> bool:
-        """Whether the held-out answers were drawn; the run is scored on these to its end."""
+        """Whether the held-out answers are stored. Every evaluation of the run uses these."""
         return (self.path / "held_out.jsonl").is_file()
 
     def write_held_out(self, pairs: Sequence[tuple[Prompt, Answer]]) -> None:
-        """Keep the held-out answers beside the figures that were computed from them."""
+        """Store the held-out answers with their prompts as held_out.jsonl."""
         rows = [json.dumps({"prompt": asdict(p), "answer": asdict(a)}) + "\n" for p, a in pairs]
         write_bytes(self.path / "held_out.jsonl", "".join(rows).encode("utf-8"))
 
     def read_teacher_account(self) -> dict[str, Any] | None:
-        """What earlier starts of the run asked of the teacher; None if there was none."""
+        """The account of earlier starts of the run; None if there is none.
+
+        Raises `CheckpointError` if it cannot be read.
+        """
         file = self.path / "teacher.json"
         if not file.exists():
             return None
@@ -158,12 +167,12 @@ class RunDirectory:
             raise CheckpointError(f"{file}: cannot be read ({error})") from error
 
     def write_teacher_account(self, fields: Mapping[str, Any]) -> None:
-        """Keep what all starts so far asked of the teacher."""
+        """Store the account of all starts so far."""
         write_json(self.path / "teacher.json", fields)
 
 
 def finished_run(run: str) -> Path:
-    """The directory of a run that has come to its end; a `UsageError` for any other."""
+    """The directory of a complete run. Raises `UsageError` for any other."""
     path = user_path(run, f"`run` {run!r}")
     if not (path / "config.json").is_file():
         raise UsageError(f"`run` {run!r}: no such run")
@@ -173,7 +182,10 @@ def finished_run(run: str) -> Path:
 
 
 def read_held_out(path: Path) -> list[tuple[Prompt, Answer]]:
-    """What `write_held_out` kept in the run of this path."""
+    """The pairs that `write_held_out` stored in this run directory.
+
+    Raises `CheckpointError` if the file is missing, empty or damaged.
+    """
     file = path / "held_out.jsonl"
     try:
         rows = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]

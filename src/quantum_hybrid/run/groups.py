@@ -1,4 +1,4 @@
-"""A scored group as a line of groups.jsonl: Atropos's own form, which its tools read."""
+"""A scored group in the form of Atropos's ScoredDataGroup: one line of groups.jsonl."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from quantum_hybrid.text import Answer, Example, Prompt
 
 @dataclass(frozen=True, eq=False)
 class ScoredGroup:
-    """What Atropos calls a group: a prompt's answers as token rows, and their rewards."""
+    """One prompt with its answers, their token rows and their rewards."""
 
     prompt: Prompt
     answers: list[Answer]
@@ -18,7 +18,7 @@ class ScoredGroup:
     scores: list[float]
 
     def as_fields(self) -> dict[str, Any]:
-        """The fields of Atropos's ScoredDataGroup; None for what a teacher's text has not."""
+        """The fields of Atropos's ScoredDataGroup; None where a teacher's text has no value."""
         messages = [
             [
                 {"role": "user", "content": self.prompt.text},

@@ -1,8 +1,8 @@
-"""A run's steps: a teacher writes, a student learns, held-out evaluations measure.
+"""The steps of a run: take the teacher's answers, train the student, evaluate, checkpoint.
 
-One event loop talks to the teacher, which already writes the next groups while one worker thread
-trains on the present one. Groups are trained on in the order of the schedule, never in the order
-in which they arrive, so the same teacher text and seed give the same numbers.
+The event loop requests the next groups of answers while one worker thread trains on the current
+group. Groups are trained on in the order of the schedule, not in the order of arrival, so the same
+teacher text and seed give the same figures.
 """
 
 from __future__ import annotations
@@ -44,18 +44,19 @@ from quantum_hybrid.text.records import Answer, Prompt, Sampling
 from quantum_hybrid.training import Learner, Progress, StepResult, tidy_checkpoints
 
 GROUPS_AHEAD = 16
-"""How many groups may be asked of the teacher before they are trained on, at least: twice as many
-as it answers at the same time, so that one slow answer leaves no place idle."""
+"""Minimum number of groups requested in advance. It is raised to twice the number of concurrent
+requests, so that one slow answer leaves no connection idle."""
 MAX_LEFT_OUT_IN_A_ROW = 8
-"""Groups that cannot be trained on, one after another, before the teacher is given up: it is paid
-for each."""
+"""Maximum number of consecutive groups that cannot be trained on. The run then ends with an error,
+because each of them is paid for."""
 SEED_STRIDE = 100_003
-"""Answer i is drawn with the sampling seed plus i, so the seeds of two runs must lie far apart."""
+"""Distance between the sampling seeds of runs with consecutive seeds. Answer i of a prompt is drawn
+with the sampling seed + i, so two runs must not share a range of seeds."""
 T = TypeVar("T")
 
 
 class Distillation:
-    """Teacher, student and records of one run. Open it with `async with`; then take its steps."""
+    """Teacher, student and records of one run. Open it with `async with`, then take its steps."""
 
     learner: Learner
     client: TeacherClient
@@ -99,7 +100,7 @@ class Distillation:
         await self._stack.aclose()
 
     async def _open(self) -> None:
-        """Start the teacher; it writes the held-out answers while the student is being built."""
+        """Start the teacher and build the student, concurrently with the held-out answers."""
         self._stack.callback(self._worker.shutdown)
         server, *spares = self._stack.enter_context(self.teacher.start())
         cache = AnswerCache(answers_path())
@@ -117,7 +118,7 @@ class Distillation:
         self._stack.callback(self._keep_account)
         self._stack.push_async_callback(self.client.close)
         if not self.run.has_held_out and self._lacks_held_out():
-            await self.client.check()  # a wrong key or address stops the run here
+            await self.client.check()  # A wrong key or address ends the run before any work.
         held_out = asyncio.create_task(self._held_out_answers())
         try:
             self.learner = await self.in_worker(lambda: Learner(self.config, self._ranks))
@@ -145,7 +146,7 @@ class Distillation:
         self._stack.push_async_callback(self.stream.close)
 
     async def _check_teacher(self, held_out: list[tuple[Prompt, Answer]]) -> None:
-        """A `UsageError` unless the run's method can learn from this teacher."""
+        """Raise `UsageError` if the run's method cannot learn from this teacher."""
         tokenizer = embedded_tokenizer if self.teacher.is_embedded else None
         encoder = self.learner.encoder
         found = await self.in_worker(lambda: self._method.check(held_out, encoder, tokenizer))
@@ -153,14 +154,15 @@ class Distillation:
             self.console.line(f"vocabulary  {found}")
 
     async def in_worker(self, work: Callable[[], T]) -> T:
-        """Run something heavy on the one training thread, the event loop staying free."""
+        """Run a long computation on the training thread, so that the event loop is not blocked."""
         return await asyncio.get_running_loop().run_in_executor(self._worker, work)
 
     async def next_group(self) -> tuple[Prompt, list[Answer]]:
-        """Wait for the next group. One is left out, and said so, if one of its answers is a
-        held-out answer or the teacher has no text for its prompt.
+        """Wait for the next group that can be trained on.
 
-        Raises `TeacherError` after `MAX_LEFT_OUT_IN_A_ROW` of them.
+        A group is left out, with a line on the console, if one of its answers equals a held-out
+        answer or the teacher has no text for its prompt. Raises `TeacherError` after
+        `MAX_LEFT_OUT_IN_A_ROW` consecutive ones.
         """
         why = ""
         for _ in range(MAX_LEFT_OUT_IN_A_ROW):
@@ -175,9 +177,9 @@ class Distillation:
                 why = f"{shown(prompt.id)}: one of its answers is a held-out answer"
             self._leave_out(why)
         raise TeacherError(
-            f"the teacher's last {MAX_LEFT_OUT_IN_A_ROW} groups could not be trained on, so no "
-            f"more are asked for; the last one: {why}. A teacher that gives the same text to every "
-            "prompt, a refusal for instance, cannot be learned from"
+            f"the teacher's last {MAX_LEFT_OUT_IN_A_ROW} groups could not be trained on, so the "
+            f"run stops; the last one: {why}. Nothing can be learned from a teacher that gives the "
+            "same text to every prompt, such as a refusal"
         )
 
     def _leave_out(self, why: str) -> None:
@@ -185,12 +187,12 @@ class Distillation:
         self.console.line(f"left out {why}")
 
     def teacher_account(self) -> Account:
-        """What all starts of the run have asked of the teacher."""
+        """Requests, answers, faults and cost, summed over all starts of the run."""
         account = self.client.account
         return account if self._earlier is None else account.plus(self._earlier)
 
     def _keep_account(self) -> None:
-        """What was asked for since the last checkpoint; a complete run has all of it already."""
+        """Write the account on exit; a complete run has already written its final one."""
         if not self.run.is_complete:
             self._write_account()
 
@@ -203,15 +205,15 @@ class Distillation:
         return self.progress.step >= self.config.total_steps
 
     async def begin(self) -> None:
-        """The evaluation before the first step, in a run that has not taken one."""
+        """Evaluate before the first step of a new run."""
         if self.progress == Progress():
             await self.evaluate()
 
     async def next_step(self, stop: StopRequest) -> ScoredGroup:
-        """Wait for the next group and train on it; evaluate and keep a checkpoint where due.
+        """Wait for the next group and train on it; evaluate and write a checkpoint when due.
 
-        A signal, or a teacher that fails, ends it before the step, with the steps before it kept.
-        What fails within a step is not kept, as not all of that step has been written.
+        A signal or a teacher error while waiting is raised after a checkpoint of the steps so far.
+        An error within a step is raised without one, because the step's records are incomplete.
         """
         try:
             prompt, answers = await stop.unless(self.next_group())
@@ -230,17 +232,18 @@ class Distillation:
         return group
 
     async def keep(self) -> None:
-        """A checkpoint of the last step, if it has none and the step was taken as a whole."""
+        """Write a checkpoint of the last step if it has none and the step is complete."""
         if self._is_whole and self.progress != self._kept:
             await self.save_checkpoint()
 
     async def train_on(self, prompt: Prompt, answers: list[Answer]) -> ScoredGroup:
-        """Score a group, train on it, log it."""
+        """Train on a group, compute its rewards and log the step's metrics."""
         started = time.perf_counter()
         examples = self._method.examples(self.learner.encoder, prompt, answers)
         result = await self.in_worker(lambda: self.learner.train_on(examples, self.progress.step))
         seconds = time.perf_counter() - started
-        # Groups count as drawn once one is trained on, so that a stop in between loses none.
+        # Groups left out before this one count as drawn only now: if the run stops earlier, the
+        # resumed run examines them again.
         drawn = self.progress.groups_drawn + self._left_out + 1
         self.progress, self._left_out = Progress(self.progress.step + 1, drawn), 0
         scores = self._rewards(result)
@@ -253,7 +256,7 @@ class Distillation:
         return ScoredGroup(prompt, answers, examples, scores)
 
     async def evaluate(self) -> dict[str, float]:
-        """All held-out metrics of the student as it is now, logged."""
+        """Compute and log all held-out metrics of the current student."""
         metrics = await self.in_worker(lambda: self.learner.evaluate(self.held_out))
         self.tracker.log(self.progress.step, metrics)
         self.console.line(
@@ -267,7 +270,7 @@ class Distillation:
         return metrics
 
     async def save_checkpoint(self) -> None:
-        """Keep the present state, and before it all that was written on the way there."""
+        """Write a checkpoint; metrics and groups are synced to the disk before it."""
         self.run.sync()
         folder = self.run.path / "checkpoints"
         await self.in_worker(lambda: self.learner.save_checkpoint(folder, self.progress))
@@ -275,7 +278,7 @@ class Distillation:
         self._write_account()
 
     def _load_progress(self) -> Progress:
-        """Go back to the last checkpoint, or leave one of the beginning before anything else."""
+        """Restore the last checkpoint and cut the records back to it, or write one of step 0."""
         folder = self.run.path / "checkpoints"
         progress = self.learner.load_checkpoint(folder, self.console.line)
         if progress is None:
@@ -309,7 +312,10 @@ class Distillation:
         return any(self.client.lacks(prompt, 0, 1, sampling) for prompt, sampling in requests)
 
     async def _held_out_answers(self) -> list[tuple[Prompt, Answer]]:
-        """The run's own, from its beginning to its end: the cache may have others meanwhile."""
+        """The held-out answers, written to the run directory once and read from there afterwards.
+
+        The run does not read them from the cache again, whose answers may have changed since.
+        """
         if self.run.has_held_out:
             return read_held_out(self.run.path)
         answers = await asyncio.gather(*map(self._held_out_answer, self._held_out_requests()))

@@ -1,4 +1,4 @@
-"""The main job's own loop: from the last checkpoint to the last step."""
+"""The loop of `process`: training steps from the last checkpoint to the last step."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from quantum_hybrid.run.stop import StopRequest
 
 
 async def distil(job: Distillation, stop: StopRequest) -> None:
-    """Train to the last step; a signal, or a teacher that fails, ends it between two steps."""
+    """Train to the last step. A signal or a teacher error ends the loop between two steps."""
     await job.begin()
     while not job.is_done:
         await job.next_step(stop)
 
 
 def run_process(run: RunDirectory, ranks: Ranks = ALONE) -> dict[str, Any]:
-    """Bring a run to its end, whether it is new or resumed; returns its summary."""
+    """Run a new or resumed run to its end and return its summary."""
 
     async def main() -> dict[str, Any]:
         async with RunSession(run, ranks) as session:

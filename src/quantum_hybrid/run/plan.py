@@ -1,7 +1,7 @@
-"""Which directory a run uses and with what settings, settled before anything is written.
+"""The directory and the settings of a run, determined before anything is written.
 
-A new run's settings are what the user set over the defaults. A run that is resumed keeps its own,
-which stand in its config.json: what the user sets must agree with them.
+A new run takes the user's settings and the defaults for the rest. A resumed run takes the settings
+in its config.json; settings that the user gives must agree with them.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ FREE_TO_CHANGE = (
     "max_requests",
     "allow_clear_text",
 )
-"""Settings of the teacher that a resumed run may be given anew: no answer depends on them."""
+"""Settings of the teacher that may change when a run resumes: no answer depends on them."""
 
 
 @dataclass(frozen=True)
 class RunPlan:
-    """Which directory a run uses and with what configuration, before anything is written."""
+    """The directory and the settings of a new or resumed run."""
 
     path: Path
     config: RunConfig
@@ -41,10 +41,10 @@ class RunPlan:
 
 
 def resolve(env: Mapping[str, Any], openai: Mapping[str, Any]) -> RunPlan:
-    """The plan for what a user set; `env["run_dir"]` of an earlier run resumes it.
+    """The plan for the user's settings. If `env["run_dir"]` holds a run, the plan resumes it.
 
-    Raises `UsageError` for a value that contradicts the run being resumed, and for a directory that
-    holds something else than a run.
+    Raises `UsageError` for a value that contradicts the resumed run, and for a directory that holds
+    other files and no run.
     """
     if env.get("run_dir") is None:
         path = Path("runs") / time.strftime("%Y%m%d-%H%M%S")
@@ -70,7 +70,10 @@ def resolve(env: Mapping[str, Any], openai: Mapping[str, Any]) -> RunPlan:
 
 
 def recorded(path: Path) -> RunPlan:
-    """The plan of the run that lies there."""
+    """The plan that resumes the run in the directory `path`.
+
+    Raises `UsageError` if its config.json cannot be read, `CheckpointError` if it is not valid.
+    """
     file = path / "config.json"
     try:
         stored = json.loads(file.read_text(encoding="utf-8"))
@@ -86,10 +89,10 @@ def recorded(path: Path) -> RunPlan:
 
 
 def refuse_finished(plan: RunPlan) -> None:
-    """A `UsageError` for a run into which nothing more is to be served."""
+    """Raise `UsageError` if the run is complete, so that no more groups can be served into it."""
     if (plan.path / "summary.json").is_file():
         raise UsageError(
-            f"`run_dir` {str(plan.path)!r}: is a finished run, into which nothing more is served; "
+            f"`run_dir` {str(plan.path)!r}: is a finished run and serves no more groups; "
             "name a new directory"
         )
 
@@ -106,14 +109,14 @@ def _new_plan(path: Path, config: RunConfig, server: ServerConfig) -> RunPlan:
 
 
 def _entries(path: Path) -> list[str]:
-    """What is in the directory, but for what a run leaves that is killed at its very start."""
+    """Entries of the directory, except files of a run that was killed while it was created."""
     return [entry for entry in os.listdir(path) if entry not in (".lock", ".config.json.tmp")]
 
 
 def _refuse_changes(field: str, given: Mapping[str, Any], stored: RunConfig | ServerConfig) -> None:
     for name, value in given.items():
         kept = getattr(stored, name)
-        if value != kept and str(value) != str(kept):  # a number may be given for text
+        if value != kept and str(value) != str(kept):  # YAML may give a number for a text field.
             raise UsageError(
                 f"`{name}` {value}: {field} resumes a run made with {kept}; leave it out, or "
                 "name a new directory"

@@ -1,4 +1,4 @@
-"""Where a run's figures come from: settings, code, versions, machine."""
+"""Provenance of a run: settings, command, commit, package versions and machine."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ REPORTED_PACKAGES = [
 
 
 def description(config: RunConfig, server: ServerConfig) -> dict[str, Any]:
-    """What config.json says of a new run."""
+    """The content of config.json for a new run."""
     return {
         "env": config.model_dump(),
         "openai": server.model_dump(),
@@ -46,9 +46,10 @@ def description(config: RunConfig, server: ServerConfig) -> dict[str, Any]:
 
 
 def git_commit(package: Path = Path(__file__).parents[1]) -> str | None:
-    """Commit of the code that is running, `+` appended when it was changed; None outside git.
+    """Commit of the running code, with `+` appended if tracked files were changed; else None.
 
-    Installed code may lie in somebody else's repository, which does not track it.
+    None also if the package lies inside a repository that does not track it, as an installed
+    package may.
     """
     try:
         _git(package, "ls-files", "--error-unmatch", "--", "__init__.py")
@@ -61,7 +62,7 @@ def git_commit(package: Path = Path(__file__).parents[1]) -> str | None:
 
 def _git(folder: Path, *arguments: str) -> str:
     command = ["git", "-C", str(folder), *arguments]
-    # Set by a hook, these mean its repository, whatever the folder.
+    # A git hook sets these variables. They would override -C and name the hook's repository.
     hook = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE")
     environment = {name: value for name, value in os.environ.items() if name not in hook}
     done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)

@@ -1,10 +1,10 @@
-"""A run at work, with all that it holds open: console, teacher, student, records, trackers.
+"""A run in progress and the resources it holds: console, teacher, student, records, trackers.
 
     async with RunSession(run) as session:
         await session.to_its_end(distil)
 
-What trains is handed in: the main job's own loop, or Atropos's. A session listens to signals from
-its first line to its last, and leaves a run that explains itself or one that can be resumed.
+The training loop is an argument: that of `process` or that of Atropos. The session handles SIGINT
+and SIGTERM throughout. Afterwards the run directory is either complete or can be resumed.
 """
 
 from __future__ import annotations
@@ -42,10 +42,10 @@ from quantum_hybrid.run.tracking import (
 from quantum_hybrid.teacher import choose_teacher
 
 KEPT_HERE = ("run_dir", "data_path_to_save_groups", "wandb_name", "wandb_project")
-"""Settings that say where on this machine something lies, or what a service knows already."""
+"""Settings that are not sent to a tracking service: local paths, and names it already has."""
 
 Train = Callable[[Distillation, StopRequest], Awaitable[None]]
-"""Takes all steps that are left; a signal must end it between two steps."""
+"""Takes all remaining steps. It must return or raise between two steps after a signal."""
 
 
 class RunSession:
@@ -65,9 +65,9 @@ class RunSession:
         await self._stack.aclose()
 
     async def to_its_end(self, train: Train) -> dict[str, Any]:
-        """Open the run, train, evaluate, and write what it leaves; returns its summary.
+        """Open the run, train, evaluate and write the results; return the summary.
 
-        An error says by `resumable_run` whether the run can be gone on with.
+        If the run can be resumed after an error, the error's `resumable_run` names its directory.
         """
         stop = StopRequest(self.console.line)
         with stop.listening():
@@ -77,11 +77,11 @@ class RunSession:
                 self.console.stop_progress()
                 self._say_what_was_asked()
                 self.console.log(f"error: {error}")
-                if not isinstance(error, UsageError):  # the same again would end here again
+                if not isinstance(error, UsageError):  # Resuming would end in the same error.
                     error.resumable_run = self.run.path
                 raise
             finally:
-                # Under the signals' eyes: trackers send what is left.
+                # Signals are still handled here, while the trackers upload their last rows.
                 await self._stack.aclose()
 
     async def _whole_run(self, train: Train, stop: StopRequest) -> dict[str, Any]:
@@ -96,10 +96,10 @@ class RunSession:
         except Interrupted:
             if not self.run.is_complete:
                 raise
-            return self.run.read_summary()  # The signal came when everything was written.
+            return self.run.read_summary()  # The signal came after the last write.
 
     async def _open(self) -> Distillation:
-        """Start the teacher and build the student; resumes what the run directory holds."""
+        """Start the teacher and build the student, from the last checkpoint if there is one."""
         config = self.run.config
         if config.base_model_name == EMBEDDED:
             prepare_embedded(self.console.line)
@@ -163,7 +163,7 @@ class RunSession:
 
 
 def published(config: RunConfig) -> dict[str, Any]:
-    """The settings as a tracking service may see them, without paths of this machine."""
+    """The settings that are sent to a tracking service, without paths of this machine."""
     fields = config.model_dump(exclude=set(KEPT_HERE))
     base = user_path(config.base_model_name, f"`base_model_name` {config.base_model_name!r}")
     return fields | {"base_model_name": base.name if base.exists() else config.base_model_name}

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM as a request to stop between two steps, so that nothing is lost."""
+"""Ctrl-C and SIGTERM handled as a request to stop between two steps, without loss."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 
 class StopRequest:
-    """Set by a signal; waiting is broken off at once, computing is finished first."""
+    """Set by a signal. A wait is cancelled at once; a computation is finished first."""
 
     def __init__(self, announce: Callable[[str], None]) -> None:
         self._announce = announce
@@ -23,7 +23,7 @@ class StopRequest:
 
     @contextmanager
     def listening(self) -> Iterator[StopRequest]:
-        """Catch SIGINT and SIGTERM meanwhile. A second one has its usual, immediate effect."""
+        """Catch SIGINT and SIGTERM within the block. A second signal has its default effect."""
         loop = asyncio.get_running_loop()
         caught = (signal.SIGINT, signal.SIGTERM)
         before = {number: signal.getsignal(number) for number in caught}
@@ -63,6 +63,6 @@ class StopRequest:
         signal.signal(number, signal.SIG_DFL)
         self.signal = signal.Signals(number)
         self._announce(
-            f"{self.signal.name}: stopping as soon as nothing is lost; again to stop at once"
+            f"{self.signal.name}: stopping after the current step; send it again to stop at once"
         )
         self._requested.set()

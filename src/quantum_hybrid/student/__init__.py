@@ -1,4 +1,4 @@
-"""The hybrid student: a pruned backbone under a classical and a quantum next-token head."""
+"""The hybrid student: a pruned backbone with a classical and a quantum next-token head."""
 
 from quantum_hybrid.student.batch import AnswerRows, answer_rows, answer_targets
 from quantum_hybrid.student.head import ClassicalHead, HybridHead, HybridLogits, QuantumHead

@@ -1,4 +1,4 @@
-"""Conversations side by side as tensors, and the rows of hidden states that predict answers."""
+"""A batch of examples: from token rows to the hidden states that predict answer tokens."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from quantum_hybrid.text.encoder import IGNORED, Example
 
 @dataclass(frozen=True)
 class AnswerRows:
-    """Every (hidden state, next token) pair whose next token belongs to an answer."""
+    """All pairs (hidden state, next token) whose next token belongs to an answer."""
 
     hidden: Float[Tensor, "rows d_model"]
     targets: Int[Tensor, " rows"]
     example: Int[Tensor, " rows"]
-    """Which example of the batch each row belongs to."""
+    """Index of the example that each row belongs to."""
 
     def per_example(self, values: Float[Tensor, " rows"]) -> Float[Tensor, " examples"]:
         """Mean of a quantity over each example's rows."""
@@ -32,11 +32,11 @@ class AnswerRows:
 def answer_rows(student: HybridForCausalLM, examples: Sequence[Example]) -> AnswerRows:
     """Run the backbone over the examples and keep the positions that predict an answer token.
 
-    A token's row is the position before it. Prompt tokens are context and never targets. Padding
-    stands on the right, where a causal model's earlier positions do not see it.
+    The position before a token predicts it. Prompt tokens are context and never targets. Padding is
+    on the right, where earlier positions of a causal model do not see it.
 
-    Of a frozen backbone each text is run by itself, so that its hidden states are the same bits
-    whatever texts are beside it, and can be kept (`student.features`).
+    A frozen backbone runs each text separately. Its hidden states then do not depend, to the last
+    bit, on the other texts of the batch, and can be kept on disk (`student.features`).
     """
     if not any(parameter.requires_grad for parameter in student.backbone.parameters()):
         return _frozen_answer_rows(student, examples)
@@ -56,7 +56,7 @@ def _frozen_answer_rows(student: HybridForCausalLM, examples: Sequence[Example])
 def answer_targets(
     examples: Sequence[Example],
 ) -> tuple[Int[Tensor, " rows"], Int[Tensor, " rows"]]:
-    """`AnswerRows` but for the hidden states: each row's next token, and its example."""
+    """`targets` and `example` of `AnswerRows`, computed without the backbone."""
     targets = [[token for token in example.mask[1:] if token != IGNORED] for example in examples]
     counts = torch.tensor([len(tokens) for tokens in targets])
     return (

@@ -1,4 +1,4 @@
-"""The hybrid next-token head: hidden states in, three sets of logits out; the whole forward.
+"""The hybrid next-token head: from hidden states to hybrid, classical and quantum logits.
 
 For a hidden state h in R^d (the residual stream before the final norm) and a vocabulary of V:
 
@@ -8,12 +8,12 @@ For a hidden state h in R^d (the residual stream before the final norm) and a vo
     H = log(alpha softmax(C) + (1 - alpha) softmax(Q))   mixing="probability"
 
 alpha = sigmoid(a) is learned and starts at 1/2; 1 is fully classical, 0 fully quantum; s = pi.
-r = sqrt(alpha^2 + (1 - alpha)^2) keeps the scale of what is mixed. Without it the logits of a
-mixture that is all but classical are C times alpha, hence less sure of themselves than C is, and
-that costs more than a weak Q can bring (docs/log.md).
+r = sqrt(alpha^2 + (1 - alpha)^2) preserves the scale of the logits. Without it the logits of an
+almost classical mixture are alpha C, a flatter distribution than C's, which costs more than a weak
+Q can gain (docs/log.md).
 `transform` is a residual block that starts as the identity and t starts at 0, so C starts as the
 base model's logits.
-The quantum pathway sees g = norm(h), the base model's last hidden state in Hugging Face's terms.
+The quantum pathway reads g = norm(h), which Hugging Face calls the last hidden state.
 """
 
 from __future__ import annotations
@@ -36,17 +36,17 @@ ANGLE_SCALE = math.pi
 
 @dataclass
 class HybridLogits:
-    """The three predictions at each position; rows are positions."""
+    """The logits of the three predictors at each position."""
 
     hybrid: Float[Tensor, "*positions vocabulary"]
     classical: Float[Tensor, "*positions vocabulary"]
     quantum: Float[Tensor, "*positions vocabulary"]
     z: Float[Tensor, "*positions qubits"]
-    """Expectation values that `quantum` was made of, in [-1, 1]."""
+    """Expectation values from which `quantum` was computed, in [-1, 1]."""
 
 
 class Transform(nn.Module):
-    """A residual feed-forward block, h + out(gelu(in(h / rms(h)))); the identity at the start."""
+    """A residual feed-forward block, h + out(gelu(into(h / rms(h)))); it starts as the identity."""
 
     def __init__(self, d_model: int) -> None:
         super().__init__()
@@ -58,7 +58,7 @@ class Transform(nn.Module):
 
 
 class ClassicalHead(nn.Module):
-    """C = e^t decoder(norm(transform(h))): a transformer head, a residual block, a scale."""
+    """C = e^t decoder(norm(transform(h))): a residual block, norm, decoder and a learned scale."""
 
     def __init__(self, norm: nn.Module, d_model: int, vocabulary: int, decoder_bias: bool) -> None:
         super().__init__()
@@ -68,11 +68,11 @@ class ClassicalHead(nn.Module):
         self.log_scale = nn.Parameter(torch.zeros(()))
 
     def features(self, h: Float[Tensor, "*positions d_model"]) -> Tensor:
-        """What the decoder is given; to scale this is cheaper than to scale what it puts out."""
+        """Input of the decoder, scaled by e^t: cheaper than scaling the logits."""
         return self.log_scale.exp() * self.norm(self.transform(h))
 
     def bias(self) -> Float[Tensor, " vocabulary"] | None:
-        """The decoder's bias on the same scale."""
+        """The decoder's bias, scaled by e^t; None if it has none."""
         bias = self.decoder.bias
         return None if bias is None else self.log_scale.exp() * bias
 
@@ -81,7 +81,7 @@ class ClassicalHead(nn.Module):
 
 
 class QuantumHead(nn.Module):
-    """Q = up(z), where z in [-1, 1]^n are the expectation values after the two circuits."""
+    """Q = up(z), where z in [-1, 1]^n are the expectation values of the second circuit."""
 
     def __init__(
         self,
@@ -107,13 +107,13 @@ class QuantumHead(nn.Module):
     def second_angles(
         self, angles: Float[Tensor, "*positions qubits"]
     ) -> Float[Tensor, "*positions qubits"]:
-        """Encoding angles of the second circuit: s times what the first one measures."""
+        """Encoding angles of the second circuit: s times the first circuit's expectations."""
         return ANGLE_SCALE * self.circuit1(angles)
 
     def expectations(
         self, g: Float[Tensor, "*positions d_model"]
     ) -> Float[Tensor, "*positions qubits"]:
-        """z: what the second circuit measures."""
+        """z: the second circuit's expectation values, in [-1, 1]."""
         return self.circuit2(self.second_angles(self.angles(g)))
 
     def forward(self, g: Float[Tensor, "*positions d_model"]) -> Tensor:
@@ -136,17 +136,17 @@ class HybridHead(nn.Module):
         return torch.sigmoid(self.alpha_logit)
 
     def weights(self) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
-        """What C and Q are multiplied by in the mixture; of probabilities with that mixing."""
+        """Factors of C and Q in the mixture, or of their probabilities with that mixing."""
         alpha, rest = torch.sigmoid(self.alpha_logit), torch.sigmoid(-self.alpha_logit)
         r = torch.hypot(alpha, rest) if self.mixing == "logits" else 1
         return alpha / r, rest / r
 
     def log_weights(self) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
-        """Logarithms of alpha and 1 - alpha: finite also where one of these is no float."""
+        """log alpha and log(1 - alpha): finite even where alpha rounds to 0 or 1."""
         return F.logsigmoid(self.alpha_logit), F.logsigmoid(-self.alpha_logit)
 
     def mix(self, classical: Tensor, quantum: Tensor) -> Tensor:
-        """H from C and Q, both (..., vocabulary)."""
+        """H from C and Q, all of shape (..., vocabulary)."""
         if self.mixing == "logits":
             of_classical, of_quantum = self.weights()
             return of_classical * classical + of_quantum * quantum
@@ -158,7 +158,7 @@ class HybridHead(nn.Module):
     def expectations(
         self, h: Float[Tensor, "*positions d_model"]
     ) -> Float[Tensor, "*positions qubits"]:
-        """z: what the circuits tell of a position, n numbers in [-1, 1]."""
+        """z: the expectation values at each position, in [-1, 1]."""
         return self.quantum.expectations(self.classical.norm(h))
 
     def forward(self, h: Float[Tensor, "*positions d_model"]) -> HybridLogits:

@@ -1,21 +1,22 @@
-"""Where a new student's head starts from.
+"""Initial weights of a new student's head, from hidden states of training prompts.
 
-The classical pathway starts as the base model's own head. The quantum pathway starts from
-calibration rows: hidden states of training prompts (never of held-out text) and what the unpruned
-base model predicts there. It is then worth something from the first step, and an ablation of zero
-at the end means that the circuit is worth nothing, not that it was never trained.
+The classical pathway starts as the base model's own head. The quantum pathway is fitted to
+calibration rows: hidden states of training prompts (never of held-out text) and the unpruned base
+model's predictions there. It is therefore informative from the first step, and an ablation of zero
+at the end of a run is not explained by a circuit that was never trained.
 
-- `down` projects onto the n directions along which the hidden states move the prediction most:
-  principal components in the Fisher metric of the output embedding, M = sum_v p_v (w_v - w)(...)^T,
-  scaled so that the encoding angles vary little and the circuit is nearly linear in them.
-- The circuits' rotations start near zero, but for layer 0, which adds to the encoding angles and is
-  set so that these are centred at phi. An output of the circuit is then about a product of k
-  cos(phi + d_j), which moves most with every small d_j, by phi's |sin phi| cos(phi)^(k-1), where
-  tan(phi)^2 = 1 / (k - 1). Centred at 0 it would lose the sign of d, and at pi/2, or at pi/4 with
-  many qubits, a product of several would vanish.
-- `up` starts as the linear discriminant (Fisher 1936) of the next token given z, each token's mean
-  z weighted by the base model's probabilities: with m and S the mean and covariance of z,
-  logit_v = log p_v + (z - (m_v + m) / 2) S^-1 (m_v - m).
+- `down` projects onto the n directions along which the hidden states change the prediction most:
+  principal components in the Fisher metric of the output embedding, M = sum_v p_v (w_v - w)(...)^T
+  with w = sum_v p_v w_v. They are scaled so that the encoding angles vary little and the circuit is
+  nearly linear in them.
+- The circuits' rotations start near zero, except in layer 0. That layer adds to the encoding angles
+  and centres them at phi. An output of the circuit is then approximately the product of k factors
+  cos(phi + d_j). Its slope in a small d_j, |sin phi| cos(phi)^(k-1), is largest at
+  tan(phi)^2 = 1 / (k - 1). A product centred at 0 would lose the sign of d; one centred at pi/2, or
+  at pi/4 with many qubits, would vanish.
+- `up` starts as the linear discriminant (Fisher 1936) of the next token given z, with each token's
+  mean m_v weighted by the base model's probabilities p_v. With m and S the mean and covariance of
+  z, logit_v = log p_v + (z - (m_v + m) / 2) S^-1 (m_v - m).
 """
 
 from __future__ import annotations
@@ -33,18 +34,18 @@ from quantum_hybrid.errors import UsageError
 from quantum_hybrid.student.head import ANGLE_SCALE, HybridHead, QuantumHead
 
 PREACTIVATION_STD = 0.05
-"""Standard deviation of down(g): the angles are phi plus or minus 0.16. Measured from 0.05 to 0.3
-(docs/log.md); the less, the more `up` can tell."""
+"""Standard deviation of down(g), so that the angles are phi +- 0.16. docs/log.md compares values
+from 0.05 to 0.3: the smaller, the better `up` predicts."""
 PSEUDO_COUNT = 1.0
-"""Rows of weight that pull a rare token's mean z to the mean of all."""
+"""Weight, in rows, with which the mean z of a token is shrunk towards the mean of all tokens."""
 RIDGE = 1e-4
-"""Added to S, relative to its mean diagonal."""
+"""Added to the diagonal of S, relative to its mean diagonal."""
 ROWS_PER_CHUNK = 256
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """Rows that a head is initialised from."""
+    """Rows from which a head is initialised."""
 
     hidden: Float[Tensor, "rows d_model"]
     """Hidden states of the student's backbone."""
@@ -52,14 +53,20 @@ class Calibration:
     """The unpruned base model's last hidden states, after its norm, at the same positions."""
 
     def base_probabilities(self, decoder: nn.Module) -> Iterator[Float[Tensor, "rows vocabulary"]]:
-        """What the base model predicts, a few rows at a time: all rows would be too large."""
+        """The base model's next-token probabilities, `ROWS_PER_CHUNK` rows at a time.
+
+        All rows together would take too much memory.
+        """
         for rows in self.base_g.split(ROWS_PER_CHUNK):
             yield decoder(rows).softmax(-1).double()
 
 
 @torch.no_grad()
 def initialise_head(head: HybridHead, calibration: Calibration, seed: int) -> None:
-    """Set the trainable parts of a head."""
+    """Set the trainable parts of a head in place; the seed draws what is random.
+
+    Raises `UsageError` if the rows span fewer directions than there are qubits.
+    """
     generator = torch.Generator().manual_seed(seed)
     transform = head.classical.transform
     transform.into.weight.normal_(0.0, transform.into.in_features**-0.5, generator=generator)
@@ -124,7 +131,7 @@ def _centre_circuits(
 
 
 def _most_sensitive_angle(ansatz: Ansatz) -> float:
-    """phi: where the slope of cos(phi)^k is steepest, k being the mean number of factors."""
+    """phi, where cos(phi)^k has its largest slope; k is the mean number of factors."""
     factors = [len(qubits) for qubits in ansatz.encoded_parities]
     k = sum(factors) / len(factors)
     return math.atan2(1.0, math.sqrt(k - 1))

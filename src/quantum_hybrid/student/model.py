@@ -1,8 +1,8 @@
-"""The student as a Hugging Face model: save_pretrained, from_pretrained, generate.
+"""The student as a Hugging Face model with save_pretrained, from_pretrained and generate.
 
     HybridForCausalLM.from_pretrained("runs/.../student")
 
-Token ids -> backbone -> hidden states -> hybrid head. `logits` of the output are the hybrid's.
+Token ids -> backbone -> hidden states -> hybrid head -> logits of the hybrid predictor.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from quantum_hybrid.student.head import ClassicalHead, HybridHead, HybridLogits,
 
 
 class Circuits(TypedDict, total=False):
-    """What a `HybridConfig` says of a head, and not of its backbone."""
+    """The fields of `HybridConfig` that describe the head."""
 
     n_qubits: int
     n_layers: int
@@ -35,7 +35,7 @@ class Circuits(TypedDict, total=False):
 
 
 class HybridConfig(PretrainedConfig):
-    """Geometry of a student: its backbone's configuration and its circuits."""
+    """A student's architecture: its backbone's configuration and its circuits."""
 
     model_type = "quantum_hybrid"
 
@@ -60,7 +60,7 @@ class HybridConfig(PretrainedConfig):
         self.mixing = mixing
         self.decoder_bias = decoder_bias
         if self.backbone:
-            # What `generate` wants to know; each family stores it under a name of its own.
+            # `generate` reads these names. `family` maps them to the names of its own architecture.
             family = AutoConfig.for_model(**self.backbone)
             for name in ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads"):
                 setattr(self, name, getattr(family, name))
@@ -75,7 +75,7 @@ class HybridForCausalLM(PreTrainedModel, GenerationMixin):
     base_model_prefix = "backbone"
     config: HybridConfig
     features: FeatureStore | None = None
-    """Where the hidden states of answers are kept, if the backbone is frozen."""
+    """Store of hidden states on disk; None unless the backbone is frozen."""
 
     def __init__(self, config: HybridConfig) -> None:
         super().__init__(config)
@@ -102,12 +102,12 @@ class HybridForCausalLM(PreTrainedModel, GenerationMixin):
 
     @classmethod
     def from_base(cls, base: BaseModel, **circuits: Unpack[Circuits]) -> HybridForCausalLM:
-        """A student around a base model's own weights; its head is still to be initialised.
+        """A student with a base model's weights. Its quantum pathway is not initialised yet.
 
-        What is not said of the circuits is as in `HybridConfig`.
+        Omitted `circuits` take the defaults of `HybridConfig`.
         """
         backbone = base.body.config.to_dict()
-        backbone.pop("_name_or_path", None)  # a path of the machine it was made on
+        backbone.pop("_name_or_path", None)  # It may be a path of this machine.
         config = HybridConfig(
             backbone=backbone,
             decoder_bias=base.decoder.bias is not None,
@@ -129,7 +129,7 @@ class HybridForCausalLM(PreTrainedModel, GenerationMixin):
         return cast(PreTrainedModel, self.backbone).get_input_embeddings()
 
     def hidden_states(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> Tensor:
-        """What the head sees at every position: (batch, positions, d_model)."""
+        """Hidden states before the final norm, of shape (batch, positions, d_model)."""
         output = self.backbone(input_ids=input_ids, attention_mask=attention_mask, use_cache=False)
         return output.last_hidden_state
 
@@ -142,7 +142,7 @@ class HybridForCausalLM(PreTrainedModel, GenerationMixin):
         logits_to_keep: int | Tensor = 0,
         **kwargs: Any,
     ) -> CausalLMOutputWithPast:
-        """Hybrid logits of the last `logits_to_keep` positions, 0 for all, as in Hugging Face."""
+        """Hybrid logits of the last `logits_to_keep` positions; 0 keeps all, as in Hugging Face."""
         output = self.backbone(
             input_ids=input_ids,
             attention_mask=attention_mask,

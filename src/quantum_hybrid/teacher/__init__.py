@@ -1,4 +1,4 @@
-"""Who writes the text: any OpenAI-compatible server, or the embedded one; answers are kept."""
+"""The teacher: an OpenAI-compatible server or the embedded model, with a cache of its answers."""
 
 from quantum_hybrid.teacher.account import Account
 from quantum_hybrid.teacher.cache import AnswerCache, answers_path

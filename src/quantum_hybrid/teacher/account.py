@@ -1,7 +1,7 @@
-"""What a run asked of its teacher, what went wrong with it, and what it paid.
+"""The account of a run with its teacher: requests, faults, answers, tokens and cost.
 
-Everything is counted once, where it happens: a request when it is sent, a fault when it is met, an
-answer when it comes. `as_fields` is what `summary.json` and `teacher.json` hold.
+A request is counted when it is sent, a fault when it occurs, an answer when it arrives.
+`as_fields` gives the content of `teacher.json` and of `teacher` in `summary.json`.
 """
 
 from __future__ import annotations
@@ -17,33 +17,33 @@ from quantum_hybrid.teacher.server import TeacherServer
 
 @dataclass
 class Account:
-    """Counts of one start of a run; `plus` adds an earlier start's."""
+    """Counts of one start of a run; `plus` adds those of earlier starts."""
 
     requests: int = 0
-    """Chat requests sent, each retry as one more. Asking for the list of models is not one."""
+    """Chat requests sent, including retries. A request for the list of models is not counted."""
     retries: int = 0
     answers: int = 0
-    """Answers that came. Where another run's was stored first, that one is used."""
+    """Answers received, including those for which another run had stored an answer first."""
     answers_from_cache: int = 0
     cut_at_length: int = 0
-    """Of these, those that the server cut at the longest length (`finish_reason` length)."""
+    """Received answers that the server cut at `max_tokens` (`finish_reason` length)."""
     prompt_tokens: int = 0
     completion_tokens: int = 0
-    """Tokens the teacher wrote; a lower bound where it counts only the first of n answers and
-    sends no logprobs, or gives no usage."""
+    """Tokens that the teacher wrote. A lower bound if the server gives no usage, or counts only
+    the first of n answers and sends no logprobs."""
     cost: float = 0.0
-    """Of the tokens that the server counted, in the prices' currency."""
+    """Cost of the tokens that the server counted, in the currency of the prices."""
     unknown_cost: float = 0.0
-    """The most that all replies together can have cost that were not read, or had no usage."""
+    """Upper bound on the total cost of replies that were not read or gave no usage."""
     faults: Counter[str] = field(default_factory=Counter)
-    """By kind, see `faults`."""
+    """Number of faults by kind; the module `faults` lists the kinds."""
     answers_by_teacher: Counter[str] = field(default_factory=Counter)
-    """Of these, by the model and the server that wrote them."""
+    """Received answers by model and server."""
 
     def charge(
         self, server: TeacherServer, prompt_text: str, n_asked: int, max_tokens: int, reply: Reply
     ) -> None:
-        """Count the tokens of a reply, and their cost where prices are known."""
+        """Count the tokens of a reply, and their cost if the prices are known."""
         at_least = _tokens_at_least(reply, max_tokens)
         completion = max(reply.completion_tokens or 0, at_least)
         self.completion_tokens += completion
@@ -72,7 +72,7 @@ class Account:
         }
 
     def plus(self, fields: Mapping[str, Any]) -> Account:
-        """This account and one that was written down with `as_fields`."""
+        """The sum of this account and one that `as_fields` wrote."""
         total = Account()
         for part in (fields, self.as_fields()):
             for name, value in part.items():
@@ -85,7 +85,7 @@ class Account:
 
 
 def _tokens_at_least(reply: Reply, max_tokens: int) -> int:
-    """Tokens that must have been written for these choices, whatever the server counted."""
+    """Lower bound on the tokens written for these choices, whatever the server counted."""
     total = 0
     for choice in reply.choices:
         if choice.logprobs is not None:

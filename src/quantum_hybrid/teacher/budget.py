@@ -1,11 +1,11 @@
-"""The limits a user sets on one start of a run: how many requests, how much money.
+"""The user's limits on the requests and the cost of one start of a run.
 
     async with budget.request(most):    # waits, or raises BudgetSpent
-        ...                             # one request, whose cost the account gets
+        ...                             # one request; its cost is added to the account
 
-A request is sent only if it fits even at the most it can cost, together with those under way. So
-`max_cost` is not overshot as long as the server keeps to `max_tokens` and the prompt is no longer
-than it was taken for.
+A request is admitted only if the limit holds even if it and all requests in flight cost their
+maximum. `max_cost` is therefore never exceeded if the server respects `max_tokens` and a prompt has
+no more tokens than `Prices.most` assumes.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class StoppedAsking(QuantumHybridError):
 
 
 class Budget:
-    """Admits requests as long as they fit. Use it within one event loop."""
+    """Admits requests within the limits. Use it within one event loop."""
 
     def __init__(
         self, account: Account, max_requests: int | None = None, max_cost: float | None = None
@@ -32,10 +32,10 @@ class Budget:
         self._max_requests = max_requests
         self._max_cost = max_cost
         self._held: list[float] = []
-        """The most that each request under way can cost."""
+        """Maximum cost of each request in flight."""
         self._one_settled = asyncio.Event()
         self.closed = asyncio.Event()
-        """Set when nothing more is to be asked."""
+        """Set when no further request is to be sent."""
 
     def close(self) -> None:
         """Admit no further request."""
@@ -44,28 +44,31 @@ class Budget:
 
     @asynccontextmanager
     async def request(self, most: float) -> AsyncIterator[None]:
-        """Hold the room for one request that costs `most` at most, and count it as sent."""
+        """Reserve `most`, the maximum cost of one request, and count the request as sent.
+
+        Raises `BudgetSpent` at a limit and `StoppedAsking` after `close`.
+        """
         while not self._fits(most) and not self.closed.is_set():
             if not self._held:
                 raise BudgetSpent(
                     f"stopped at `max_cost` {self._max_cost:g}: {self._spent():.6g} is "
-                    f"spent, and the next request may cost {most:.6g}; everything paid for is "
-                    "kept: run again to go on"
+                    f"spent, and the next request may cost {most:.6g}; all paid answers are "
+                    "kept: run again to resume"
                 )
             self._one_settled.clear()
             await self._one_settled.wait()
         if self.closed.is_set():
-            raise StoppedAsking("the teacher is not asked any more")
+            raise StoppedAsking("no further requests are sent to the teacher")
         if self._account.requests == self._max_requests:
             raise BudgetSpent(
-                f"stopped at `max_requests` {self._max_requests}; everything received is "
-                "kept: run again to go on"
+                f"stopped at `max_requests` {self._max_requests}; all received answers are "
+                "kept: run again to resume"
             )
         self._account.requests += 1
         self._held.append(most)
         try:
             yield
-        finally:  # without waiting for anything: a reply that has arrived must not be cancelled
+        finally:  # No await here: a reply that has arrived must not be lost to a cancellation.
             self._held.remove(most)
             self._one_settled.set()
 

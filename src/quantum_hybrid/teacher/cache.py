@@ -1,19 +1,20 @@
-"""The store of teacher answers: every answer is paid for once, and outlives the run that asked.
+"""The cache of the teacher's answers: every answer is paid for once, and all runs share it.
 
-    AnswerRequest.key ─► request and answer as JSON, one checksum over both
+    AnswerRequest.key ─► request and answer as JSON, with one checksum over both
 
-An answer's log-probabilities follow its JSON after a zero byte, see `packing`; they are rounded as
-they are stored, and `put` returns them so, or a run and its repetition would not see the same.
+An answer's log-probabilities follow its JSON after a zero byte, in the format of `packing`. Storing
+rounds them. `put` returns the rounded values, so that a run and its repetition from the cache see
+the same ones.
 
-One SQLite file in WAL mode with `synchronous=FULL`: a row is on the disk when `put` returns, so a
-killed process, a power cut or a full disk loses no stored answer. SQLite and not files of our own,
-because it is what survives all three by design and is tested for it (sqlite.org/testing.html).
+The cache is one SQLite file in WAL mode with `synchronous=FULL`. A row is on the disk when `put`
+returns, so a killed process, a power cut or a full disk loses no stored answer. SQLite is designed
+and tested for these three cases (sqlite.org/testing.html).
 
-Several processes may use the file at once. The first answer that is stored stands: whoever asked
-for the same one meanwhile gets that, so two runs see the same text. A row whose checksum does not
-fit is treated as absent, and the answer is drawn again.
+Several processes may use the file at once. The first answer stored under a key is final: a process
+that requested the same answer meanwhile receives the stored one, so two runs see the same text. A
+row that fails its checksum counts as absent, and the answer is requested again.
 
-`quantum-hybrid cache` looks after the file, see `inventory`.
+`quantum-hybrid cache` lists, checks, exports and cleans up the rows (`inventory`).
 """
 
 from __future__ import annotations
@@ -41,24 +42,24 @@ from quantum_hybrid.teacher.request import AnswerRequest
 from quantum_hybrid.text.records import Answer
 
 ROOM_BYTES = 16 * 2**20
-"""Free on the disk before an answer is asked for: more than all that is under way takes."""
+"""Free disk space required before a request: more than all answers in flight take."""
 BUSY_TIMEOUT_S = 60
-"""Longest wait for another process that is writing to the same file."""
+"""Longest wait for another process that writes to the same file."""
 SCHEMA = 4
-"""1 kept no requests beside the answers, 2 log-probabilities as JSON, 3 none of a token itself and
-none without ids; their rows stay valid."""
+"""Version of the tables. Rows of earlier versions stay valid. Schema 1 stored no requests, 2 stored
+log-probabilities as JSON, 3 stored none of the sampled token itself and none without token ids."""
 
 
 def answers_path() -> Path:
-    """Where the answers of all runs are kept."""
+    """Path of the cache that all runs share."""
     return cache_directory() / "answers.sqlite"
 
 
 class AnswerCache:
     """Answers by content address, in one SQLite file.
 
-    Raises `UsageError` naming the path if the file cannot be opened or written, or is something
-    else than a database. May be used from several threads and several processes.
+    It may be used from several threads and processes. The constructor raises `UsageError` if the
+    file cannot be opened or written, or is not a database.
     """
 
     def __init__(self, path: Path) -> None:
@@ -67,8 +68,8 @@ class AnswerCache:
         self._lock = threading.RLock()
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            # Two processes that create the file at once: SQLite's busy timeout does not cover the
-            # switch to WAL.
+            # Two processes may create the file at once, and SQLite's busy timeout does not cover
+            # the switch to WAL.
             with FileLock(f"{self.path}.lock", timeout=BUSY_TIMEOUT_S):
                 self._connection = _open(self.path)
         except (sqlite3.Error, OSError, LockTimeout) as error:
@@ -79,7 +80,7 @@ class AnswerCache:
             ) from error
 
     def get(self, request: AnswerRequest) -> Answer | None:
-        """The stored answer, or None if there is none or its row is corrupt (then counted)."""
+        """The stored answer; None if there is none or its row is corrupt, which is counted."""
         with self._reading() as connection:
             row = connection.execute(_SELECT, (request.key,)).fetchone()
         if row is None:
@@ -91,51 +92,51 @@ class AnswerCache:
 
     @property
     def corrupt_rows(self) -> int:
-        """Rows met so far that did not fit their checksum."""
+        """Number of rows read so far that failed their checksum."""
         return len(self._corrupt)
 
     def require_room(self) -> None:
-        """Raise `WriteError` if an answer that is asked for now might find no room.
+        """Raise `WriteError` if the disk may have no room for an answer that is requested now.
 
-        To be called before a request: what is paid for is to be kept.
+        Call it before each request, so that no answer is paid for and then lost.
         """
         free = shutil.disk_usage(self.path.parent).free
         if free < ROOM_BYTES:
             raise WriteError(
                 f"{self.path}: {free >> 20} MiB are free on its disk, and {ROOM_BYTES >> 20} are "
-                "wanted before a teacher is asked; make room, or name another place in "
-                "QUANTUM_HYBRID_CACHE, and go on"
+                "needed before a request is sent; free some space, or name another folder in "
+                "QUANTUM_HYBRID_CACHE, and resume"
             )
 
     def put(self, pairs: Sequence[tuple[AnswerRequest, Answer]]) -> list[Answer]:
-        """Store answers, all or none; on disk when this returns.
+        """Store answers in one transaction; they are on disk when this returns.
 
-        Returns those that stand, as `get` will: where another one is stored already, that one.
+        Returns for each request the answer that `get` will return: the one stored first.
         """
         with self._writing() as connection:
             return [_put(connection, request, answer) for request, answer in pairs]
 
     def remember_model(self, server_identity: str, model: str) -> None:
-        """Keep the name of the only model that a server offers."""
+        """Store the name of the only model that a server offers."""
         with self._writing() as connection:
             connection.execute(
                 "INSERT OR REPLACE INTO only_models VALUES (?, ?)", (server_identity, model)
             )
 
     def remembered_model(self, server_identity: str) -> str | None:
-        """The only model that the server offered when it was last asked."""
+        """The only model that the server offered when it was last asked; None if not stored."""
         query = "SELECT model FROM only_models WHERE server_identity = ?"
         with self._reading() as connection:
             row = connection.execute(query, (server_identity,)).fetchone()
         return None if row is None else row[0].decode("utf-8")
 
     def rows(self) -> Iterator[tuple[Any, ...]]:
-        """Every (key, value, checksum, request, stored_at), as it stands in the file."""
+        """Every raw row (key, value, checksum, request, stored_at)."""
         with self._reading() as connection:
             yield from connection.execute(_ROWS)
 
     def remove(self, keys: Sequence[str], is_useless: Callable[[tuple[Any, ...]], bool]) -> None:
-        """Remove the rows of these keys that are useless still, and their room."""
+        """Remove the rows of these keys that are still useless, and shrink the file."""
         with self._writing() as connection:
             for key in keys:
                 row = connection.execute(f"{_ROWS} WHERE key = ?", (key,)).fetchone()
@@ -146,7 +147,7 @@ class AnswerCache:
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
     def integrity_faults(self) -> list[str]:
-        """What SQLite finds wrong with the file itself."""
+        """Messages of SQLite's integrity check; empty for a sound file."""
         with self._reading() as connection:
             found = connection.execute("PRAGMA integrity_check").fetchall()
         lines = [line.decode("utf-8", "replace") for (line,) in found]
@@ -164,7 +165,7 @@ class AnswerCache:
 
     @contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:
-        """A transaction: all of it is stored, or none."""
+        """One transaction: it is stored completely or not at all."""
         try:
             with self._lock:
                 self._connection.execute("BEGIN IMMEDIATE")
@@ -172,17 +173,17 @@ class AnswerCache:
                     yield self._connection
                     self._connection.execute("COMMIT")
                 except BaseException:
-                    if self._connection.in_transaction:  # SQLite ends some of them by itself
+                    if self._connection.in_transaction:  # SQLite itself rolls back on some errors.
                         self._connection.execute("ROLLBACK")
                     raise
         except sqlite3.Error as error:
             raise QuantumHybridError(
                 f"{self.path}: a teacher answer cannot be stored ({error}); answers stored before "
-                "are kept, so make room or mend the place and run again"
+                "are kept: free some space or repair the folder, and run again"
             ) from error
 
     def close(self) -> None:
-        """Close the file; may be called twice."""
+        """Close the file. It may be called twice."""
         with self._lock:
             self._connection.close()
 
@@ -203,16 +204,16 @@ _SELECT = "SELECT value, checksum, request FROM answers WHERE key = ?"
 
 
 def _open(path: Path) -> sqlite3.Connection:
-    """A connection in autocommit mode whose every write is synchronous."""
+    """A connection in autocommit mode; every write is synchronous."""
     connection = sqlite3.connect(
         path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False
     )
     try:
-        connection.text_factory = bytes  # a damaged row must not fail to decode
+        connection.text_factory = bytes  # Decoding a damaged row must not raise.
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
-        connection.execute("PRAGMA fullfsync = ON")  # macOS: through the drive's own cache
-        connection.execute("BEGIN IMMEDIATE")  # a read-only file is found now, not after paying
+        connection.execute("PRAGMA fullfsync = ON")  # macOS: flush the drive's own cache too.
+        connection.execute("BEGIN IMMEDIATE")  # Detect a read-only file before paying for answers.
         _migrate(connection)
         connection.execute("COMMIT")
     except BaseException:
@@ -261,7 +262,7 @@ def _encoded(answer: Answer) -> bytes:
 
 
 def _decoded(value: bytes) -> Answer:
-    """JSON has no zero byte of its own, so the first one is where log-probabilities begin."""
+    """Inverse of `_encoded`. JSON contains no zero byte, so the first one ends it."""
     text, has_block, block = value.partition(b"\0")
     answer = Answer.from_fields(json.loads(text))
     return replace(answer, logprobs=unpack(block)) if has_block else answer
@@ -273,7 +274,7 @@ def _checksum(value: bytes, request: bytes | None) -> str:
 
 
 def decode(key: str, value: object, checksum: object, request: object) -> Answer | None:
-    """The answer of a row, or None if the row is not what `put` wrote under this key."""
+    """The answer of a row; None if the row is not what `put` wrote under this key."""
     if not isinstance(value, bytes) or not isinstance(checksum, bytes):
         return None
     if request is not None and (

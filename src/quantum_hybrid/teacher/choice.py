@@ -1,9 +1,9 @@
-"""Which teacher a run has: an API where one is configured, the embedded model otherwise.
+"""The choice of a run's teacher, from the settings and the environment.
 
-- `base_url`: that server, with its key from the environment if there is one; of several, the first
-  that works, each with a key of its own (see `keys`);
-- else the key for Hermes in the environment: Hermes-3-70B through its API;
-- else the embedded teacher, which needs no network.
+1. If `base_url` is set: that server, with its key from the environment if there is one. Of several
+   servers the first that works is used; each has a key of its own (`keys`).
+2. Otherwise, if the environment holds the Hermes key: Hermes-3-70B through its API.
+3. Otherwise the embedded teacher, which needs no network.
 """
 
 from __future__ import annotations
@@ -23,23 +23,23 @@ from quantum_hybrid.teacher.server import Prices, TeacherServer
 
 @dataclass(frozen=True)
 class ChosenTeacher:
-    """A teacher that has been decided on and not yet been asked anything."""
+    """A teacher before any request has been sent to it."""
 
     description: str
-    """One line for people: which model, where."""
+    """One line that names the model and where it runs."""
     servers: tuple[TeacherServer, ...]
-    """The API servers, the preferred one first; none for the embedded teacher."""
+    """The API servers in order of preference; empty for the embedded teacher."""
     longest_answer: int = field(default=64)
-    """In tokens; the embedded teacher reserves room for it."""
+    """Maximum length of an answer in tokens, for the context size of the embedded teacher."""
 
     @property
     def is_embedded(self) -> bool:
-        """Whether the teacher computes on this machine, beside the training."""
+        """Whether the teacher runs on this machine, in parallel to the training."""
         return not self.servers
 
     @contextmanager
     def start(self) -> Iterator[tuple[TeacherServer, ...]]:
-        """The servers to ask; the embedded one runs as long as the context is open."""
+        """The servers to use; the embedded one runs while the context is open."""
         if self.servers:
             yield self.servers
             return
@@ -52,7 +52,11 @@ class ChosenTeacher:
 def choose_teacher(
     config: ServerConfig, environment: Mapping[str, str], longest_answer: int
 ) -> ChosenTeacher:
-    """The teacher that the settings and the environment ask for."""
+    """The teacher of these settings and this environment.
+
+    Raises `UsageError` for a model or a price without a server, for several servers without a
+    `model_name`, and for a key that would be sent in clear text.
+    """
     if config.base_url is None and not environment.get(HERMES_KEY_VARIABLE):
         for name in ("model_name", "max_cost", "input_price", "output_price"):
             if (value := getattr(config, name)) is not None:
@@ -76,7 +80,7 @@ def choose_teacher(
 def _server(
     config: ServerConfig, place: int, base_url: str, environment: Mapping[str, str]
 ) -> TeacherServer:
-    """One of the servers. Each has a key of its own, so that none is shown to another."""
+    """Server number `place`. Each server has a key of its own, which no other server receives."""
     model = config.for_each_server("model_name")[place]
     input_price = config.for_each_server("input_price")[place]
     output_price = config.for_each_server("output_price")[place]
@@ -105,10 +109,10 @@ def _description(server: TeacherServer) -> str:
 
 
 def compute_threads(teacher: ChosenTeacher) -> int:
-    """Threads for training; the embedded teacher takes as many beside it.
+    """Number of threads for training; the embedded teacher uses the same number in addition.
 
-    It depends on the teacher and the cores this process may use only, because another number of
-    threads rounds sums differently and the same seed must give the same numbers.
+    The result depends only on the teacher and on the cores that this process may use. Another
+    number of threads would round sums differently and change the figures of a seed.
     """
     cores = usable_cores()
     return max(1, cores // 2) if teacher.is_embedded else cores

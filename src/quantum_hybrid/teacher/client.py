@@ -1,17 +1,17 @@
-"""One client for every OpenAI-compatible teacher: prompts in, answers out, each stored on arrival.
+"""The client of all OpenAI-compatible teachers: from prompts to answers, each stored on arrival.
 
     server = TeacherServer(base_url=url, model="m", api_key=None, identity=url)
     client = TeacherClient(server, AnswerCache(path))
     answers = await client.answers(prompt, first_index=0, count=4, sampling=Sampling())
 
-Answer i of a prompt is drawn with seed `sampling.seed + i`: n answers are asked for in one request
-(`n`, with the seed of the first; llama.cpp counts up from it), and from a server that ignores `n`
-one by one. An answer without text is no answer: it is drawn again with `REDRAW_SEED_OFFSET` added
-to its seed, `MAX_DRAWS` times in all; that a prompt gets none is remembered like an answer.
+Answer i of a prompt is drawn with seed `sampling.seed + i`. One request asks for n answers (`n`,
+with the seed of the first; llama.cpp counts up from it). A server that ignores `n` gets one request
+per answer. An answer without text is drawn again with `REDRAW_SEED_OFFSET` added to its seed, up to
+`MAX_DRAWS` times; if all draws are empty, that result is cached like an answer.
 
-With several servers the first one that works is asked, in the order given; an answer that any of
-them wrote earlier is used. A request is a task of the client's own: whoever waits for it may be
-cancelled, and what it brings is still stored.
+With several servers the first one that works is used, in the order given. Cached answers of any of
+them are used. Each request is a task of the client: if the caller is cancelled, the request
+continues and its answers are stored.
 """
 
 from __future__ import annotations
@@ -34,19 +34,20 @@ from quantum_hybrid.teacher.server import TeacherServer
 from quantum_hybrid.text.records import Answer, Prompt, Sampling
 
 REDRAW_SEED_OFFSET = 1_000_003
-"""Added to an answer's seed each time it came back empty; more than any prompt has answers."""
+"""Added to an answer's seed for each empty draw; larger than the number of answers to a prompt."""
 
 MAX_DRAWS = 5
-"""Empty replies in place of one answer before the prompt is given up."""
+"""Maximum number of draws for one answer; after that many empty ones the prompt is given up."""
 
 T = TypeVar("T")
 
 
 class TeacherClient:
-    """Asks a server, or its spares, and keeps every answer in the cache.
+    """Requests answers from a server or its spares, and stores every answer in the cache.
 
-    Use it within one event loop. `spares` are asked, in their order, while the server fails;
-    `announce` is told when that happens. `max_requests` and `max_cost` raise `BudgetSpent`.
+    Use it within one event loop. While the server fails, requests go to the `spares` in their
+    order, and `announce` receives a line. Reaching `max_requests` or `max_cost` raises
+    `BudgetSpent`.
     """
 
     def __init__(
@@ -60,11 +61,11 @@ class TeacherClient:
         announce: Callable[[str], None] | None = None,
     ) -> None:
         self.account = Account()
-        """What was asked, what went wrong, what it cost."""
+        """Requests, faults, answers and cost so far."""
         self._cache = cache
         self._announce = announce
         self._budget = Budget(self.account, max_requests, max_cost)
-        jitter = random.Random()  # its very purpose is to differ from everybody else's
+        jitter = random.Random()  # Unseeded on purpose: clients must not retry in step.
         self._endpoints = [
             Endpoint(one, self._budget, self.account, jitter) for one in (server, *spares)
         ]
@@ -75,22 +76,22 @@ class TeacherClient:
 
     @property
     def server(self) -> TeacherServer:
-        """The server that is preferred, its model settled once that is known."""
+        """The preferred server; its `model` is filled in once it is known."""
         return self._endpoints[0].server
 
     async def check(self) -> tuple[str, ...]:
-        """Ask every server for its models: a wrong address or key stops a run before any work.
+        """Request every server's list of models, so that a wrong address or key ends a run early.
 
-        Done once, however often it is called. Returns the models of the first server that could be
-        reached; empty if it has no list of them. Raises `TeacherRefused` or `TeacherError` for any
-        server, `TeacherUnreachable` if none can be reached.
+        The servers are checked once, also if this is called repeatedly. Returns the models of the
+        first server that could be reached; empty if it has no such list. Raises `TeacherRefused` or
+        `TeacherError` for any server, `TeacherUnreachable` if none can be reached.
         """
         if self._checking is None or (self._checking.done() and self._checking.exception()):
             self._checking = self._own(self._check())
         return await asyncio.shield(self._checking)
 
     def lacks(self, prompt: Prompt, first_index: int, count: int, sampling: Sampling) -> bool:
-        """Whether any of these answers has still to be asked for."""
+        """Whether any of these answers is missing in the cache."""
         wanted = range(first_index, first_index + count)
         return len(self._kept(prompt, wanted, sampling)) < count
 
@@ -99,10 +100,10 @@ class TeacherClient:
     ) -> list[Answer]:
         """Answers `first_index` to `first_index + count - 1` of the prompt, in this order.
 
-        Those in the cache cost no request. Raises `TeacherUnreachable` after all retries of all
-        servers, `TeacherRefused` where no server takes the request, `TeacherSilent` if the prompt
-        gets no text, `TeacherError` for replies that cannot be used, `BudgetSpent` at a limit;
-        answers that had arrived by then are in the cache.
+        Cached answers need no request. Raises `TeacherUnreachable` after all retries of all
+        servers, `TeacherRefused` if no server accepts the request, `TeacherSilent` if every draw of
+        an answer is empty, `TeacherError` for replies that cannot be used, and `BudgetSpent` at a
+        limit. Answers that have arrived by then stay in the cache.
         """
         wanted = range(first_index, first_index + count)
         found = self._kept(prompt, wanted, sampling)
@@ -127,14 +128,15 @@ class TeacherClient:
         return [found[index] for index in wanted]
 
     async def close(self) -> None:
-        """Ask nothing more, wait for what is under way and store it; the cache stays open.
+        """Send no further request, wait for those in flight and store their answers.
 
-        What has not come within a server's `grace_s` is given up.
+        Requests that have no reply within the servers' `grace_s` are cancelled. The cache stays
+        open.
         """
         self._budget.close()
         grace = max(endpoint.server.grace_s for endpoint in self._endpoints)
         if self._under_way and grace > 0:
-            self._tell(f"keeping what the teacher is writing: {grace:.0f} s at most")
+            self._tell(f"waiting for requests in flight: {grace:.0f} s at most")
             await asyncio.wait(self._under_way, timeout=grace)
         unfinished = list(self._under_way)
         for task in unfinished:
@@ -144,7 +146,7 @@ class TeacherClient:
             await endpoint.close()
 
     def _own(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
-        """A task that ends by itself, or with the client."""
+        """Start a task that the client owns: it ends by itself or when the client is closed."""
         task = asyncio.create_task(work)
         self._under_way.add(task)
         task.add_done_callback(self._ended)
@@ -153,7 +155,7 @@ class TeacherClient:
     def _ended(self, task: asyncio.Task[Any]) -> None:
         self._under_way.discard(task)
         if not task.cancelled():
-            task.exception()  # seen, though whoever waited for it may be gone
+            task.exception()  # Retrieved, or asyncio would warn if the caller is gone.
 
     async def _check(self) -> tuple[str, ...]:
         recalled = [endpoint.server.model for endpoint in self._endpoints]
@@ -167,13 +169,13 @@ class TeacherClient:
         if len(unreachable) == len(self._endpoints):
             raise unreachable[0]
         for failed in unreachable:
-            self._tell(f"{failed}; asking another server meanwhile")
+            self._tell(f"{failed}; using another server meanwhile")
         for endpoint, before in zip(self._endpoints, recalled, strict=True):
             self._keep_model(endpoint, before)
         return next(o for o in outcomes if not isinstance(o, BaseException))
 
     def _recall_model(self, endpoint: Endpoint) -> None:
-        """The model that an unnamed one stood for the last time; `check` sees whether it does."""
+        """Use the only model that the server offered last time; `check` verifies it."""
         if not endpoint.server.model:
             identity = endpoint.server.cache_identity()
             if (model := self._cache.remembered_model(identity)) is not None:
@@ -192,7 +194,7 @@ class TeacherClient:
         self._cache.remember_model(endpoint.server.cache_identity(), endpoint.server.model)
 
     def _kept(self, prompt: Prompt, wanted: range, sampling: Sampling) -> dict[int, Answer]:
-        """What the cache holds of these answers, of the first server that has one."""
+        """Cached answers by index, each from the first server for which there is one."""
         found: dict[int, Answer] = {}
         corrupt_before = self._cache.corrupt_rows
         for index in wanted:
@@ -209,10 +211,10 @@ class TeacherClient:
     async def _round(
         self, prompt: Prompt, draws: dict[int, int], sampling: Sampling
     ) -> list[tuple[int, Answer | None]]:
-        """Ask once for every missing answer; what came back, None where it came without text."""
+        """Request every missing answer once. An answer that came back empty is None."""
         runs = _contiguous_runs(draws, self._by_preference()[0].answers_per_request)
         tasks = [self._own(self._draw(prompt, run, draws[run[0]], sampling)) for run in runs]
-        # All of them, even when one fails: what the others bring is paid for.
+        # Wait for all of them even if one fails: the answers of the others are paid for.
         outcomes = await asyncio.shield(asyncio.gather(*tasks, return_exceptions=True))
         for outcome in outcomes:
             if isinstance(outcome, BaseException):
@@ -222,7 +224,7 @@ class TeacherClient:
     async def _draw(
         self, prompt: Prompt, indices: list[int], earlier_draws: int, sampling: Sampling
     ) -> list[tuple[int, Answer | None]]:
-        """One request for neighbouring answers; stores those that arrive."""
+        """Send one request for answers with consecutive indices and store those that arrive."""
         self._cache.require_room()
         seed = sampling.seed + indices[0] + REDRAW_SEED_OFFSET * earlier_draws
         try:
@@ -253,7 +255,7 @@ class TeacherClient:
         sampling: Sampling,
         drawn: dict[int, Answer | None],
     ) -> None:
-        """Keep the answers; what another run stored first takes the place of ours."""
+        """Store the answers and replace in `drawn` those that another run has stored first."""
         answers = {index: answer for index, answer in drawn.items() if answer is not None}
         requests = [_request(endpoint, prompt, index, sampling) for index in answers]
         if not answers:
@@ -261,7 +263,7 @@ class TeacherClient:
         standing = self._cache.put(list(zip(requests, answers.values(), strict=True)))
         for index, answer in zip(answers, standing, strict=True):
             drawn[index] = replace(answer, prompt_id=prompt.id, index=index)
-        name = endpoint.server.identity  # its address would be another each time it is the embedded
+        name = endpoint.server.identity  # Not its address: the embedded teacher's port varies.
         for answer in filter(lambda answer: answer.text, answers.values()):
             self.account.answers += 1
             self.account.cut_at_length += answer.finish_reason == "length"
@@ -284,13 +286,13 @@ class TeacherClient:
     async def _ask(
         self, text: str, n_answers: int, seed: int, sampling: Sampling
     ) -> tuple[Endpoint, Reply]:
-        """A reply of the first server that gives one, and which server that is."""
+        """The reply of the first server that gives one, with its endpoint."""
         first_failure: TeacherError | None = None
         order = self._by_preference()
         for place, endpoint in enumerate(order):
             was_suspect = endpoint.is_suspect
             n_asked = min(n_answers, endpoint.answers_per_request)
-            # One try is enough to see whether a server that failed is back, if there are others.
+            # One try shows whether a server that failed works again, if there are others.
             retries = 0 if was_suspect and len(order) > 1 else None
             try:
                 reply = await endpoint.chat(text, n_asked, seed, sampling, max_retries=retries)
@@ -302,7 +304,7 @@ class TeacherClient:
                 first_failure = first_failure or error
                 if place + 1 < len(order) and not was_suspect:
                     self._tell(f"{error}; asking {order[place + 1].server.base_url}")
-        assert first_failure is not None  # there is always one server
+        assert first_failure is not None  # There is at least one server.
         raise first_failure
 
     def _by_preference(self) -> list[Endpoint]:
@@ -319,8 +321,11 @@ def _request(endpoint: Endpoint, prompt: Prompt, index: int, sampling: Sampling)
 
 
 def _contiguous_runs(draws: dict[int, int], longest: int) -> Iterator[list[int]]:
-    """Cut the missing answers into runs that one request can ask for: neighbours, equally often
-    drawn, at most `longest` of them."""
+    """Split the missing indices into one list per request.
+
+    The indices of a list are consecutive, have the same number of earlier draws, and are at most
+    `longest`.
+    """
     run: list[int] = []
     for index in sorted(draws):
         follows = run and index == run[-1] + 1 and draws[index] == draws[run[-1]]

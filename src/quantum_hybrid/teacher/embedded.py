@@ -1,15 +1,14 @@
-"""The embedded teacher: llama.cpp's own server on loopback, inside this process.
+"""The embedded teacher: llama.cpp's server on loopback, inside this process.
 
     with EmbeddedTeacher(n_threads=1) as embedded:
         client = TeacherClient(embedded.server, cache)
 
-It needs no network: the weights are a file (`embedded_weights`). The server
-is a few threads of this process and not a process of its own, so however a run ends, kill -9
-included, no orphan is left computing. It listens on a free port of 127.0.0.1 and answers only to a
-random key, so nobody else on the machine can use it up.
+It needs no network: the weights are a file (`embedded_weights`). The server runs as threads of this
+process, so no server process is left over when a run ends, even by kill -9. It listens on a free
+port of 127.0.0.1 and requires a random key, so no other user of the machine can use it.
 
 Answers are drawn from the model's own distribution: llama.cpp's default truncations are switched
-off, and so is its prompt cache, which would keep up to 8 GiB and let an answer depend on earlier
+off. Its prompt cache is off too, because it takes up to 8 GiB and makes an answer depend on earlier
 requests.
 """
 
@@ -31,19 +30,23 @@ from quantum_hybrid.errors import TeacherError, TeacherUnreachable, UsageError
 from quantum_hybrid.teacher.server import TeacherServer
 
 READY_WITHIN_S = 60.0
-"""Longest wait for the server to load the model; it takes about one second."""
+"""Longest wait for the server to load the model, which takes about one second."""
 
 _PROMPT_ROOM = 512
 _SMALLEST_CONTEXT = 1024
 
 
 class EmbeddedTeacher:
-    """Context manager: while it is open, `server` answers.
+    """Context manager of a running server; `server` describes it while the context is open.
 
-    `n_threads` are the cores it may use (more than there are free ones is far slower);
-    `n_parallel` answers are written at the same time, each at most `longest_answer` tokens long.
-    Close the clients before leaving the context. Raises `UsageError` if the weights or the
-    xllamacpp package are missing, `TeacherUnreachable` if the server does not start.
+    Args:
+        n_threads: threads of the server; more threads than free cores are far slower.
+        n_parallel: number of answers written at the same time.
+        longest_answer: maximum length of an answer, in tokens.
+
+    Close the clients before leaving the context. Entering raises `UsageError` if the weights or the
+    xllamacpp package are missing, `TeacherError` if the weights cannot be loaded, and
+    `TeacherUnreachable` if the server does not become ready.
     """
 
     def __init__(
@@ -58,7 +61,7 @@ class EmbeddedTeacher:
 
     @property
     def server(self) -> TeacherServer:
-        """How to reach it; only while the context is open."""
+        """The server's address and key. Raises `RuntimeError` unless the context is open."""
         if self._server is None:
             raise RuntimeError("the embedded teacher is not running; use it in a with statement")
         return self._server
@@ -75,10 +78,10 @@ class EmbeddedTeacher:
                 api_key=self._key,
                 identity=identity,
                 max_concurrent_requests=self.n_parallel,
-                timeout_s=3600.0,  # a slow machine is no fault of the server's
+                timeout_s=3600.0,  # A slow machine is not an error.
                 sampler_extras=(("min_p", 0.0), ("top_k", 0)),
                 max_retries=2,
-                grace_s=0.0,  # what it has begun costs nobody anything
+                grace_s=0.0,  # Its requests are free, so none is waited for on closing.
                 answers_per_request=self.n_parallel,
             )
             self._wait_until_ready()
@@ -96,11 +99,11 @@ class EmbeddedTeacher:
         self.stop()
 
     def stop(self) -> None:
-        """Stop the server, hanging up on whoever still waits for an answer; may be called twice.
+        """Stop the server and close its connections. It may be called twice.
 
-        The native destructor waits for all requests while it holds the interpreter's lock. A
-        caller in this very process that still listens could then never give up, and the process
-        would hang for ever. So all connections are closed first; that takes it a second at most.
+        The native destructor waits for all requests while it holds the interpreter's lock. A client
+        in this process could then never cancel its request, and the process would deadlock.
+        Therefore all connections are closed first, after which the destructor takes at most 1 s.
         """
         native, self._native = self._native, None
         if native is None:
@@ -108,7 +111,7 @@ class EmbeddedTeacher:
         host, _, port = urlsplit(native.listening_address).netloc.partition(":")
         self._server = None
         _hang_up((host, int(port)))
-        # `native` goes out of scope: the server stops.
+        # `native` goes out of scope here, and its destructor stops the server.
 
     def _parameters(self, path: Path) -> Any:
         try:
@@ -121,7 +124,7 @@ class EmbeddedTeacher:
         parameters = xllamacpp.CommonParams()
         parameters.verbosity = 0
         parameters.model.path = str(path)
-        parameters.model_alias = [path.stem]  # else it reports the path, which differs by machine
+        parameters.model_alias = [path.stem]  # The default is the path, which differs by machine.
         parameters.hostnames = ["127.0.0.1"]
         parameters.port = 0
         parameters.api_keys = [self._key]
@@ -142,7 +145,7 @@ class EmbeddedTeacher:
                     f"the embedded teacher was not ready after {READY_WITHIN_S:.0f} s; is another "
                     "program using all of the memory or the processor?"
                 )
-            # llama.cpp tells nobody when its model is loaded; /health answers 503 until then.
+            # llama.cpp signals no event when the model is loaded; /health answers 503 until then.
             time.sleep(0.05)
 
     def _is_ready(self) -> bool:
@@ -157,7 +160,7 @@ class EmbeddedTeacher:
 
 
 def _start(parameters: Any) -> Any:
-    """The running server; it stops when the object is deleted."""
+    """Start the server; it stops when the returned object is deleted."""
     try:
         return importlib.import_module("xllamacpp").Server(parameters)
     except RuntimeError as error:
@@ -173,12 +176,12 @@ def _hang_up(address: tuple[str, int]) -> None:
     for name in os.listdir(folder) if os.path.isdir(folder) else ():
         try:
             connection = socket.socket(fileno=int(name))
-        except OSError:  # an open file, not a socket
+        except OSError:  # A file, not a socket.
             continue
         try:
             if address in (connection.getsockname(), connection.getpeername()):
                 connection.shutdown(socket.SHUT_RDWR)
-        except OSError:  # a socket that is connected to nothing, such as the listening one
+        except OSError:  # A socket without a peer, such as the listening one.
             continue
         finally:
-            connection.detach()  # it belongs to whoever opened it
+            connection.detach()  # The descriptor belongs to its opener and must stay open.

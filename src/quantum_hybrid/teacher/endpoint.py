@@ -1,11 +1,11 @@
-"""One server while it is being asked: its free places, its retries, the model it answers as.
+"""Chat requests to one server: concurrency limit, retries, and the check of the model's name.
 
     endpoint = Endpoint(server, budget, account, jitter)
     reply = await endpoint.chat(prompt_text, n_answers, seed, sampling)
 
-Every try takes a place (`max_concurrent_requests`) and room in the budget; while it waits to try
-again it holds neither. A Retry-After holds up all requests to the server, not only the one that
-was told.
+Each try occupies one of `max_concurrent_requests` slots and reserves its maximum cost in the
+budget. While it waits for a retry it holds neither. A Retry-After header delays all requests to the
+server, not only the one that received it.
 """
 
 from __future__ import annotations
@@ -37,29 +37,29 @@ from quantum_hybrid.text.records import Sampling
 
 CHECK_TIMEOUT_S = 5.0
 COOL_DOWN_S = 60.0
-"""How long a server that failed is asked only where no other one is left."""
+"""After a failure a server is used only if no other one works, for this time."""
 
-_SEEDS = 2**31  # some servers keep the seed in a signed 32-bit number
+_SEEDS = 2**31  # Some servers store the seed as a signed 32-bit integer.
 _LIST_BYTES = 4 * 2**20
 _LOGPROB_BYTES = 400
-"""More than one token's name, number and logprob take as JSON."""
+"""Upper bound on the JSON of one token: its text, id and log-probability."""
 
 
 class SeveralChoicesRefused(TeacherError):
-    """A server that never gave several choices refused a request for them: ask for one instead."""
+    """The server refused `n` > 1 and has never sent several choices: request them singly."""
 
 
 class Endpoint:
-    """One server as the client sees it. Use it within one event loop."""
+    """One server with its connections and state. Use it within one event loop."""
 
     def __init__(
         self, server: TeacherServer, budget: Budget, account: Account, jitter: random.Random
     ) -> None:
         self.server = server
-        """Its model is filled in once that is known."""
+        """The server; `model` is filled in once it is known."""
         self.model_is_named = bool(server.model)
         self.model_is_certain = self.model_is_named
-        """Whether the user named it, or the server did since this program started."""
+        """Whether the user named the model, or the server has since this program started."""
         self.answers_per_request = server.answers_per_request
         self._budget = budget
         self._account = account
@@ -74,19 +74,19 @@ class Endpoint:
 
     @property
     def is_suspect(self) -> bool:
-        """Whether it failed lately, so that others are asked first."""
+        """Whether it failed within the last `COOL_DOWN_S`, so that others are preferred."""
         return time.monotonic() < self._suspect_until
 
     def suspect(self) -> None:
-        """Ask others first for a while."""
+        """Prefer other servers for `COOL_DOWN_S`."""
         self._suspect_until = time.monotonic() + COOL_DOWN_S
 
     async def check(self) -> tuple[str, ...]:
-        """Ask for the list of models, and settle which one is asked.
+        """Request the list of models and determine the model to use.
 
-        Returns the models the server names, empty if it has no such list (then one token was asked
-        for instead). Raises `TeacherError`, `UsageError` where no model is named and several are
-        offered.
+        Returns the models that the server lists. It is empty if the server has no such list; one
+        token is then requested as a test. Raises `TeacherError`, and `UsageError` if no model is
+        named and the server does not offer exactly one.
         """
         try:
             body = await self._with_retries(self._list_models, max_retries=1)
@@ -102,7 +102,7 @@ class Endpoint:
         return self._models
 
     def recall_model(self, model: str) -> None:
-        """Take this one for the server's only model, until it is asked."""
+        """Assume that this is the server's only model, until `check` has asked."""
         self.server = replace(self.server, model=model)
         self._reported = ReportedModel(model)
 
@@ -126,10 +126,11 @@ class Endpoint:
         *,
         max_retries: int | None = None,
     ) -> Reply:
-        """A reply to the prompt, with retries; counts them, and what the reply cost.
+        """The reply to a prompt. Retries and cost are added to the account.
 
-        Raises `TeacherUnreachable` after the last retry, `TeacherRefused` at once, `TeacherError`
-        for replies that cannot be used, `BudgetSpent` where the next try would go beyond a limit.
+        Raises `TeacherUnreachable` after the last retry, `TeacherRefused` without a retry,
+        `TeacherError` for replies that cannot be used, and `BudgetSpent` if the next try would
+        exceed a limit.
         """
 
         async def ask() -> Reply:
@@ -167,7 +168,7 @@ class Endpoint:
             async with self._slots:
                 if (
                     self._is_closing or time.monotonic() >= self._not_before
-                ):  # another request may have been told so
+                ):  # Another request may have received a Retry-After meanwhile.
                     return await send()
 
     async def _wait(self, seconds: float, fault: Fault) -> None:
@@ -178,10 +179,10 @@ class Endpoint:
 
     @property
     def _is_closing(self) -> bool:
-        return self._budget.closed.is_set()  # the next request will be refused
+        return self._budget.closed.is_set()  # The budget refuses the next request.
 
     async def _pause(self, seconds: float) -> None:
-        """Wait as long as that, or until nothing more is to be asked."""
+        """Wait that long, or until the budget is closed."""
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._budget.closed.wait()
@@ -202,7 +203,7 @@ class Endpoint:
             raise
 
     async def _ask(self, text: str, n_answers: int, seed: int, sampling: Sampling) -> Reply:
-        """One try: the reply as parsed, or a `Fault`."""
+        """One try: the parsed reply. Raises `Fault`."""
         server = self.server
         most = server.prices.most(text, n_answers, sampling.max_tokens) if server.prices else 0.0
         body = self._body(text, n_answers, seed, sampling)
@@ -233,7 +234,7 @@ class Endpoint:
         if len(reply.choices) > 1:
             self._several_choices_seen = True
         elif len(reply.choices) == 1 < n_answers and not self._several_choices_seen:
-            self.answers_per_request = 1  # it ignores n
+            self.answers_per_request = 1  # The server ignores `n`.
         return reply
 
     def _body(self, text: str, n_answers: int, seed: int, sampling: Sampling) -> dict[str, Any]:
@@ -251,7 +252,7 @@ class Endpoint:
         return body | dict(self.server.sampler_extras)
 
     def _refuse_foreign(self, reply: Reply) -> None:
-        """Raise a `Fault` for text that is not this model's, or that gives the key away."""
+        """Raise `Fault` for a reply of another model, and for one that contains the API key."""
         if any(self._repeats_key(choice) for choice in reply.choices) or self.server.repeats_key(
             reply.model or ""
         ):
@@ -269,6 +270,6 @@ class _NoModelList(Exception):
 
 
 def _reply_bytes(n_answers: int, sampling: Sampling) -> int:
-    """The longest reply that can be one: JSON may spell a byte with six characters."""
+    """Upper bound on the bytes of a valid reply: JSON may write a byte as six characters."""
     logprobs = sampling.max_tokens * (sampling.top_logprobs + 1) * _LOGPROB_BYTES
     return 64 * 1024 + n_answers * (6 * MAX_TEXT_BYTES + logprobs)

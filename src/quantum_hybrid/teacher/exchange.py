@@ -1,9 +1,9 @@
-"""One HTTP exchange with a server: a JSON body sent, the reply's text received, or a `Fault`.
+"""One HTTP exchange with a server: from a JSON body to the reply's text, or a `Fault`.
 
-The reply is bounded in time and in size as it arrives, so a server that never ends costs neither
-hours nor memory. Requests ask for `identity`, no compression, and a compressed reply is a fault: a
-small one may unpack to gigabytes. Nothing is repeated here and no redirect is followed: the key
-goes to the address that it was given for, and to no other.
+Time and size of the reply are limited while it arrives, so an endless reply takes neither hours nor
+memory. Requests ask for no compression, and a compressed reply is a fault, because a small one may
+expand to gigabytes. There are no retries here. Redirects are not followed, because the key must go
+to no other address than the configured one.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from quantum_hybrid.teacher.server import TeacherServer
 CONNECT_TIMEOUT_S = 10.0
 _GZIP_MAGIC = b"\x1f\x8b"
 _ERROR_BYTES = 16 * 1024
-"""As much of an error page is read as could be shown, and somewhat more."""
+"""Bytes of an error page that are read: more than a message shows."""
 
 
 class Exchange:
-    """The connections to one server; they are kept open and used again."""
+    """The connections to one server. They are kept open and reused."""
 
     def __init__(self, server: TeacherServer) -> None:
         headers = {"Accept-Encoding": "identity", "User-Agent": "quantum-hybrid-lm"}
@@ -41,15 +41,15 @@ class Exchange:
             timeout=httpx2.Timeout(None, connect=CONNECT_TIMEOUT_S),
             limits=httpx2.Limits(max_connections=None, max_keepalive_connections=None),
             follow_redirects=False,
-            trust_env=not server.is_on_loopback,  # a proxy cannot reach this machine's loopback
+            trust_env=not server.is_on_loopback,  # A proxy cannot reach this machine's loopback.
         )
 
     async def get(self, path: str, *, timeout_s: float, max_bytes: int) -> str:
-        """The text of what stands at the path."""
+        """The text of the reply to GET. Raises `Fault`."""
         return await self._send("GET", path, None, timeout_s, max_bytes)
 
     async def post(self, path: str, body: Any, *, timeout_s: float, max_bytes: int) -> str:
-        """The text of the reply to a JSON body."""
+        """The text of the reply to POST with a JSON body. Raises `Fault`."""
         return await self._send("POST", path, body, timeout_s, max_bytes)
 
     async def close(self) -> None:
@@ -75,14 +75,15 @@ class Exchange:
         except (httpx2.HTTPError, httpx2.InvalidURL, httpx2.StreamError) as error:
             reason = str(error) or type(error).__name__
             fault = Fault("connection", "", reason, may_be_charged=True)
-        raise fault  # out here: the library's exception holds the request, and that the key
+        # Raised outside the handlers: the library's exception holds the request and thus the key.
+        raise fault
 
 
 class _NoCookies(CookieJar):
-    """Python's own reader of cookies prints a stack trace for one that it cannot read."""
+    """Ignores all cookies: Python's parser prints a stack trace for a malformed one."""
 
     def extract_cookies(self, response: Any, request: Any) -> None:
-        """Keep none."""
+        """Keep no cookie."""
 
 
 async def _text(reply: httpx2.Response, max_bytes: int) -> str:
@@ -129,7 +130,7 @@ async def _status_fault(reply: httpx2.Response) -> Fault:
 
 
 def _server_message(body: str) -> str:
-    """The message in the server's error object, or the whole body if it holds none."""
+    """The message of the server's error object, or the whole body if there is none."""
     try:
         error = parse_object(body).get("error")
     except ReplyError:

@@ -1,31 +1,31 @@
-"""What can go wrong with one request, by kind; what each kind means for the next one.
+"""The kinds of faults of a request, whether each is retried, and the error after the last try.
 
-    kind            what happened                                        asked again
+    kind            what happened                                        retried
     connection      refused, reset, or broken before the reply's end     yes
-    timeout         no whole reply in time, or HTTP 408                  yes
-    rate_limited    HTTP 429                                             yes, Retry-After honoured
-    server_error    HTTP 5xx, or 409 or 425: a passing state             yes, Retry-After honoured
+    timeout         no complete reply in time, or HTTP 408               yes
+    rate_limited    HTTP 429                                             yes, after Retry-After
+    server_error    HTTP 5xx, 409 or 425: a temporary state              yes, after Retry-After
     malformed       HTTP 200, but not a chat completion (cut JSON, ...)  yes
     compressed      HTTP 200, but gzip or another coding not asked for   yes
     no_choice       a chat completion without any answer                 yes
-    oversized       a reply larger than any real one                     yes
-    wrong_model     the answer names another model than was asked        yes
-    key_repeated    the reply holds the API key                          yes
+    oversized       a reply larger than any valid one                    yes
+    wrong_model     the reply names another model than requested         yes
+    key_repeated    the reply contains the API key                       yes
     key_refused     HTTP 401, 402, 403: no key, no credit, no access     no
     refused         any other HTTP status                                no
 
-These are counted for each request. Of a reply that is taken, but lacks something, each answer is
-counted; text that it lacks is asked for anew:
+These are counted once per request. The following are counted in replies that are otherwise used;
+missing answers are requested again:
 
-    empty           without text, or of white space only
-    content_filter  withheld by the server
-    oversized       an answer longer than any real one
-    missing         fewer choices than asked for
-    surplus         more choices than asked for, or two with the same index
-    no_usage        a reply that does not say how many tokens it took
+    empty           an answer without text, or of white space only
+    content_filter  an answer that the server withheld
+    oversized       an answer longer than `replies.MAX_TEXT_BYTES`
+    missing         fewer choices than requested
+    surplus         more choices than requested, or two with the same index
+    no_usage        a reply without its number of tokens
     nan_logprobs    an answer with a log-probability that is NaN or infinite; its text is used,
-                    that log-probability is not
-    corrupt_row     a kept answer that does not fit its checksum any more
+                    its log-probabilities are not
+    corrupt_row     a cached answer that fails its checksum
 """
 
 from __future__ import annotations
@@ -50,13 +50,13 @@ RequestFault = Literal[
     "refused",
 ]
 FINAL: tuple[RequestFault, ...] = ("key_refused", "refused")
-"""Kinds that another try would meet again."""
+"""Kinds that are not retried, because another try would fail in the same way."""
 
-KEEP = "answers already received are kept: run again to go on from there"
+KEEP = "answers already received are kept: run again to resume"
 
 
 class Fault(Exception):
-    """One request that brought nothing usable."""
+    """A failed request."""
 
     def __init__(
         self,
@@ -71,29 +71,29 @@ class Fault(Exception):
         super().__init__(kind)
         self.kind = kind
         self.what = what
-        """Ours: what happened."""
+        """What happened, in our words."""
         self.words = words
-        """The server's, as it sent them: clean them before showing them."""
+        """The server's words, not cleaned: clean them before showing them."""
         self.status = status
         self.retry_after_s = retry_after_s
-        """How long the server asked us to wait; None if it did not."""
+        """The server's Retry-After in seconds; None if it sent none."""
         self.may_be_charged = may_be_charged
-        """Whether the server may have written, and charged for, what did not arrive."""
+        """Whether the server may charge for a reply that did not arrive."""
 
     @property
     def is_passing(self) -> bool:
-        """Whether the same request may be answered the next time."""
+        """Whether a retry may succeed."""
         return self.kind not in FINAL
 
     @property
     def is_about_the_request(self) -> bool:
-        """Whether this one request was refused, the server being as good as before."""
+        """Whether only this request was refused, so that the server still counts as working."""
         status = self.status or 0
         return self.kind == "refused" and status >= 400 and status not in (404, 405)
 
 
 def status_fault(status: int, words: str, retry_after_s: float | None, location: str) -> Fault:
-    """The fault that a status other than 200 stands for."""
+    """The fault for an HTTP status other than 200."""
     if 300 <= status < 400:
         what = f"HTTP {status}: it has moved to another address, give that one: "
         return Fault("refused", what, location or words, status=status)
@@ -112,9 +112,9 @@ def status_fault(status: int, words: str, retry_after_s: float | None, location:
 
 
 def failure(server: TeacherServer, fault: Fault, tries: int, models: str = "") -> TeacherError:
-    """What to tell the user after the last try: one line, cleaned, with what to do about it.
+    """The error after the last try: one cleaned line that says what to do.
 
-    `models`: the server's own list of models, as far as it gave one.
+    `models` is the server's list of models, if it gave one.
     """
     words, models = server.quoted(fault.words), server.quoted(models)
     error = _failure(server, fault, f"{fault.what}{words}", tries, models)

@@ -1,7 +1,7 @@
-"""Looking after the store of answers: `quantum-hybrid cache ls | verify | export | gc`.
+"""List, check, export and clean up the cache: `quantum-hybrid cache ls | verify | export | gc`.
 
-Whatever stands in the store was written by models and servers: it is cleaned to be
-shown, and exported as ASCII JSON. `gc` removes nothing that a run could still use.
+Models and servers wrote the stored text, so it is cleaned before it is shown, and exported as ASCII
+JSON. `gc` removes only rows that no run can use.
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ _BEFORE = "(stored before servers were recorded)"
 
 @dataclass(frozen=True)
 class StoredRow:
-    """One row as it stands in the file."""
+    """One row of the cache, decoded."""
 
     key: str
     request: dict[str, Any] | None
-    """What was asked for; None in rows of schema 1 and in damaged ones."""
+    """The request; None in rows of schema 1 and in damaged rows."""
     answer: Answer | None
-    """None: the row is damaged."""
+    """The answer; None if the row is damaged."""
     n_bytes: int
     stored_at: float | None
     """Seconds since 1970."""
 
     @property
     def is_usable(self) -> bool:
-        """Whether a run can still get text out of it."""
+        """Whether a run can still use its text."""
         return self.answer is not None and self.answer.text != "" and not self._is_outdated
 
     @property
@@ -47,13 +47,13 @@ class StoredRow:
 
     @property
     def written_by(self) -> tuple[str, str]:
-        """(server, model), as they were asked."""
+        """(server, model), as requested."""
         if self.request is None:
             return _BEFORE, self.answer.model if self.answer else "?"
         return self.request["server_identity"], self.request["model"]
 
     def problem(self) -> str:
-        """Why it is not usable."""
+        """Why the row is not usable."""
         if self.answer is None:
             return "damaged"
         return "of an older format" if self._is_outdated else "without text"
@@ -68,7 +68,7 @@ class _Sum:
 
 
 def list_answers(cache: AnswerCache) -> list[str]:
-    """A table of what is kept, one line for each server and model."""
+    """A table with one line per server and model: answers, size and time of the last one."""
     sums: dict[tuple[str, str], _Sum] = {}
     for row in stored_rows(cache):
         total = sums.setdefault(row.written_by, _Sum())
@@ -89,7 +89,7 @@ def list_answers(cache: AnswerCache) -> list[str]:
 
 
 def verify_answers(cache: AnswerCache) -> list[str]:
-    """Check every row against its checksum and its address, and the file itself.
+    """Check the file with SQLite, and every row against its checksum and its key.
 
     Raises `QuantumHybridError` if anything is damaged.
     """
@@ -112,7 +112,10 @@ def verify_answers(cache: AnswerCache) -> list[str]:
 
 
 def export_answers(cache: AnswerCache, target: Path) -> list[str]:
-    """Write every undamaged answer with its request as one line of JSON; the file must be new."""
+    """Write every undamaged answer with its request as one line of JSON to a new file.
+
+    Raises `UsageError` if the file exists or cannot be written.
+    """
     temporary = target.with_name(f".{target.name}.tmp")
     count = 0
     try:
@@ -133,21 +136,21 @@ def export_answers(cache: AnswerCache, target: Path) -> list[str]:
 
 
 def collect_garbage(cache: AnswerCache, *, only_tell: bool) -> list[str]:
-    """Remove rows that no run can get text from, and give their room back to the disk."""
+    """Remove rows that no run can use and shrink the file; with `only_tell`, only count them."""
     useless = [row for row in stored_rows(cache) if not row.is_usable]
     counts = Counter(row.problem() for row in useless)
     what = ", ".join(f"{n} {problem}" for problem, n in sorted(counts.items())) or "nothing"
     if only_tell:
         return [f"{cache.path}: would remove {what}"]
     before = cache.path.stat().st_size
-    # Looked at again while nobody else writes: a run may have mended a row since.
+    # `remove` checks each row again under the write lock: a run may have replaced it meanwhile.
     cache.remove([row.key for row in useless], lambda row: not _stored_row(row).is_usable)
     freed = before - cache.path.stat().st_size
     return [f"{cache.path}: removed {what}; {freed / 1e6:.2f} MB freed"]
 
 
 def stored_rows(cache: AnswerCache) -> Iterator[StoredRow]:
-    """Every row, damaged ones too."""
+    """Every row, including damaged ones."""
     return map(_stored_row, cache.rows())
 
 

@@ -1,20 +1,21 @@
-"""The teacher's log-probabilities as bytes, and back: how the cache keeps them.
+"""The cache's binary format of the teacher's log-probabilities.
 
-    a zero byte, then 1 if there are ids and 0 if not, then the number of answer tokens
-    for each answer token: its log-probability as float32, its id, length of its text, text in
-    UTF-8, k, then k ids, most likely first, then their log-probabilities: the first `EXACT` as
-    float32, the others as float16
+    header      a zero byte; 1 if there are token ids, else 0; the number of answer tokens
+    each token  log-probability as float32, id, length of the text, text in UTF-8, k, k ids from
+                the most likely token down, their log-probabilities: the first `EXACT` as float32,
+                the others as float16
 
-A block of schema 3, which kept no log-probability of the token itself, begins with the number of
-tokens instead, which is never zero. What is not known is not a number (NaN).
+Without ids, all ids are left out. An unknown log-probability is NaN. A block of schema 3, which has
+no log-probability of the answer token itself, begins with the number of tokens, which is never
+zero.
 
-Whole numbers are LEB128 varints, 3 bytes at most for a vocabulary of up to 2 million; floats are
-little-endian. At k = 64 a token takes 352 bytes at most, and 9 more with what is its own, besides
-its text; as JSON it takes about 1,700.
+Integers are LEB128 varints, at most 3 bytes for a vocabulary of up to 2 million; floats are
+little-endian. At k = 64 a token takes at most 352 bytes for its list and 9 bytes for itself, plus
+its text; as JSON it takes about 1,700 bytes.
 
-A log-probability l comes back within 2^-24 |l| for the token itself and the `EXACT` most likely
-ones and within 2^-11 |l| for the others. Those have less than 1 / EXACT each, and it is the likely
-ones that settle what is left for all other tokens together. One below -65504 comes back as that.
+The relative rounding error of a log-probability is at most 2^-24 for the token itself and the
+`EXACT` most likely ones, and 2^-11 for the others. The others have a probability below 1 / EXACT
+each, and the likely tokens determine the remaining mass. Values below -65504 become -65504.
 """
 
 from __future__ import annotations
@@ -27,13 +28,13 @@ import numpy as np
 from quantum_hybrid.text.records import AnswerLogprobs
 
 EXACT = 16
-"""So many of the most likely tokens of a position keep all digits of a float32."""
+"""Number of most likely tokens at a position whose log-probabilities are stored as float32."""
 _LOWEST = float(np.finfo(np.float16).min)
 _MARK = b"\0"
 
 
 def pack(logprobs: AnswerLogprobs) -> bytes:
-    """The bytes that `unpack` reads; ids must be below 2^63."""
+    """Encode log-probabilities. Raises `ValueError` for an id outside [0, 2^63)."""
     count, has_ids = len(logprobs.tokens), bool(logprobs.token_ids)
     block = bytearray(_MARK + bytes([has_ids]) + _varint(count))
     rows = zip(
@@ -45,7 +46,7 @@ def pack(logprobs: AnswerLogprobs) -> bytes:
         strict=True,
     )
     for token, own, token_id, ids, values in rows:
-        text = token.encode("utf-8", "surrogatepass")  # for half a character
+        text = token.encode("utf-8", "surrogatepass")  # A token may be part of a character.
         block += _floats([math.nan if own is None else own])
         block += _varint(token_id) if has_ids else b""
         block += _varint(len(text)) + text + _varint(len(values))
@@ -56,7 +57,7 @@ def pack(logprobs: AnswerLogprobs) -> bytes:
 
 
 def unpack(block: bytes) -> AnswerLogprobs:
-    """What was packed, its log-probabilities rounded; `ValueError` for other bytes."""
+    """Decode what `pack` wrote, with rounded log-probabilities. Raises `ValueError`."""
     reader = _Reader(block)
     found = _marked(reader) if block.startswith(_MARK) else _unmarked(reader)
     if not reader.is_at_end:
@@ -85,7 +86,7 @@ def _marked(reader: _Reader) -> AnswerLogprobs:
 
 
 def _unmarked(reader: _Reader) -> AnswerLogprobs:
-    """A block of schema 3."""
+    """Decode a block of schema 3."""
     tokens, token_ids, top_ids, top_logprobs = [], [], [], []
     for _ in range(reader.varint()):
         token_ids.append(reader.varint())
@@ -99,7 +100,7 @@ def _unmarked(reader: _Reader) -> AnswerLogprobs:
 
 
 def _varint(number: int) -> bytes:
-    """Seven bits a byte, the lowest first; the top bit says that another byte follows."""
+    """LEB128: seven bits per byte, lowest first; the top bit marks that another byte follows."""
     if not 0 <= number < 2**63:
         raise ValueError(f"{number}: allowed are 0 to 2^63 - 1")
     found = bytearray()
@@ -116,7 +117,7 @@ def _floats(values: Sequence[float]) -> bytes:
 
 
 class _Reader:
-    """Reads a block from its beginning to its end."""
+    """Reads a block sequentially. Raises `ValueError` for bytes that `pack` does not write."""
 
     def __init__(self, block: bytes) -> None:
         self._block = block

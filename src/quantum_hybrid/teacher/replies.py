@@ -1,12 +1,12 @@
-"""What a chat-completions reply says: the body of one HTTP reply -> texts, logprobs, token counts.
+"""Parse a chat-completions reply: from the HTTP body to texts, log-probabilities, token counts.
 
-Servers that call themselves OpenAI-compatible differ in what they leave out. Whatever is missing
-or malformed here becomes None or `ReplyError`; nothing is filled in.
+OpenAI-compatible servers omit different fields. A missing or malformed field becomes None or raises
+`ReplyError`; no value is made up.
 
-Token ids are not in OpenAI's own format. llama.cpp writes an `id` into every entry of
-`logprobs.content[]` and of its `top_logprobs`; vLLM, where it was started with
---return-tokens-as-token-ids, spells the token itself `token_id:7`. Without ids there are none; the
-rest is kept. A token's text goes by its `bytes`: half a character has no spelling of its own.
+OpenAI's format has no token ids. llama.cpp writes an `id` into every entry of `logprobs.content[]`
+and of its `top_logprobs`. vLLM, started with --return-tokens-as-token-ids, writes `token_id:7` in
+place of the token's text. Without ids the other fields are kept. A token's text is decoded from its
+`bytes` if they are given, because a token may be part of a character.
 """
 
 from __future__ import annotations
@@ -19,24 +19,24 @@ from typing import Any, Literal, TypeGuard
 from quantum_hybrid.text.records import SPELLED_ID, AnswerLogprobs
 
 MAX_TEXT_BYTES = 64 * 1024
-"""An answer longer than this (in UTF-8) is not one to the question that was asked."""
+"""Longest text of an answer, in bytes of UTF-8; a longer one is rejected."""
 _MOST_TOKENS = 2**31
 _SLACK = 1e-2
-"""Rounding that probabilities may show when they are added up."""
+"""Tolerance above 1 for a sum of rounded probabilities."""
 _HIGHEST = 1e-6
-"""A float32 server may round the logarithm of a probability of one to just above zero."""
+"""Largest log-probability: a float32 server may round log 1 to slightly above zero."""
 _UNSAID = -9999.0
-"""OpenAI's sign for a token that it gives no probability of; llama.cpp's is the lowest float32."""
+"""OpenAI's placeholder for an unknown log-probability. llama.cpp's is the lowest float32."""
 
 
 class ReplyError(ValueError):
-    """The body is not what was asked for: what is wrong with it, and the whole of it."""
+    """The body is not the expected reply; `fault` says why, `body` is the body."""
 
     def __init__(self, fault: str, body: str) -> None:
         super().__init__(fault)
         self.fault = fault
         self.body = body
-        """As the server sent it: clean it before showing it."""
+        """The server's text, not cleaned: clean it before showing it."""
 
 
 @dataclass(frozen=True)
@@ -44,33 +44,33 @@ class Choice:
     """One of the answers in a reply."""
 
     text: str | None
-    """None where there is none that can be used, see `lacks`."""
+    """The text; None if it cannot be used, for the reason in `lacks`."""
     finish_reason: str
     logprobs: AnswerLogprobs | None
     index: int = 0
-    """Which of the answers asked for it is, as the server counts them."""
+    """Index of the answer within the request, as reported by the server."""
     lacks: Literal["empty", "content_filter", "oversized"] | None = None
-    """Why there is no text: there was none but white space, it was withheld, it was too long."""
+    """Why there is no text: only white space, withheld by the server, or too long."""
     has_nan_logprobs: bool = False
-    """Whether a log-probability was NaN or infinite; it is in no `logprobs`."""
+    """Whether a log-probability was NaN or infinite; `logprobs` does not contain it."""
 
 
 @dataclass(frozen=True)
 class Reply:
-    """A whole reply."""
+    """A parsed reply."""
 
     choices: tuple[Choice, ...]
-    """By index, no index twice; may be fewer, or more, than were asked for."""
+    """Sorted by index, each index once; there may be fewer or more than requested."""
     model: str | None
     prompt_tokens: int | None
     completion_tokens: int | None
-    """Tokens the server says it wrote (llama.cpp counts the first choice only)."""
+    """Generated tokens as the server counts them; llama.cpp counts the first choice only."""
     n_repeated: int = 0
-    """Further choices whose index another one has already; they are left out."""
+    """Number of choices left out because their index occurred before."""
 
 
 def parse_object(body: str) -> dict[str, Any]:
-    """The JSON object in a reply's body; `ReplyError` if it is none."""
+    """The JSON object in a reply's body. Raises `ReplyError` if it is not one."""
     try:
         parsed = json.loads(body)
     except (ValueError, RecursionError) as error:
@@ -81,7 +81,7 @@ def parse_object(body: str) -> dict[str, Any]:
 
 
 def parse_reply(body: str) -> Reply:
-    """Read the body of a chat-completions reply; `ReplyError` if it is something else."""
+    """Parse the body of a chat-completions reply. Raises `ReplyError` if it is not one."""
     parsed = parse_object(body)
     choices = parsed.get("choices")
     if not isinstance(choices, list) or not all(isinstance(choice, dict) for choice in choices):
@@ -106,8 +106,7 @@ def parse_reply(body: str) -> Reply:
 
 
 def parse_model_names(body: str) -> tuple[str, ...]:
-    """The ids in a reply to GET /models that can be asked for; `ReplyError` if it is something
-    else."""
+    """The models' names in a reply to GET /models. Raises `ReplyError` if it is not one."""
     data = parse_object(body).get("data")
     if not isinstance(data, list):
         raise ReplyError("its reply holds no list of models", body)
@@ -135,21 +134,21 @@ def _parse_choice(choice: dict[str, Any], index: int) -> Choice:
 
 
 def _is_count(value: object) -> TypeGuard[int]:
-    return type(value) is int and value >= 0  # JSON's true is an int to Python
+    return type(value) is int and value >= 0  # isinstance would accept True.
 
 
 def _token_count(value: object) -> int | None:
-    """A number of tokens that can be believed."""
+    """A plausible number of tokens, or None."""
     return value if _is_count(value) and value < _MOST_TOKENS else None
 
 
 def _well_formed(text: str) -> str:
-    """The text with lone surrogates, which JSON can spell and UTF-8 cannot, as U+FFFD."""
+    """Replace lone surrogates, which JSON can encode and UTF-8 cannot, by U+FFFD."""
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 
 def _logprob_rows(choice: dict[str, Any]) -> list[Any]:
-    """`logprobs.content`, one entry a token; empty where there is no such list."""
+    """`logprobs.content`, one entry per token; empty if there is no such list."""
     logprobs = choice.get("logprobs")
     content = logprobs.get("content") if isinstance(logprobs, dict) else None
     return content if isinstance(content, list) else []
@@ -179,7 +178,7 @@ def _is_not_finite(value: object) -> bool:
 
 
 def _parse_logprobs(content: list[Any]) -> AnswerLogprobs | None:
-    """One row per answer token, or None unless every row is complete but for its ids."""
+    """One row per answer token; None if a row lacks anything except ids."""
     if not content:
         return None
     try:
@@ -200,10 +199,11 @@ def _parse_logprobs(content: list[Any]) -> AnswerLogprobs | None:
 
 
 def _listed(entry: dict[str, Any]) -> list[dict[str, Any]]:
-    """The most likely tokens at one position, most likely first; none if it is another's position.
+    """The most likely tokens at one position, most likely first; empty if they belong elsewhere.
 
-    Without ids two of them may well look alike (vLLM decodes each by itself, so that " a" and "a"
-    may both be "a"); that they are of one distribution is checked by their sum.
+    Two tokens may have the same text: vLLM decodes each by itself, so " a" and "a" may both be "a".
+    Therefore the sum of their probabilities, and not their texts, shows whether they belong to one
+    distribution. Raises `ValueError` if they do not.
     """
     row = sorted(entry["top_logprobs"], key=_value, reverse=True)
     values = [_value(one) for one in row]
@@ -215,10 +215,10 @@ def _listed(entry: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _goes_on(entry: dict[str, Any]) -> bool:
-    """Whether the token begins within a character.
+    """Whether the token begins within a character (with a UTF-8 continuation byte).
 
-    llama.cpp keeps a character's first tokens back and writes all of it with its last, whose
-    probabilities are those of ways to end the character, and not of the text that it is given as.
+    llama.cpp holds back the first tokens of a character and writes the whole character with its
+    last token. The listed probabilities are then those of the last byte only.
     """
     spelled = _bytes(entry)
     return spelled is not None and 0x80 <= spelled[0] < 0xC0
@@ -243,7 +243,7 @@ def _text(entry: dict[str, Any]) -> str:
 
 
 def _bytes(entry: dict[str, Any]) -> bytes | None:
-    """One byte at least; an empty list says no more than the token's text."""
+    """The token's bytes; None if they are missing, malformed or empty."""
     found = entry.get("bytes")
     if not isinstance(found, list) or not all(_is_count(byte) and byte < 256 for byte in found):
         return None
@@ -253,7 +253,7 @@ def _bytes(entry: dict[str, Any]) -> bytes | None:
 def _ids(
     content: list[dict[str, Any]], lists: list[list[dict[str, Any]]]
 ) -> tuple[tuple[int, ...], tuple[tuple[int, ...], ...]]:
-    """Of the sampled and of the listed tokens; none unless all are given."""
+    """Ids of the sampled and of the listed tokens; empty unless all are given."""
     try:
         sampled = tuple(map(_token_id, content))
         listed = tuple(tuple(map(_token_id, row)) for row in lists)

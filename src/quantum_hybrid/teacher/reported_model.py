@@ -1,9 +1,9 @@
-"""Whether the model that a reply names is the one that was asked.
+"""Whether the model that a reply names is the requested one.
 
-Servers spell a model's name in their own way: `gpt-4o` answers as `gpt-4o-2024-08-06`, a path as
-its last part, an alias as what it stands for. So the name that a server gives from the start is
-taken for the model asked, unless it is the name of another one on the server's own list. A name
-that differs from there on is another model's.
+Servers report names in their own spelling: `gpt-4o` as `gpt-4o-2024-08-06`, a path as its last
+part, an alias as the name behind it. Therefore the first reported name is accepted as the requested
+model, unless the server's list of models has that name for another one. A later reply with a
+different name counts as another model's.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ class ReportedModel:
         self._alias: str | None = None
 
     def takes(self, reported: str, offered: Collection[str]) -> bool:
-        """Whether a reply of this model's name is taken; `offered` is the server's own list."""
+        """Whether to accept a reply with this model name; `offered` is the server's list."""
         if _is_same(self._asked, reported):
             self._alias = self._asked
             return True
@@ -39,5 +39,5 @@ def _is_same(asked: str, reported: str) -> bool:
     if short_asked == short_reported:
         return True
     ending = short_reported.removeprefix(short_asked)
-    # A date or a version: gpt-4o-2024-08-06, and neither gpt-4o-mini nor llama-3-70b.
+    # Accept a date or a version, as in gpt-4o-2024-08-06, but not gpt-4o-mini or llama-3-70b.
     return ending != short_reported and re.fullmatch(r"[-@:]v?\d[\d.-]*", ending) is not None

@@ -1,9 +1,9 @@
-"""What is asked for: everything that determines one answer, and the address it is kept under.
+"""One requested answer: everything that determines it, and its key in the cache.
 
-    key = sha256 of (record version, server, model, prompt text, sampling, index), as JSON
+    key = SHA-256 of (record version, server, model, prompt text, sampling, index), as JSON
 
-The seed is the sampling's. The prompt's id is not part of it: the same text under another name is
-the same request. Nor is the key: whoever pays, the answer is the same.
+The sampling includes the seed. The prompt's id is not included, because the same text under another
+id is the same request. The API key is not included, because the answer does not depend on it.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from quantum_hybrid.text.records import RECORD_VERSION, Sampling
 
 @dataclass(frozen=True)
 class AnswerRequest:
-    """One answer that is wanted."""
+    """A request for one answer."""
 
     server_identity: str
     model: str
     prompt_text: str
     sampling: Sampling
     index: int
-    """Which of the answers to this prompt it is, counted from 0."""
+    """Index of the answer among those to this prompt, from 0."""
 
     @cached_property
     def canonical(self) -> bytes:
-        """The request as JSON, the same for the same request."""
+        """The request as canonical JSON: equal requests give equal bytes."""
         parts = {
             "record_version": RECORD_VERSION,
             "server_identity": self.server_identity,
@@ -46,5 +46,5 @@ class AnswerRequest:
 
     @cached_property
     def key(self) -> str:
-        """Its content address: 64 hexadecimal digits."""
+        """Key in the cache: the SHA-256 of `canonical` as 64 hexadecimal digits."""
         return hashlib.sha256(self.canonical).hexdigest()

@@ -1,4 +1,4 @@
-"""One OpenAI-compatible server: where it is, how it wants to be asked, what it costs."""
+"""One OpenAI-compatible server: address, model, key, limits and prices."""
 
 from __future__ import annotations
 
@@ -13,55 +13,59 @@ from quantum_hybrid.shown import LONGEST, shown
 
 _LONGEST_NAME = 100
 _TEMPLATE_TOKENS = 256
-"""What a server may put around a prompt: its chat template and a system prompt of its own."""
+"""Allowance for tokens that a server adds to a prompt: chat template and system prompt."""
 
 
 @dataclass(frozen=True)
 class Prices:
-    """What a server charges, per million tokens, in whatever currency."""
+    """A server's prices per million tokens, in any currency."""
 
     input: float
     output: float
 
     def cost(self, prompt_tokens: int, completion_tokens: int) -> float:
-        """What these tokens cost."""
+        """Cost of these tokens."""
         return (prompt_tokens * self.input + completion_tokens * self.output) / 1e6
 
     def most(self, prompt_text: str, n_answers: int, max_tokens: int) -> float:
-        """The most that a request can cost: no token of a prompt is shorter than a byte."""
+        """Upper bound on a request's cost. A prompt has at most one token per byte."""
         prompt_tokens = len(prompt_text.encode("utf-8", "replace")) + _TEMPLATE_TOKENS
         return self.cost(prompt_tokens, n_answers * max_tokens)
 
 
 @dataclass(frozen=True)
 class TeacherServer:
-    """Where a teacher is and how it wants to be asked."""
+    """How to send requests to a teacher.
+
+    Raises `UsageError` for an invalid address, model or key, and for a key that would be sent over
+    http:// to another machine without `allow_clear_text`.
+    """
 
     base_url: str
     """Address up to and including /v1."""
     model: str
-    """Empty: the only model the server offers, settled by `TeacherClient.check`."""
+    """Model name. Empty stands for the server's only model, which `TeacherClient.check` finds."""
     api_key: str | None = field(repr=False)
-    """None: no Authorization header is sent."""
+    """API key; None sends no Authorization header."""
     identity: str
-    """Names whose answers these are in the cache; the same for the same model at another port."""
+    """Name of the server in the cache's keys; it must not depend on a port that varies."""
     max_concurrent_requests: int = 8
     timeout_s: float = 120.0
-    """Longest wait for one reply, from the first byte sent to the last one received."""
+    """Time limit for one reply, from the first byte sent to the last one received."""
     sampler_extras: tuple[tuple[str, float], ...] = ()
-    """Fields beyond OpenAI's, e.g. llama.cpp's (("top_k", 0), ("min_p", 0.0)). They are part of
-    what an answer is stored under."""
+    """Request fields beyond OpenAI's, e.g. llama.cpp's (("top_k", 0), ("min_p", 0.0)). They are
+    part of the cache's keys."""
     max_retries: int = 5
     first_wait_s: float = 0.5
-    """About how long to wait before the first retry; twice as long before each further one."""
+    """Approximate wait before the first retry; it doubles for each further one."""
     grace_s: float = 30.0
-    """Longest wait, when no more is asked, for replies that are under way: they are paid for."""
+    """Longest wait on closing for replies in flight, which are paid for."""
     answers_per_request: int = 8
-    """Largest `n` to ask for."""
+    """Largest `n` of a request."""
     prices: Prices | None = None
-    """None: nothing is known of its prices, and no cost is counted."""
+    """Prices; None if unknown, and then no cost is counted."""
     key_variable: str = KEY_VARIABLE
-    """Environment variable that its key is read from."""
+    """Environment variable that holds the key."""
     allow_clear_text: bool = False
     """Whether the key may be sent over http:// to another machine."""
 
@@ -83,14 +87,14 @@ class TeacherServer:
             )
 
     def cache_identity(self) -> str:
-        """What the cache knows the server by: its identity and the extras it is asked with."""
+        """The server's part of a cache key: its identity and the sampler extras."""
         return "&".join(
             [self.identity, *(f"{name}={value!r}" for name, value in self.sampler_extras)]
         )
 
     @property
     def is_on_loopback(self) -> bool:
-        """Whether it runs on this machine, where no proxy is needed."""
+        """Whether the address is a loopback address of this machine."""
         host = urlsplit(self.base_url).hostname or ""
         if host == "localhost":
             return True
@@ -100,15 +104,15 @@ class TeacherServer:
             return False
 
     def repeats_key(self, text: str) -> bool:
-        """Whether a server's text holds the key that was sent to it."""
+        """Whether a server's text contains the API key."""
         key = self.api_key
         return key is not None and len(key) >= SHORTEST_SECRET and key in text
 
     @property
     def model_shown(self) -> str:
-        """Its model's name in a message: it may be a name that the server chose."""
+        """The model's name, cleaned for a message: the server may have chosen it."""
         return self.quoted(self.model, _LONGEST_NAME)
 
     def quoted(self, server_text: str, limit: int = LONGEST) -> str:
-        """A server's words in a message, without its key."""
+        """The server's text, cleaned for a message and without the API key."""
         return shown(server_text, limit, secret=self.api_key)

@@ -1,4 +1,4 @@
-"""The teacher writes ahead: groups of answers in the order of a schedule, asked for in advance."""
+"""Groups of answers in the order of a schedule, requested from the teacher in advance."""
 
 from __future__ import annotations
 
@@ -14,9 +14,8 @@ from quantum_hybrid.text.records import Answer, Prompt, Sampling
 class GroupStream:
     """An endless stream of (prompt, its answers), in the schedule's order.
 
-    Up to `ahead` groups are asked for before they are taken; how many requests are under way at
-    once is the client's business. A group that failed raises when its turn comes, so that all
-    groups before it are used.
+    Up to `ahead` groups are requested in advance; the client limits the concurrent requests. The
+    error of a failed group is raised when its turn comes, so that all groups before it are used.
     """
 
     def __init__(
@@ -35,28 +34,29 @@ class GroupStream:
         self._tasks: deque[tuple[Prompt, asyncio.Task[list[Answer]]]] = deque()
 
     async def next_group(self, n_wanted: int) -> tuple[Prompt, list[Answer]]:
-        """The next group, waiting for it if need be. If the wait is cancelled, nothing is lost.
-        Raises `TeacherSilent` once for a prompt that has no answers; the next group follows it.
+        """Wait for the next group. If the wait is cancelled, the group stays the next one.
 
-        `n_wanted` groups are still to be taken, this one included; no more are asked for.
+        `n_wanted` is the number of groups still to be taken, including this one; no more are
+        requested. Raises `TeacherSilent` once for a prompt without answers; the next call returns
+        the group after it.
         """
         self._ask_ahead(max(1, min(n_wanted, self._ahead)))
         prompt, task = self._tasks[0]
         try:
             answers = await asyncio.shield(task)
         except TeacherSilent:
-            self._tasks.popleft()  # there is nothing to wait for
+            self._tasks.popleft()  # Skip the prompt: its result is final.
             raise
         self._tasks.popleft()
         return prompt, answers
 
     @property
     def n_ready(self) -> int:
-        """Groups that are written and not yet taken."""
+        """Number of groups that have arrived and are not yet taken."""
         return sum(task.done() for _, task in self._tasks)
 
     async def close(self) -> None:
-        """Stop asking; answers that have arrived stay in the client's cache."""
+        """Cancel all waiting groups. Answers that have arrived stay in the client's cache."""
         tasks = [task for _, task in self._tasks]
         for task in tasks:
             task.cancel()

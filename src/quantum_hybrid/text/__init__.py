@@ -1,4 +1,4 @@
-"""Text before the student sees it: prompts, records of answers, token rows, vocabularies.
+"""Text processing before training: prompts, answers, token rows, vocabularies.
 
 Nothing here imports torch.
 """

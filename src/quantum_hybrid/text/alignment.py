@@ -1,12 +1,12 @@
-"""Where two tokenisations of one text agree: spans of tokens of both that cover the same bytes.
+"""Alignment of two tokenisations of one text: the shortest spans that cover the same bytes.
 
-A span ends where a token of both sides ends at the same byte of the text, and at the first such
-byte, so that none can be cut in two (as in TRL's GOLD trainer). Positions are in bytes because a
-byte-level tokenizer may cut within a character. An end that is not known, None, ends no span, and
-what no span covers is for the caller to leave out: nothing is guessed.
+A span ends at the first byte where a token of each side ends, so no span can be split further (as
+in TRL's GOLD trainer). Positions are in bytes, because a byte-level tokenizer may split a
+character. An unknown end is None and ends no span. The caller leaves out tokens that are in no
+span.
 
-What a server's tokens spell need not be its text to the last byte. It may have dropped white space
-at the text's beginning and end; and a mark such as end-of-text has a token and no text.
+A server's tokens need not spell its text exactly: it may have stripped white space at both ends,
+and special tokens such as end-of-text have no text.
 """
 
 from __future__ import annotations
@@ -25,21 +25,21 @@ CONTEXT = 8
 """Tokens before a token that are decoded with it, at least."""
 
 Ends = Sequence[int | None]
-"""Where each token ends, in bytes from the text's beginning."""
+"""End of each token, in bytes from the start of the text; None if unknown."""
 
 
 @dataclass(frozen=True)
 class Span:
-    """Tokens of two tokenisations, by their positions in these, that cover the same bytes."""
+    """Index ranges of the tokens of two tokenisations that cover the same bytes."""
 
     ours: range
     theirs: range
 
 
 def common_spans(ours: Ends, theirs: Ends) -> list[Span]:
-    """All spans, in the order of the text, each as short as can be.
+    """All minimal spans, in the order of the text.
 
-    Tokens that end where the text begins cover none of it, and are in no span.
+    Tokens that end at or before byte 0 cover nothing and are in no span.
     """
     places: dict[int, int] = {}
     for i, end in enumerate(theirs):
@@ -59,13 +59,12 @@ def _n_before(ends: Ends) -> int:
 
 
 def decoded_ends(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int], text: str) -> Ends:
-    """Of the tokens that a tokenizer makes of a text: each ends where the decoding of all tokens up
-    to it ends.
+    """End byte of each token of a tokenised text, from decoding prefixes of `ids`.
 
-    That is asked of the decoder, and not read off the character offsets that some tokenizers give:
-    those give every token of one character the whole of it, and some leave out white space. A token
-    that ends within a character has no known end; neither has one from which on the text does not
-    come back, as it was changed before it was cut up. Takes time proportional to the tokens.
+    The character offsets of some tokenizers are not used: they give each token of a split character
+    the whole character, and some leave out white space. The end of a token is unknown if it lies
+    within a character, or if decoding does not give the text back up to there, because the
+    tokenizer normalised the text. Takes time proportional to the number of tokens.
     """
 
     def decode(first: int, end: int) -> str:
@@ -75,7 +74,8 @@ def decoded_ends(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int], text: s
     bytes_before = [0, *accumulate(len(char.encode()) for char in text)]
     lengths = _decoded_lengths(decode, len(ids), text)
     ends = [None if length is None else bytes_before[length] for length in lengths]
-    # Where the text itself has replacement characters, parts of one decode to what it says too.
+    # In a text with replacement characters, a partial character decodes to a matching one and gets
+    # a false end. Ends must increase, so an end that a later one does not exceed is unknown.
     least: int | None = None
     for i, end in reversed(list(enumerate(ends))):
         if end is not None and (least is None or end < least):
@@ -128,11 +128,11 @@ def _length(begun: str, text: str) -> int | None:
 
 
 def spelled_ends(tokens: Sequence[bytes | None], text: str) -> Ends:
-    """Of tokens whose bytes are given, as far as these spell the text.
+    """End byte of each token from the tokens' bytes, as far as they spell the text.
 
-    White space at either end may differ: a token that only begins before the text, or goes on
-    behind it, counts as covering what it covers of it. Behind a token of unknown bytes, or one that
-    spells anything else, no end is known.
+    White space at both ends may differ: of a token that begins before the text or ends after it,
+    the part within the text counts. From the first token on whose bytes are unknown or do not match
+    the text, ends are unknown.
     """
     known = b"".join(takewhile(lambda token: token is not None, tokens))  # type: ignore[arg-type]
     exact = text.encode()

@@ -1,7 +1,7 @@
-"""From a prompt and its answer to the token rows that the student is trained on.
+"""From a prompt and its answer to the token row that the student is trained on.
 
-A token row is the student's own rendering of the conversation. Prompt tokens are context and carry
-the mask value -100; answer tokens are targets and carry themselves, as in Atropos.
+A token row is the conversation in the student's tokens. Prompt tokens are context and have the mask
+value -100. Answer tokens are targets; their mask value is the token itself, as in Atropos.
 """
 
 from __future__ import annotations
@@ -21,32 +21,34 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 IGNORED = -100
-"""Mask value of a token that is context and not a target."""
+"""Mask value of a context token."""
 
 
 @dataclass(frozen=True)
 class SpanLogprobs:
-    """The teacher's view of a few of the answer's tokens, which cover what a few of its own do."""
+    """The teacher's log-probabilities for one span of tokens that cover the same bytes."""
 
     tokens: range
-    """Which of the answer's tokens, counted from its first."""
+    """Indices of the student's tokens, counted from the answer's first token."""
     log_earlier: float
-    """The log-probability of the teacher's own tokens there, but for the last, one by one."""
+    """Sum of the log-probabilities of the teacher's tokens in the span except the last."""
     top_logprobs: tuple[float, ...]
-    """Of the k most likely tokens in the place of its last, most likely first."""
+    """Log-probabilities of the teacher's k most likely tokens in place of its last token of the
+    span, in descending order."""
 
 
 @dataclass(frozen=True)
 class Example:
-    """One conversation as token rows of equal length."""
+    """One conversation as tokens and a mask of equal length."""
 
     tokens: tuple[int, ...]
     mask: tuple[int, ...]
-    """The token itself where it is a target, `IGNORED` where it is context."""
+    """The token itself for a target, `IGNORED` for context."""
     logprobs: AnswerLogprobs | None = None
-    """The teacher's view of the answer's tokens, where its tokenizer is the student's."""
+    """The teacher's log-probabilities, if its tokenizer is the student's."""
     spans: tuple[SpanLogprobs, ...] = ()
-    """Its view where its tokenizer may be another; in the order of the tokens, none twice."""
+    """The teacher's log-probabilities by span, for any tokenizer. Spans are in order and do not
+    overlap."""
 
     @classmethod
     def of_text(cls, tokens: Sequence[int]) -> Example:
@@ -62,9 +64,10 @@ class Example:
 def teacher_rows(
     examples: Sequence[Example],
 ) -> dict[int, tuple[tuple[int, ...], tuple[float, ...]]]:
-    """Row number -> the teacher's top-k token ids and log-probabilities there.
+    """Row -> the teacher's top-k token ids and log-probabilities at that row.
 
-    A row is a target of one of the examples, as in `student.answer_rows`.
+    Rows number the targets of all examples, as in `student.answer_rows`. Rows without a list are
+    left out.
     """
     known = {}
     row = 0
@@ -86,7 +89,7 @@ class Encoder:
         self.tokenizer = tokenizer
 
     def prompt_tokens(self, prompt: Prompt) -> list[int]:
-        """The context: the tokenizer's chat template, or the bare text and a blank line."""
+        """The context tokens: the chat template, or without one the text and a blank line."""
         if self.tokenizer.chat_template:
             rendered = self.tokenizer.apply_chat_template(
                 [{"role": "user", "content": prompt.text}],
@@ -97,14 +100,20 @@ class Encoder:
         return self._ids(prompt.text + "\n\n")
 
     def example(self, prompt: Prompt, answer: Answer) -> Example:
-        """Tokens and mask of one answer; an answer that was not cut off ends with end-of-text."""
+        """The example of one answer, in the teacher's tokens if these are the student's.
+
+        An answer that was not cut off ends with the end-of-text token. Raises `TeacherError` for an
+        answer without tokens.
+        """
         logprobs = answer.logprobs if spells(self.tokenizer, answer) else None
         targets = list(logprobs.token_ids) if logprobs else self._ids(answer.text)
         return self._example(prompt, answer, targets, logprobs)
 
     def aligned_example(self, prompt: Prompt, answer: Answer) -> Example:
-        """The same in the student's own tokens, whatever the teacher's are, with the spans of them
-        of which it gives log-probabilities that can be compared."""
+        """The example of one answer in the student's tokens, with the teacher's view by span.
+
+        Raises `TeacherError` for an answer without tokens.
+        """
         targets = self._ids(answer.text)
         spans = self._spans(targets, answer.text, answer.logprobs) if answer.logprobs else ()
         return self._example(prompt, answer, targets, spans=spans)
@@ -131,7 +140,7 @@ class Encoder:
     def _spans(
         self, ids: Sequence[int], text: str, logprobs: AnswerLogprobs
     ) -> tuple[SpanLogprobs, ...]:
-        """Without those of which the teacher's server does not say all that is needed."""
+        """The spans for which the server gives all the log-probabilities that `uld` needs."""
         theirs = spelled_ends(logprobs.token_bytes, text)
         found = []
         for span in common_spans(decoded_ends(self.tokenizer, ids, text), theirs):
@@ -143,7 +152,7 @@ class Encoder:
         return tuple(found)
 
     def examples(self, prompt: Prompt, answers: Sequence[Answer]) -> list[Example]:
-        """One example an answer."""
+        """One example per answer."""
         return [self.example(prompt, answer) for answer in answers]
 
     def _ids(self, text: str) -> list[int]:

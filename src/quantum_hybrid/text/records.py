@@ -1,8 +1,8 @@
-"""What the stages hand each other: prompts, sampling settings, and the teacher's answers.
+"""Records that the stages exchange: prompts, sampling settings, and the teacher's answers.
 
 Every record is a frozen dataclass of plain values, so that it can be written as JSON, hashed and
-compared. `RECORD_VERSION` is stored with whatever is kept on disk; raise it when a field changes
-its meaning.
+compared. `RECORD_VERSION` is stored with records on disk; increase it when a field changes its
+meaning.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from typing import Any
 
 RECORD_VERSION = 1
 UNREADABLE = "\ufffd"
-"""What a server writes for a part of a character whose bytes it does not tell."""
+"""Replacement character. A server writes it for part of a character if it gives no bytes."""
 SPELLED_ID = "token_id:"
-"""What stands before a token's number where a server gives it in place of the token's text."""
+"""Prefix of a token's id, if a server gives the id in place of the token's text."""
 
 
 @dataclass(frozen=True)
 class Prompt:
-    """One instruction for the teacher, as it stands in the prompts file."""
+    """One instruction for the teacher: one line of data/prompts.jsonl."""
 
     id: str
     category: str
@@ -29,40 +29,41 @@ class Prompt:
 
 @dataclass(frozen=True)
 class Sampling:
-    """How the teacher draws its answers; all of it is part of an answer's identity.
+    """How the teacher samples its answers. Every field is part of an answer's key in the cache.
 
-    The defaults draw from the model's own distribution: no top-k, top-p or min-p truncation.
+    The defaults sample from the model's own distribution, without top-k, top-p or min-p truncation.
     """
 
     max_tokens: int = 64
-    """Longest answer, in the teacher's tokens."""
+    """Maximum length of an answer, in the teacher's tokens."""
     temperature: float = 1.0
     seed: int = 0
-    """Seed of a prompt's answer 0; its answer i is drawn with seed + i."""
+    """Seed of a prompt's answer 0; answer i is drawn with seed + i."""
     top_logprobs: int = 0
-    """How many of the teacher's most likely tokens to ask for at each position; 0 for none."""
+    """Number of most likely tokens to request at each position; 0 for none."""
 
 
 @dataclass(frozen=True)
 class AnswerLogprobs:
-    """The teacher's own view of its answer, one row per answer token."""
+    """The teacher's log-probabilities of its answer, one row per answer token."""
 
     tokens: tuple[str, ...]
-    """Text of each sampled token, as the teacher's tokenizer spells it. A byte that belongs to no
-    whole character of the token is a lone surrogate, as of `surrogateescape` (PEP 383)."""
+    """Text of each sampled token. A byte that is not part of a complete character of the token is a
+    lone surrogate, as with `surrogateescape` (PEP 383)."""
     token_ids: tuple[int, ...]
-    """Identity of each sampled token in the teacher's vocabulary; none if the server gives none."""
+    """Id of each sampled token in the teacher's vocabulary; empty if the server gives no ids."""
     top_ids: tuple[tuple[int, ...], ...]
-    """The k most likely tokens at each position, most likely first; none without `token_ids`."""
+    """Ids of the k most likely tokens at each position, most likely first; empty without
+    `token_ids`."""
     top_logprobs: tuple[tuple[float, ...], ...]
-    """Their natural-log probabilities at temperature 1, before any truncation. Known without ids
-    too; a row is empty where the server says nothing of this very token."""
+    """Natural log-probabilities of these k tokens, at temperature 1 and before any truncation. They
+    are present without ids too. A row is empty if the server gives no list for this token."""
     token_logprobs: tuple[float | None, ...]
-    """That of each sampled token itself; None where the server does not say."""
+    """Natural log-probability of each sampled token; None if the server gives none."""
 
     @property
     def token_bytes(self) -> tuple[bytes | None, ...]:
-        """The bytes of each sampled token, in UTF-8 if put together; None where not known."""
+        """The UTF-8 bytes of each sampled token; None if unknown."""
         return tuple(map(_bytes_of, self.tokens))
 
     @classmethod
@@ -73,7 +74,7 @@ class AnswerLogprobs:
         top_ids: tuple[tuple[int, ...], ...],
         top_logprobs: tuple[tuple[float, ...], ...],
     ) -> AnswerLogprobs:
-        """A record of before `token_logprobs` was kept: known of tokens that are in their list."""
+        """A record without the newer field `token_logprobs`: look its values up in the lists."""
         rows = zip(token_ids, top_ids, top_logprobs, strict=True)
         own = tuple(dict(zip(ids, values, strict=True)).get(i) for i, ids, values in rows)
         return cls(tokens, token_ids, top_ids, top_logprobs, own)
@@ -97,7 +98,7 @@ def _bytes_of(token: str) -> bytes | None:
         return None
     try:
         return token.encode("utf-8", "surrogateescape")
-    except UnicodeEncodeError:  # a surrogate that stands for no byte
+    except UnicodeEncodeError:  # A surrogate that does not encode a byte.
         return None
 
 
@@ -107,19 +108,19 @@ class Answer:
 
     prompt_id: str
     index: int
-    """Which of the answers to this prompt it is, counted from 0."""
+    """Index of the answer among those to this prompt, from 0."""
     text: str
     finish_reason: str
-    """`stop` when the teacher ended its answer, `length` when it was cut at `max_tokens`."""
+    """`stop` if the teacher ended its answer, `length` if it was cut at `max_tokens`."""
     model: str
-    """The model name the server reported."""
+    """The model's name as the server reported it."""
     logprobs: AnswerLogprobs | None = None
 
     @classmethod
     def from_fields(cls, fields: Mapping[str, Any]) -> Answer:
-        """The record that `dataclasses.asdict` and JSON made these fields of. JSON knows no tuples.
+        """Inverse of `dataclasses.asdict` followed by JSON, which turns tuples into lists.
 
-        Raises `KeyError`, `TypeError` or `ValueError` for anything else.
+        Raises `KeyError`, `TypeError` or `ValueError` for other fields.
         """
         rows = fields["logprobs"]
         logprobs = None if rows is None else AnswerLogprobs.from_fields(rows)

@@ -1,9 +1,8 @@
-"""Whether a teacher's token numbers mean what the student's do, which learning from them needs.
+"""Whether teacher and student number their tokens alike, which distillation by token requires.
 
-Vocabularies of one size may number their tokens differently, so it is not the size that is
-compared. Where both tokenizers are at hand, their fingerprints are; of a server's nothing is known
-but what it writes, so the text that it gives with each token's number is held against the student's
-token of that number.
+Vocabularies of equal size may number their tokens differently, so the size is not compared. If both
+tokenizers are available, their fingerprints are compared. Of a server's tokenizer only the texts
+and ids of its answers are known; each text is compared with the student's token of that id.
 """
 
 from __future__ import annotations
@@ -20,15 +19,15 @@ if TYPE_CHECKING:
 
 
 class VocabularyMismatch(ValueError):
-    """Why a teacher's token numbers cannot be taken for the student's, without a full stop."""
+    """Teacher and student number their tokens differently. The message has no full stop."""
 
 
 def fingerprint(tokenizer: PreTrainedTokenizerBase) -> str:
-    """16 hexadecimal digits of the SHA-256 of all that decides which numbers a text becomes.
+    """First 16 hexadecimal digits of the SHA-256 of everything that maps a text to token ids.
 
-    That is the vocabulary with its numbers, added tokens included, the merges, and how text is
-    normalised and cut up beforehand, as the tokenizer's JSON gives them. The file's order, chat
-    templates, padding and what surrounds a text do not count.
+    These are the vocabulary with its ids and added tokens, the merges, and the normaliser and
+    pre-tokeniser, from the tokenizer's JSON. The order of the file, chat templates, padding and
+    post-processing are left out.
     """
     parts: dict[str, Any] = {"vocabulary": sorted(tokenizer.get_vocab().items())}
     backend = getattr(tokenizer, "backend_tokenizer", None)
@@ -44,7 +43,7 @@ def fingerprint(tokenizer: PreTrainedTokenizerBase) -> str:
 
 
 def check_fingerprints(teacher: PreTrainedTokenizerBase, student: PreTrainedTokenizerBase) -> str:
-    """The fingerprint that both have; `VocabularyMismatch` if they differ."""
+    """The common fingerprint. Raises `VocabularyMismatch` if the fingerprints differ."""
     theirs, ours = fingerprint(teacher), fingerprint(student)
     if theirs != ours:
         raise VocabularyMismatch(
@@ -55,16 +54,16 @@ def check_fingerprints(teacher: PreTrainedTokenizerBase, student: PreTrainedToke
 
 
 def check_answers(tokenizer: PreTrainedTokenizerBase, answers: Sequence[Answer]) -> int:
-    """How many tokens' texts were found to be the student's.
+    """Number of tokens whose text equals the student's token of the same id.
 
-    A server that gives numbers in place of texts is taken at its answers' whole texts. Raises
-    `VocabularyMismatch` if a token is another, or if no answer comes with its tokens' numbers.
+    If a server gives ids in place of texts, the decoded ids are compared with the answers' texts.
+    Raises `VocabularyMismatch` if a token differs or no answer has token ids.
     """
     known = [(a, a.logprobs) for a in answers if a.logprobs is not None and a.logprobs.token_ids]
     if not known:
         raise VocabularyMismatch(
-            "the teacher gives no log-probabilities with its tokens' numbers (llama.cpp does; vLLM "
-            "where it was started with --return-tokens-as-token-ids)"
+            "the teacher sends no log-probabilities with token ids (llama.cpp does; vLLM does if "
+            "started with --return-tokens-as-token-ids)"
         )
     n_same, special = 0, set(tokenizer.all_special_ids)
     pairs = [pair for _, logprobs in known for pair in _pairs(logprobs)]
@@ -78,14 +77,14 @@ def check_answers(tokenizer: PreTrainedTokenizerBase, answers: Sequence[Answer])
         n_same += _is_readable(theirs) and theirs.strip() == ours.strip() != ""
     if n_same == 0 and not any(spells(tokenizer, answer) for answer, _ in known):
         raise VocabularyMismatch(
-            "the teacher's vocabulary is not the student's: the numbers of its tokens spell other "
-            "texts than its answers"
+            "the teacher's vocabulary is not the student's: its token ids do not decode to its "
+            "answers"
         )
     return n_same
 
 
 def spells(tokenizer: PreTrainedTokenizerBase, answer: Answer) -> bool:
-    """Whether the teacher's token numbers spell its answer in the student's vocabulary."""
+    """Whether the student's tokenizer decodes the teacher's token ids to the answer's text."""
     logprobs, size = answer.logprobs, len(tokenizer)
     if logprobs is None or not logprobs.token_ids:
         return False
@@ -103,19 +102,22 @@ def _pairs(logprobs: AnswerLogprobs) -> Iterator[tuple[int, str]]:
 
 
 def _text(tokenizer: PreTrainedTokenizerBase, token_id: int) -> str | None:
-    """None if the tokenizer has no such token."""
+    """The token's text; None if the tokenizer has no such token."""
     if token_id >= len(tokenizer):
         return None
     return str(tokenizer.decode([token_id], clean_up_tokenization_spaces=False))
 
 
 def _may_be(theirs: str, ours: str) -> bool:
-    """White space at the ends is no difference: some tokenizers drop it from a token by itself."""
+    """Whether two texts can be the same token, up to white space at the ends.
+
+    Some tokenizers drop that white space when they decode a single token.
+    """
     if not theirs or theirs.startswith(SPELLED_ID) or not _is_readable(theirs + ours):
         return True
     return theirs.strip() == ours.strip()
 
 
 def _is_readable(text: str) -> bool:
-    """Whether it is whole characters: a part of one has no text of its own."""
+    """Whether the text consists of complete characters."""
     return UNREADABLE not in text and not any("\ud800" <= c <= "\udfff" for c in text)

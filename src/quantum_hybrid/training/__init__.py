@@ -1,4 +1,4 @@
-"""Training the student on the teacher's answers."""
+"""Train the student on the teacher's answers: steps, objective, optimiser, checkpoints."""
 
 from quantum_hybrid.training.checkpoint import (
     Progress,

@@ -1,10 +1,10 @@
-"""Checkpoints: what has to be kept to go on exactly where a run stopped.
+"""Checkpoints: the state from which a run resumes with the same figures as an unbroken run.
 
     checkpoints/step-000020/state.safetensors   trained parameters and AdamW's moments
-                           /meta.json           format, progress, the SHA-256 of state and progress
+                           /meta.json           format, progress, SHA-256 of state and progress
 
-A checkpoint is a folder that appears by one rename, so it is whole or not there. The last few
-stay (`checkpoints_kept`). A damaged one is named and the one before it is used.
+A checkpoint is a folder that is created by one rename, so it is never incomplete. The last
+`checkpoints_kept` are kept. A damaged checkpoint is reported and the one before it is used.
 """
 
 from __future__ import annotations
@@ -34,11 +34,12 @@ class Progress:
     step: int = 0
     """Training steps done."""
     groups_drawn: int = 0
-    """Groups taken from the schedule, those left out included."""
+    """Groups taken from the schedule, including those that were left out."""
 
 
 FORMAT = 1
-"""Raise it when what is written means something else. A checkpoint without one is of format 1."""
+"""Version of the files' content; increase it when their meaning changes. A checkpoint without a
+version has format 1."""
 _MOMENTS = ("exp_avg", "exp_avg_sq", "step")
 _NAME = re.compile(r"step-\d+")
 
@@ -46,9 +47,9 @@ _NAME = re.compile(r"step-\d+")
 def save_checkpoint(
     folder: Path, student: HybridForCausalLM, optimizer: AdamW, progress: Progress, kept: int
 ) -> None:
-    """Write the present state, then drop all but the last `kept` checkpoints.
+    """Write a checkpoint, then remove all but the last `kept`.
 
-    Raises `WriteError` if it cannot be written; the checkpoints before it are then still there.
+    Raises `WriteError` if it cannot be written; earlier checkpoints are then untouched.
     """
     with whole_folder(folder / f"step-{progress.step:06d}") as checkpoint:
         state = checkpoint / "state.safetensors"
@@ -56,7 +57,7 @@ def save_checkpoint(
         meta = {"format": FORMAT, **asdict(progress), "sha256": _sha256(state, progress)}
         (checkpoint / "meta.json").write_text(json.dumps(meta), encoding="utf-8")
     for path in _checkpoints(folder):
-        if _step(path) > progress.step:  # The run has gone back behind it: it cannot be used.
+        if _step(path) > progress.step:  # The run resumed from an earlier step, so it is stale.
             remove_folder(path)
     tidy_checkpoints(folder, progress.step, kept)
 
@@ -67,7 +68,11 @@ def load_checkpoint(
     optimizer: AdamW,
     announce: Callable[[str], None],
 ) -> Progress | None:
-    """Restore the newest whole checkpoint, changing nothing on the disk; None where none is."""
+    """Restore the newest undamaged checkpoint and return its progress; None if there is none.
+
+    Nothing on the disk changes. `announce` is called for each damaged checkpoint. Raises
+    `CheckpointError` if every checkpoint is damaged or the newest usable one does not fit.
+    """
     for path in reversed(_checkpoints(folder)):
         try:
             progress, state = _read(path)
@@ -84,7 +89,7 @@ def load_checkpoint(
 
 
 def training_state(student: HybridForCausalLM, optimizer: AdamW) -> dict[str, Tensor]:
-    """Trained parameters and AdamW's moments by name, always in the same order."""
+    """Trained parameters and AdamW's moments by name, in the order of the student's parameters."""
     state = {}
     for name, parameter in student.named_parameters():
         if parameter.requires_grad:
@@ -110,7 +115,10 @@ def _read(path: Path) -> tuple[Progress, dict[str, Tensor]]:
 def restore(
     source: str, state: dict[str, Tensor], student: HybridForCausalLM, optimizer: AdamW
 ) -> None:
-    """Go back to a `training_state`, which is used up; `CheckpointError` if it is another's."""
+    """Restore a `training_state`; `state` is empty afterwards.
+
+    Raises `CheckpointError`, which names `source`, if the state is that of another student.
+    """
     for name, parameter in student.named_parameters():
         if not parameter.requires_grad:
             continue
@@ -126,7 +134,7 @@ def restore(
 
 
 def tidy_checkpoints(folder: Path, step: int, kept: int) -> None:
-    """Drop all but the last `kept` checkpoints up to this step, and what a killed process left."""
+    """Remove all but the last `kept` checkpoints up to `step`, and a killed process's leftovers."""
     for hidden in folder.glob(".step-*"):
         shutil.rmtree(hidden)
     for old in [path for path in _checkpoints(folder) if _step(path) <= step][:-kept]:
@@ -143,7 +151,7 @@ def _step(path: Path) -> int:
 
 
 def _sha256(path: Path, progress: Progress) -> str:
-    """Of the file, followed by the progress."""
+    """SHA-256 of the file's content followed by the progress as JSON."""
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256")
     digest.update(json.dumps(asdict(progress)).encode())

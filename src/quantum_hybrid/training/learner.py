@@ -1,7 +1,7 @@
 """The student in training: model, tokenizer and optimiser, built from a run's configuration.
 
-On several processes each has a learner of the same configuration. What is asked of the first one's
-it tells the others, whose learners do the same (`follow`).
+With several processes each has a learner of the same configuration. The first process's learner
+broadcasts every call, and the others repeat it (`follow`).
 """
 
 from __future__ import annotations
@@ -44,13 +44,16 @@ from quantum_hybrid.training.optimizer import build_optimizer
 from quantum_hybrid.training.step import Objective, StepResult, check_gradients, training_step
 
 CALIBRATION_PROMPTS = 64
-"""Training prompts whose hidden states the head is initialised from: the last ones of the schedule.
-Up to step 197 a step's loss is then on prompts that neither pathway has seen, and alpha, which is
-learned from it, is not too fond of the pathway that was calibrated."""
+"""Number of training prompts whose hidden states initialise the head: the last of the schedule. Up
+to step 197 the training loss is then on prompts that neither pathway has seen. Otherwise alpha,
+which is learned from this loss, would favour the calibrated pathway."""
 
 
 class CalibrationTexts:
-    """Training prompts as token rows, without what the chat template puts around all of them."""
+    """Training prompts as token rows, and the rows that the chat template does not fill.
+
+    Tokens that begin or end all of the texts are the template's.
+    """
 
     def __init__(self, texts: Sequence[list[int]]) -> None:
         self._texts = texts
@@ -59,12 +62,12 @@ class CalibrationTexts:
         self._rows = [slice(prefix, len(text) - suffix) for text in texts]
 
     def examples(self, count: int) -> list[Example]:
-        """Some of them as plain text to predict."""
+        """The first `count` texts as examples in which every token but the first is a target."""
         return [Example.of_text(text) for text in self._texts[:count]]
 
     @torch.no_grad()
     def hidden_rows(self, body: nn.Module) -> Float[Tensor, "rows d_model"]:
-        """Hidden states of a model body at the rows."""
+        """Hidden states of a model body at the rows outside the template, all texts together."""
         outputs = (body(input_ids=torch.tensor([text]), use_cache=False) for text in self._texts)
         pairs = zip(outputs, self._rows, strict=True)
         return torch.cat([output.last_hidden_state[0, rows] for output, rows in pairs])
@@ -76,9 +79,9 @@ def _common_prefix(texts: Sequence[list[int]]) -> int:
 
 
 class Learner:
-    """Everything that learning changes. The same configuration builds the same learner.
+    """Model and optimiser. The same configuration builds the same learner.
 
-    Dropout is off throughout: a run is a function of its configuration and the teacher's text.
+    Dropout is off: the result of a run depends on its configuration and the teacher's text only.
     """
 
     def __init__(self, config: RunConfig, ranks: Ranks = ALONE) -> None:
@@ -87,8 +90,8 @@ class Learner:
         with ranks.all_or_none():
             calibration = self._build()
         objective = Objective(self.model, config, ranks)
-        # On several processes this also settles how gradients are grouped when they are summed,
-        # which must not be another in a run that goes on.
+        # With several processes DDP fixes its gradient buckets at the first backward pass, and the
+        # buckets decide how sums are rounded. This pass makes them the same in a resumed run.
         check_gradients(objective, calibration.examples(config.group_size))
         self._objective = objective
 
@@ -127,22 +130,22 @@ class Learner:
         return self.model.head.classical.decoder.out_features
 
     def train_on(self, examples: Sequence[Example], step: int) -> StepResult:
-        """Training step number `step`, counted from 0."""
+        """Take training step number `step`, counted from 0, on a group of answers."""
         self.ranks.tell("train", examples, step)
         return training_step(self._objective, self.optimizer, examples, step)
 
     def evaluate(self, examples: Sequence[Example]) -> dict[str, float]:
-        """All held-out metrics; none but in the first process."""
+        """All held-out metrics; an empty dict in processes other than the first."""
         self.ranks.tell("evaluate", examples)
         return evaluate(self.model, examples, self.ranks)
 
     def save_checkpoint(self, folder: Path, progress: Progress) -> None:
-        """Keep what a resumed run needs."""
+        """Write a checkpoint and remove old ones."""
         kept = self.config.checkpoints_kept
         save_checkpoint(folder, self.model, self.optimizer, progress, kept)
 
     def load_checkpoint(self, folder: Path, announce: Callable[[str], None]) -> Progress | None:
-        """Go back to the newest whole checkpoint, if there is one; the folder stays as it is."""
+        """Restore the newest undamaged checkpoint in all processes; None if there is none."""
         progress = load_checkpoint(folder, self.model, self.optimizer, announce)
         if progress is not None:
             state = training_state(self.model, self.optimizer)
@@ -152,13 +155,16 @@ class Learner:
         return progress
 
     def restore_from_first(self, shapes: dict[str, torch.Size]) -> None:
-        """Take over what the first process has loaded."""
+        """Receive the checkpoint that the first process has loaded."""
         state = {name: torch.empty(shape) for name, shape in shapes.items()}
         self.ranks.copy_from_first(list(state.values()))
         restore("the first process", state, self.model, self.optimizer)
 
     def save_student(self, folder: Path) -> None:
-        """Write the student in Hugging Face format, its adapters merged; the last thing to do."""
+        """Write the student in Hugging Face format, with its adapters merged.
+
+        The learner cannot train afterwards, because merging removes the adapters.
+        """
         self.model.backbone = merge_adapters(self.model.backbone)
         with whole_folder(folder) as half_written:
             self.model.save_pretrained(half_written)
@@ -166,10 +172,10 @@ class Learner:
 
 
 def follow(ranks: Ranks) -> None:
-    """Be one of the processes that are not the first, until that one says that it has ended.
+    """Repeat the first process's calls in another process, until the first one ends.
 
-    An error in building or in a step is raised in all of them, so it is left to the first one to
-    say it and to end the others.
+    An error while building or in a step is raised in all processes. It is suppressed here: the
+    first process reports it and ends the others.
     """
     logging.disable_progress_bar()
     learner: Learner | None = None

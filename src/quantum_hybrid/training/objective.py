@@ -1,11 +1,12 @@
-"""The objective: hybrid + c * classical + q * quantum cross-entropy, nats per token.
+"""The objective: hybrid + c * classical + q * quantum cross-entropy + term, in nats per token.
 
-Each pathway is trained as a predictor in its own right, so that alpha weighs two real predictors.
-What the teacher's log-probabilities add, a `distillation.Term`, is a sum over rows too; rows of
-which they are not known add nothing to it. All sums are divided by the number of all rows.
+c and q train each pathway as a predictor of its own, so that alpha mixes two trained predictors.
+The term is a `distillation.Term`, a sum over the rows where the teacher's log-probabilities are
+known. Every sum is divided by the number of all rows.
 
-On several processes the objective of each is of its own rows, weighed so that the mean of them all,
-and of their gradients, is that of all rows: it is divided by the mean number of rows of a process.
+With several processes, each computes the objective of its own rows divided by the mean number of
+rows per process. The mean over processes, and that of the gradients, is then the objective of all
+rows.
 """
 
 from __future__ import annotations
@@ -24,16 +25,16 @@ from quantum_hybrid.training.head_pass.one_pass import LogProbabilities, one_pas
 
 @dataclass(frozen=True)
 class Losses:
-    """The objective, and what it is of at each row, which has no gradient of its own."""
+    """The objective, and the losses in nats at each row; only the objective has a gradient."""
 
     objective: Float[Tensor, ""]
     hybrid: Float[Tensor, " rows"]
     classical: Float[Tensor, " rows"]
     quantum: Float[Tensor, " rows"]
     ablated: Float[Tensor, " rows"]
-    """The hybrid's with the quantum logits replaced by their mean over the rows."""
+    """The hybrid's loss with the quantum logits replaced by their mean over the rows."""
     log_q: Float[Tensor, "rows asked"]
-    """The hybrid's log-probabilities of the target and of what else the term has asked for."""
+    """The hybrid's log-probabilities of the target and of the other tokens that the term needs."""
 
 
 def three_part_loss(
@@ -46,7 +47,7 @@ def three_part_loss(
     term: Term = NO_TERM,
     ranks: Ranks = ALONE,
 ) -> Losses:
-    """The objective over rows, each part a mean over them, and what it is made of."""
+    """The objective over this process's rows, and the losses at each row."""
     n_rows = ranks.mean(torch.tensor([len(targets)], dtype=torch.float64), 1).item()
 
     def objective(log_p: LogProbabilities, rows: slice) -> Float[Tensor, ""]:

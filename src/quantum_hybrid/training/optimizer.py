@@ -1,17 +1,16 @@
-"""Which parameters are trained, in four parts with a learning rate and a clipping norm each.
+"""The trained parameters in four parts, each with its own learning rate and clipping norm.
 
-Matrices of the head that read a hidden state have the learning rate of their part divided by
-their fan-in d: an update of AdamW moves every weight by about the learning rate, hence what the
-matrix puts out by d times as much. At 1e-2 and d = 576 the encoding angles would be thrown about
-the circle anew at each step. The scaling is that of Yang et al. 2022 (arXiv:2203.03466); what
-happens without it is in docs/log.md.
+Matrices of the head that read a hidden state have the learning rate of their part divided by their
+fan-in d. AdamW moves every weight by about the learning rate, which moves an output of the matrix
+by up to d times as much. At a rate of 1e-2 and d = 576 the encoding angles would move around the
+whole circle at each step. The scaling is that of Yang et al. 2022 (arXiv:2203.03466); docs/log.md
+has the results without it.
 
-Alpha is not AdamW's. The gradient of its logit a is alpha (1 - alpha) dL/dalpha, which all but
-vanishes near 0 and 1, where AdamW would moreover still divide it by the large gradients of the
-first steps: alpha would end where these had thrown it, the further the larger its learning rate. It
-takes steps of exponentiated gradient (Kivinen & Warmuth 1997, doi:10.1006/inco.1996.2612) instead:
-the weights (alpha, 1 - alpha) are multiplied by exp(-rate dL/dweight) and then divided by their
-sum, which is
+Alpha is not updated by AdamW. The gradient of its logit a is alpha (1 - alpha) dL/dalpha, which
+almost vanishes near 0 and 1. AdamW would still divide it by the large gradients of the first steps,
+so alpha would stay where those steps had moved it. Instead alpha is updated by exponentiated
+gradient (Kivinen & Warmuth 1997, doi:10.1006/inco.1996.2612): the weights (alpha, 1 - alpha) are
+multiplied by exp(-rate dL/dweight) and divided by their sum, which is
 
     a <- a - rate dL/dalpha.
 """
@@ -31,7 +30,8 @@ from quantum_hybrid.student import HybridForCausalLM, HybridHead
 LOG_SCALE_FACTOR = 10.0
 """Learning rate of the classical pathway's one scale, relative to that of its other parameters."""
 LARGEST_ALPHA_LOGIT = 10.0
-"""alpha stays between 5e-5 and 1 - 5e-5: beyond, alpha (1 - alpha) drowns in float32's rounding."""
+"""Bound on |a|: alpha stays in [5e-5, 1 - 5e-5]. Beyond it float32 rounds alpha (1 - alpha) too
+coarsely."""
 PARTS = ("backbone", "classical", "quantum", "alpha")
 
 
@@ -49,7 +49,7 @@ def part_of(name: str) -> str:
 
 
 def trainable_parts(student: HybridForCausalLM) -> dict[str, dict[str, nn.Parameter]]:
-    """Part -> name -> parameter, of all parameters that require a gradient."""
+    """Part -> name -> parameter, for all parameters that require a gradient."""
     parts: dict[str, dict[str, nn.Parameter]] = {part: {} for part in PARTS}
     for name, parameter in student.named_parameters():
         if parameter.requires_grad:
@@ -58,10 +58,10 @@ def trainable_parts(student: HybridForCausalLM) -> dict[str, dict[str, nn.Parame
 
 
 def build_optimizer(student: HybridForCausalLM, config: RunConfig) -> AdamW:
-    """AdamW (Loshchilov & Hutter 2019) for everything but alpha.
+    """AdamW (Loshchilov & Hutter 2019, arXiv:1711.05101) for all parameters except alpha.
 
-    Weight decay is for the matrices of the backbone and of the classical pathway: a circuit's
-    weights are angles, for which zero is no preferred size.
+    Weight decay applies to the matrices of the backbone and the classical pathway. The weights of a
+    circuit are angles, for which zero is not a preferred value.
     """
     groups = []
     head = student.head
@@ -92,7 +92,7 @@ def build_optimizer(student: HybridForCausalLM, config: RunConfig) -> AdamW:
 
 
 def update(student: HybridForCausalLM, optimizer: AdamW, config: RunConfig, step: int) -> None:
-    """Move every trainable parameter once, along its clipped gradient."""
+    """Update every trainable parameter once, by its clipped gradient. `step` counts from 0."""
     set_learning_rates(optimizer, config, step)
     clip_gradients(student, config.max_grad_norm)
     optimizer.step()
@@ -102,7 +102,7 @@ def update(student: HybridForCausalLM, optimizer: AdamW, config: RunConfig, step
 
 @torch.no_grad()
 def step_alpha(head: HybridHead, rate: float, max_norm: float) -> None:
-    """One step of exponentiated gradient, dL/dalpha being clipped to +-max_norm."""
+    """One step of exponentiated gradient, with dL/dalpha clipped to [-max_norm, max_norm]."""
     a = head.alpha_logit
     if a.grad is None:
         raise TrainingError("alpha has no gradient: the objective does not reach the mixture")
@@ -111,7 +111,7 @@ def step_alpha(head: HybridHead, rate: float, max_norm: float) -> None:
 
 
 def set_learning_rates(optimizer: AdamW, config: RunConfig, step: int) -> None:
-    """The learning rates of one step: linear warm-up to each part's peak, then linearly to zero."""
+    """Set a step's learning rates: linear warm-up to each part's peak, then linear decay to 0."""
     peak = {
         "backbone": config.backbone_learning_rate(),
         "classical": config.head_learning_rate,
@@ -123,9 +123,10 @@ def set_learning_rates(optimizer: AdamW, config: RunConfig, step: int) -> None:
 
 
 def clip_gradients(student: HybridForCausalLM, max_norm: float) -> None:
-    """Each part by itself: one part's large gradient must not slow the others down.
+    """Clip each part separately, so that a large gradient of one part does not slow the others.
 
-    Alpha's is only checked here; `step_alpha` clips dL/dalpha.
+    Alpha's gradient is only checked here; `step_alpha` clips dL/dalpha. Raises `TrainingError` for
+    a gradient that is not finite.
     """
     for part, parameters in trainable_parts(student).items():
         present: list[Tensor] = list(parameters.values())
@@ -139,7 +140,7 @@ def clip_gradients(student: HybridForCausalLM, max_norm: float) -> None:
 
 
 def schedule_factor(step: int, total_steps: int, warmup_steps: int) -> float:
-    """Share of the peak learning rate at a step, counted from 0."""
+    """Learning rate at a step, counted from 0, as a fraction of the peak, in [0, 1]."""
     if step < warmup_steps:
         return (step + 1) / warmup_steps
     if step >= total_steps:

@@ -1,8 +1,8 @@
-"""One training step: a group of answers in, an update of the student and its figures out.
+"""One training step: from a group of answers to an update of the student and the step's figures.
 
-On several processes each takes some of the group's answers. Torch's `DistributedDataParallel` makes
-their gradients one, sums over processes their figures, so that all of them have the group's and
-take the same step.
+With several processes each takes some of the group's answers. Torch's `DistributedDataParallel`
+averages the gradients, and sums over processes give the figures of the whole group, so all
+processes take the same step.
 """
 
 from __future__ import annotations
@@ -29,32 +29,33 @@ from quantum_hybrid.training.optimizer import update
 
 @dataclass(frozen=True)
 class StepResult:
-    """Figures of one step, all taken before its update."""
+    """Figures of one step, measured before its update."""
 
     metrics: dict[str, float]
     answer_losses: list[float]
     """Hybrid cross-entropy of each answer, in nats per token."""
     answer_gains: list[float]
-    """The same with the quantum logits replaced by their mean over the group, minus without."""
+    """Rise of each answer's loss when the quantum logits are replaced by their mean over the
+    group, in nats per token."""
     n_tokens: int
-    """Answer tokens trained on."""
+    """Number of answer tokens in the group."""
 
 
 @dataclass(frozen=True)
 class Share:
-    """What a process computes of a group."""
+    """One process's part of a group."""
 
     answers: list[int]
-    """Which of the group's answers it takes."""
+    """Indices of its answers in the group."""
     rows: AnswerRows
-    """Theirs."""
+    """Rows of its answers."""
     term: Term
-    """What the teacher's log-probabilities of these add to the objective."""
+    """Term of the teacher's log-probabilities for its answers."""
     losses: Losses
 
 
 class _ShareOfGroup(nn.Module):
-    """A group of answers -> this process's `Share` of it, a module as DDP wants one."""
+    """A group of answers -> this process's `Share`. It is a module because DDP wraps modules."""
 
     def __init__(self, student: HybridForCausalLM, config: RunConfig, ranks: Ranks) -> None:
         super().__init__()
@@ -78,10 +79,10 @@ class _ShareOfGroup(nn.Module):
 
 
 class Objective:
-    """What a student is trained by, on however many processes.
+    """The objective of a group of answers and its gradient, on one or several processes.
 
-    On several, making one gives all of them the first one's student. A group must then have at
-    least as many answers as there are processes.
+    With several, the constructor copies the first process's student to all of them, and a group
+    must have at least one answer per process.
     """
 
     def __init__(self, student: HybridForCausalLM, config: RunConfig, ranks: Ranks = ALONE) -> None:
@@ -92,7 +93,7 @@ class Objective:
                 self._of = DistributedDataParallel(self._of)
 
     def share(self, group: Sequence[Example]) -> Share:
-        """This process's part. Raises `TrainingError` in all if one's is not finite."""
+        """This process's part. Raises `TrainingError` in all processes if one's is not finite."""
         share: Share = self._of(group)
         value = self.ranks.mean(share.losses.objective.detach()[None], 1).item()
         if not math.isfinite(value):
@@ -102,7 +103,7 @@ class Objective:
         return share
 
     def backward(self, share: Share) -> None:
-        """Leave the gradient of the whole group, and of nothing else, in the student."""
+        """Set the student's gradients to those of the whole group."""
         self.student.zero_grad(set_to_none=True)
         with noticing_loss():
             share.losses.objective.backward()
@@ -111,7 +112,10 @@ class Objective:
 def training_step(
     objective: Objective, optimizer: AdamW, group: Sequence[Example], step: int
 ) -> StepResult:
-    """Train on one group. Raises `TrainingError` for a loss or gradient that means nothing."""
+    """Train on one group; `step` counts from 0.
+
+    Raises `TrainingError` if a loss or gradient is not finite or does not reach the circuits.
+    """
     student, config = objective.student, objective.config
     share = objective.share(group)
     result = _figures(student.head, share, len(group), objective.ranks)
@@ -122,14 +126,20 @@ def training_step(
 
 
 def check_gradients(objective: Objective, group: Sequence[Example]) -> None:
-    """One backward pass without an update: the objective's gradient must reach the circuits."""
+    """Check by one backward pass, without an update, that the gradient reaches the circuits.
+
+    Raises `TrainingError` if it does not.
+    """
     objective.backward(objective.share(group))
     circuit_gradient_norm(objective.student)
     objective.student.zero_grad(set_to_none=True)
 
 
 def circuit_gradient_norm(student: HybridForCausalLM) -> float:
-    """Norm of the gradient of both circuits' weights; zero or a NaN is a defect, and raised."""
+    """Norm of the gradient of both circuits' weights.
+
+    Raises `TrainingError` if the norm of one circuit is zero or not finite.
+    """
     quantum = student.head.quantum
     total = 0.0
     for name, circuit in (("circuit1", quantum.circuit1), ("circuit2", quantum.circuit2)):

@@ -1,4 +1,4 @@
-"""One process that forks the runs, one teacher for them, and the unbroken run they must equal."""
+"""Shared fixtures: a forking process, a teacher, and the unbroken run to compare with."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def loopback() -> Iterator[LoopbackTeacher]:
 
 @pytest.fixture
 def teacher(loopback) -> Iterator[LoopbackTeacher]:
-    """The teacher, on whose requests something can happen during this test."""
+    """The teacher, with a hook that a test can run at each request."""
     loopback.asked = 0
     yield loopback
     loopback.on_request = lambda number: None
@@ -55,7 +55,7 @@ def runs(loopback, small_llama, tmp_path_factory) -> Iterator[Runs]:
 
 @pytest.fixture(scope="session")
 def unbroken(runs, tmp_path_factory) -> Path:
-    """A run that nothing happened to."""
+    """An unbroken run."""
     run = tmp_path_factory.mktemp("unbroken") / "run"
     runs.finish(run)
     assert said(run).count("left out") >= 2, "a resumed run must leave them out again"
@@ -64,7 +64,7 @@ def unbroken(runs, tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def lines(runs, unbroken, tmp_path_factory) -> list[Line]:
-    """All that an unbroken run begins."""
+    """All line executions of an unbroken run."""
     folder = tmp_path_factory.mktemp("recorded")
     runs.finish(folder / "run", record=str(folder / "lines.json"))
     assert remains(folder / "run") == remains(unbroken)
@@ -73,7 +73,7 @@ def lines(runs, unbroken, tmp_path_factory) -> list[Line]:
 
 @pytest.fixture(scope="session")
 def draw(lines) -> Callable[[str, int], Line]:
-    """One of the lines that are begun during an activity, at random for a seed."""
+    """A line execution during an activity, drawn with a seed."""
 
     def draw(activity: str, seed: int) -> Line:
         generator = random.Random(f"{activity} {seed}")
@@ -94,7 +94,7 @@ def killed(runs, unbroken, lines, tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session", params=["checkpoint, early", "checkpoint, late", "student"])
 def too_large(request, unbroken) -> int:
-    """A size that a file reaches while something is written."""
+    """A file size that is reached in the middle of a write."""
     state = (unbroken / "checkpoints" / "step-000008" / "state.safetensors").stat().st_size
     student = (unbroken / "student" / "model.safetensors").stat().st_size
     # Larger than the checkpoint of step 0, which has no moments yet: a third of the others.

@@ -1,4 +1,4 @@
-"""A run directory that is damaged, in use by another process, or asked for something else."""
+"""Run directories that are damaged, in use by another process, or given other settings."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_a_run_all_of_whose_checkpoints_are_damaged_is_not_started_over(
 
 
 def test_a_run_of_before_there_were_these_flags_goes_on(runs, unbroken, killed, tmp_path) -> None:
-    """It has their defaults, and checkpoints whose format has no number."""
+    """Missing settings get their defaults; checkpoints without a format number are read."""
     run = copied(killed, tmp_path)
     config = json.loads((run / "config.json").read_text(encoding="utf-8"))
     del config["env"]["steps_per_checkpoint"], config["env"]["checkpoints_kept"]
@@ -97,13 +97,13 @@ def test_a_run_killed_before_its_first_step_has_a_checkpoint_to_go_back_to(
 
 @pytest.mark.parametrize("verb", ["process", "serve"])
 def test_what_was_recorded_is_not_cut_where_no_checkpoint_is(runs, killed, tmp_path, verb) -> None:
-    """As a run of an earlier version that was killed before its first checkpoint."""
+    """A run of an earlier version, killed before its first checkpoint."""
     run = copied(killed, tmp_path)
     shutil.rmtree(run / "checkpoints")
     before = {name: (run / name).read_bytes() for name in ("groups.jsonl", "metrics.jsonl")}
     arguments = [verb, "--env.run_dir", str(run)]
     assert runs.forks.run(replace(runs.order(run), arguments=arguments)) == 2
-    assert "the run recorded steps and has no checkpoint to go on from" in said(run)
+    assert "the run recorded steps but has no checkpoint to resume from" in said(run)
     assert "Traceback" not in said(run)
     assert {name: (run / name).read_bytes() for name in before} == before
 
@@ -112,12 +112,12 @@ def test_a_finished_run_is_not_served_into(runs, unbroken) -> None:
     before = contents(unbroken)
     arguments = ["serve", "--env.run_dir", str(unbroken)]
     assert runs.forks.run(replace(runs.order(unbroken), arguments=arguments)) == 2
-    assert "is a finished run, into which nothing more is served" in said(unbroken)
+    assert "is a finished run and serves no more groups" in said(unbroken)
     assert contents(unbroken) == before
 
 
 def test_a_run_is_scored_on_its_own_held_out_answers(runs, unbroken, killed, tmp_path) -> None:
-    """The cache may have others by then: here they are another teacher's."""
+    """The cache may hold other answers by then; here they are another teacher's."""
     run, cache = copied(killed, tmp_path), tmp_path / "cache"
     held_out = (run / "held_out.jsonl").read_text(encoding="utf-8")
     assert runs.status(run, cache=cache) == 0, said(run)

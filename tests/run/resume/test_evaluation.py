@@ -1,4 +1,4 @@
-"""`evaluate`: a run's student on its own held-out answers, and not a byte of the run changed."""
+"""`evaluate`: a run's student on its own held-out answers; the run's files stay unchanged."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A disk that is full, or a file that may grow no larger: one line, and nothing is lost."""
+"""A full disk, or a file at its size limit: one line of error, and nothing is lost."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_what_cannot_be_written_is_one_line_and_costs_nothing(
 
 @pytest.fixture(scope="module")
 def small_disk(runs, small_llama, tmp_path_factory) -> Iterator[tuple[Runs, Path, Path]]:
-    """Runs that see a disk of 2 MiB, where they see it, and where this process does."""
+    """A disk of 2 MiB for the runs: its path for them, and its path for this process."""
     disk = tmp_path_factory.mktemp("disk")
     mount = f'mount -t tmpfs -o size={DISK_KIB}k tmpfs "$0" && exec "$@"'
     prefix = ("unshare", "--user", "--map-root-user", "--mount", "sh", "-c", mount, str(disk))
@@ -66,5 +66,5 @@ def test_nothing_is_asked_for_that_might_find_no_room(small_disk, teacher, tmp_p
     run = tmp_path / "run"
     assert runs.status(run, cache=inside / "cache") == 1
     assert is_one_line(run), said(run)
-    assert "MiB are free on its disk, and 16 are wanted before a teacher is asked" in said(run)
+    assert "MiB are free on its disk, and 16 are needed before a request is sent" in said(run)
     assert teacher.asked == 0

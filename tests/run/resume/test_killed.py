@@ -1,9 +1,9 @@
-"""A run that is stopped, at whatever moment and however, ends as one that was not.
+"""A run that is stopped at any moment, in any way, ends like an unbroken one.
 
-Real runs of the real command on a tiny student with a teacher on loopback, in processes of their
-own. Where they are killed is drawn with a fixed seed from all the lines that an unbroken run
-begins, some of everything that it does; nobody waits for a moment to come. Then the run is resumed,
-and what it leaves is compared bit for bit with what the unbroken run left.
+Runs of the real command on a tiny student with a teacher on loopback, in processes of their own.
+The place where a run is killed is drawn with a fixed seed from all lines that an unbroken run
+executes, some in each of its activities; no test waits for a moment to come. Then the run is
+resumed and its results are compared bit for bit with those of the unbroken run.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ def test_a_run_killed_in_the_middle_of_a_write_leaves_nothing_half_written(
 
 @pytest.fixture(scope="module")
 def n_requests(runs, tmp_path_factory) -> int:
-    """Requests of a run that has no answer in its cache."""
+    """Number of requests of a run with an empty cache."""
     folder = tmp_path_factory.mktemp("asks_for_all")
     runs.finish(folder / "run", cache=folder / "cache")
     summary = json.loads((folder / "run" / "summary.json").read_text(encoding="utf-8"))
@@ -116,7 +116,7 @@ def test_a_run_killed_while_the_teacher_writes_asks_again_for_that_only(
 
 
 def test_weights_and_biases_has_every_step_once(runs, lines, tmp_path) -> None:
-    """The newest directory does; what was being written by a killed process is in none."""
+    """The newest directory has every step; a killed process's unfinished write is in none."""
     last_step = line_of_step(lines, STEPS)
     run, online = tmp_path / "run", ("--env.use_wandb", "true")
     assert runs.status(run, *online, die_at=last_step) == -signal.SIGKILL

@@ -1,6 +1,7 @@
-"""Runs on several processes: equal to one, to themselves when resumed, and clear when one is lost.
+"""Runs on several processes: equal to one process, resumable, and clear when one is lost.
 
-The processes are forked with what `torchrun` would tell them; the last tests are `torchrun`'s own.
+The processes are forked with the variables that `torchrun` would set. The last tests use `torchrun`
+itself.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ def figure_rows_agree(run: Path, other: Path, tolerance: float) -> None:
 
 @pytest.fixture(scope="module")
 def together(runs, tmp_path_factory) -> Path:
-    """A run on two processes that nothing happened to."""
+    """An unbroken run on two processes."""
     run = tmp_path_factory.mktemp("together") / "run"
     assert runs.statuses(run, *FLAGS, size=SIZE) == [0, 0], said(run)
     return run
@@ -63,7 +64,7 @@ def test_the_same_run_on_two_processes_leaves_the_same_bits(runs, together, tmp_
 
 @pytest.fixture(scope="module")
 def lines_of_ranks(runs, tmp_path_factory) -> list[list[Line]]:
-    """What each process begins in its training steps: their shares of a group differ."""
+    """Each process's line executions in its training steps; their shares of a group differ."""
     folder = tmp_path_factory.mktemp("recorded_of_ranks")
     records = [folder / f"{rank}.json" for rank in range(SIZE)]
     recording = {f"rank{rank}": {"record": str(path)} for rank, path in enumerate(records)}
@@ -79,7 +80,7 @@ def lines_of_ranks(runs, tmp_path_factory) -> list[list[Line]]:
 def test_a_run_of_which_a_process_is_killed_ends_as_an_unbroken_one(
     runs, together, lines_of_ranks, tmp_path, rank, seed
 ) -> None:
-    """The other one notices by itself, says so in one line, and nothing is lost."""
+    """The other process notices it and reports one line; nothing is lost."""
     generator, run = random.Random(f"{rank} {seed}"), tmp_path / "run"
     line = generator.choice(lines_of_ranks[rank])
     line = line._replace(count=generator.randint(1, max(1, line.count // 2)))
@@ -126,7 +127,7 @@ def start(
 
 @pytest.mark.slow
 def test_torchrun_starts_stops_and_resumes_it(runs, teacher, tmp_path) -> None:
-    """Ctrl-C reaches `torchrun`, which hands it on."""
+    """Ctrl-C reaches `torchrun`, which forwards it."""
     started: list[subprocess.Popen[bytes]] = []
     several = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(SIZE))
     alone, run, cache = tmp_path / "alone", tmp_path / "run", tmp_path / "cache"

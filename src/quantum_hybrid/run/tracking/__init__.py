@@ -1,7 +1,7 @@
-"""Where a run's numbers go: `metrics.jsonl`, TensorBoard and Weights & Biases, one interface.
+"""Trackers of a run's metrics: `metrics.jsonl`, TensorBoard and Weights & Biases.
 
-`metrics.jsonl` is the record; the other two are views of the same numbers, which a resumed run
-fills anew from it, as a killed one took along what they had not yet written.
+`metrics.jsonl` is the record. The other two are views of it: a resumed run fills them again from
+the record, because a killed run may not have flushed them.
 """
 
 from quantum_hybrid.run.tracking.record import JsonlTracker, read_metrics, truncate_metrics

@@ -1,9 +1,8 @@
-"""`metrics.jsonl`: the record of a run's numbers, which the report reads.
+"""`metrics.jsonl`: the record of a run's metrics, which the report reads.
 
-One object a line, `{"step": 3, "time_s": 1767225600.0, "train/hybrid_loss": 4.2}`, with `time_s` in
-seconds since 1970. A line is complete once its newline is written, so a run that is killed can tear
-the last line at most; when it resumes from a checkpoint, `truncate_metrics` drops what was logged
-after that checkpoint.
+Each line is one object, `{"step": 3, "time_s": 1767225600.0, "train/hybrid_loss": 4.2}`, with
+`time_s` in seconds since 1970. A killed run can leave at most its last line incomplete. When a run
+resumes from a checkpoint, `truncate_metrics` drops the rows logged after that checkpoint.
 """
 
 from __future__ import annotations
@@ -45,19 +44,19 @@ class _Line(NamedTuple):
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """The rows of a `metrics.jsonl`, oldest first; a torn last line is left out.
+    """The rows of a `metrics.jsonl`, oldest first, without an incomplete last line.
 
-    Raises `CheckpointError` if the file is missing, or any other line is not a row with a step.
+    Raises `CheckpointError` if the file is missing or another line is not a row with a step.
     """
     return [line.row for line in _read_lines(path)]
 
 
 def truncate_metrics(path: Path, last_step: int) -> int:
-    """Keep the rows up to `last_step`, drop a torn last line, and return how many steps there are.
+    """Keep the rows up to `last_step`, drop an incomplete last line, return the number of steps.
 
-    Step 0 is not counted. The file is replaced as a whole, so a crash leaves either the old file
-    or the new one. A run that stopped before it logged anything has no file, and nothing is done.
-    Raises `CheckpointError` if a line other than a torn last one is not a row with a step.
+    Step 0 is not counted. The file is replaced atomically. If there is no file, because the run
+    stopped before it logged anything, nothing is done. Raises `CheckpointError` if a line other
+    than an incomplete last one is not a row with a step.
     """
     if not path.exists():
         return 0
@@ -76,7 +75,7 @@ def _read_lines(path: Path) -> list[_Line]:
         for number, text in enumerate(complete, start=1)
     ]
     with suppress(CheckpointError):
-        # A whole row that lacks only its newline is kept; a part of one is torn.
+        # A complete row without its newline is kept; an incomplete row is dropped.
         lines.append(_Line(tail, _parse_row(tail, str(path))))
     return lines
 

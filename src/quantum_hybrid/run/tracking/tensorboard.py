@@ -1,4 +1,4 @@
-"""The numbers as TensorBoard event files."""
+"""Metrics as TensorBoard event files."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from quantum_hybrid.run.tracking.tracker import finite
 class TensorBoardTracker:
     """Writes scalars as TensorBoard event files: `tensorboard --logdir DIRECTORY`.
 
-    What an earlier process of the run wrote into the directory is removed: two that started within
-    the same second would be read in the wrong order.
+    Event files of an earlier process of the run are removed: TensorBoard orders files by their
+    start in whole seconds, and would mix up two processes that started within one second.
     """
 
     def __init__(self, directory: Path) -> None:

@@ -1,7 +1,7 @@
-"""What takes a run's numbers: one interface, and several behind it as one.
+"""The interface of all trackers, and a tracker that forwards to several others.
 
-A tracker takes a step and a mapping from metric names (`train/hybrid_loss`) to numbers. A number
-that is not finite means nothing: every tracker refuses it.
+A tracker takes a step and a mapping from metric names (`train/hybrid_loss`) to numbers. Every
+tracker refuses NaN and infinity.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ from quantum_hybrid.errors import TrainingError
 
 
 class Tracker(Protocol):
-    """Takes the numbers of a run as they are measured."""
+    """Records the metrics of a run as they are measured."""
 
     def log(self, step: int, metrics: Mapping[str, float], time_s: float | None = None) -> None:
         """Record the metrics of a training step; several calls may share a step.
 
-        `time_s` is when they were measured, in seconds since 1970; None stands for now. Raises
-        `TrainingError`, and records nothing of the call, if a metric is NaN or infinite.
+        `time_s` is the time of measurement in seconds since 1970; None means now. Raises
+        `TrainingError` and records nothing if a metric is NaN or infinite.
         """
 
     def close(self) -> None:
-        """Finish writing. Closing twice does no harm."""
+        """Finish writing. It may be called twice."""
 
 
 class Trackers:
@@ -40,14 +40,14 @@ class Trackers:
             tracker.log(step, checked, time_s)
 
     def close(self) -> None:
-        """Close all, in order, even when one fails; then raise what failed."""
+        """Close all trackers in order, even if one fails, then raise the failure."""
         with ExitStack() as stack:
             for tracker in reversed(self._trackers):
                 stack.callback(tracker.close)
 
 
 def replay(rows: Sequence[Mapping[str, Any]], tracker: Tracker) -> None:
-    """Log the rows of a metrics.jsonl again, with the times that stand in them."""
+    """Log the rows of a metrics.jsonl again, with their recorded times."""
     for row in rows:
         metrics = {name: value for name, value in row.items() if name not in ("step", "time_s")}
         tracker.log(row["step"], metrics, row["time_s"])

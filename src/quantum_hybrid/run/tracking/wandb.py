@@ -1,4 +1,4 @@
-"""The numbers on Weights & Biases, or on the disk for `wandb sync`."""
+"""Metrics on Weights & Biases, or on disk for `wandb sync`."""
 
 from __future__ import annotations
 
@@ -29,23 +29,23 @@ _MODES = {
 
 
 class WandbTracker:
-    """Sends the numbers to Weights & Biases, or keeps them on disk for `wandb sync`.
+    """Sends metrics to Weights & Biases, or keeps them on disk for `wandb sync`.
 
-    The mode is `WANDB_MODE` where that is set; otherwise online when a login is found in the
-    environment, the settings or the netrc file, and offline when none is. It never asks for one.
-    A service that refuses the login or cannot be reached (wandb tries for 10 s to log in and for
-    INIT_TIMEOUT_S to start) makes the run offline, and says so once through `announce`.
+    `WANDB_MODE` sets the mode. Without it the mode is online if the environment, wandb's settings
+    or the netrc file hold a login, and offline otherwise; the user is never asked for one. If the
+    service refuses the login or cannot be reached, the run is logged offline and `announce` is
+    called once. wandb tries for 10 s to log in and for INIT_TIMEOUT_S to start.
 
-    Only the metrics, the name, the group and `config` are recorded: no code, no git state, no
-    command line, no host, no package list, no console output. All files go below `run_dir`.
+    Only the metrics, the name, the group and `config` are recorded: no code, git state, command
+    line, host, package list or console output. All files go below `run_dir`.
 
-    A resumed run continues the run of the same `run_id`. The service ignores steps it already
-    has; offline, each process has a directory of its own, and the newest one holds the whole run.
+    A resumed run continues the run of the same `run_id`. The service ignores steps it already has.
+    Offline, each process has a directory of its own, and the newest one holds the whole run.
 
     Attributes:
-        mode: `online`, `offline` or `disabled`, as it turned out.
+        mode: `online`, `offline` or `disabled`, after the attempt to connect.
         url: the run's page when online.
-        directory: the files of this run; what `wandb sync` takes when offline.
+        directory: the files of this run, for `wandb sync` when offline.
     """
 
     def __init__(
@@ -122,10 +122,10 @@ class WandbTracker:
                 self._give_up(error)
 
     def close(self) -> None:
-        """Upload what is left, for UPLOAD_TIMEOUT_S at most, and end wandb's own process.
+        """Upload the remaining metrics, for UPLOAD_TIMEOUT_S at most, and end wandb's own process.
 
-        wandb has one background process for all runs of this process; it stays while another
-        run is open.
+        wandb has one background process for all runs of this process. It stays while another run
+        is open.
         """
         if self._run is None:
             return
@@ -146,16 +146,19 @@ class WandbTracker:
             wandb.teardown()
 
     def _give_up(self, error: Exception) -> None:
-        """wandb failed, by its process being killed for instance: a view is lost, not the run."""
+        """Stop using wandb after a failure, for instance if its process was killed.
+
+        The run continues; metrics.jsonl holds every metric.
+        """
         import wandb
 
         self._run = None
         self._announce(
-            f"Weights & Biases stopped working ({_one_line(error)}) and gets no more numbers of "
-            "this run; metrics.jsonl has them all"
+            f"Weights & Biases stopped working ({_one_line(error)}) and receives no more metrics "
+            "of this run; metrics.jsonl has them all"
         )
-        if wandb.run is None:  # Else another part of this process may still use it.
-            # This fails where the process is gone, but is then not tried again at exit.
+        if wandb.run is None:  # Otherwise another part of this process may still use wandb.
+            # This fails if wandb's process is gone, but keeps wandb from trying again at exit.
             with suppress(ConnectionError):
                 wandb.teardown()
 
@@ -165,7 +168,7 @@ def _one_line(error: Exception) -> str:
 
 
 def _requested_mode() -> str:
-    """`WANDB_MODE` by its present name, or "" where the login decides."""
+    """`WANDB_MODE` without its older synonyms; "" if it is unset, so that the login decides."""
     mode = os.environ.get("WANDB_MODE", "")
     if mode and mode not in _MODES:
         raise UsageError(f"WANDB_MODE is {mode!r}; it must be online, offline or disabled")
@@ -173,10 +176,10 @@ def _requested_mode() -> str:
 
 
 def _log_in() -> bool:
-    """Whether there is a login that the service accepts; raises wandb.Error if it refuses it."""
+    """Whether there is a login. Raises wandb.Error if the service refuses it."""
     import wandb
 
-    if wandb.run is not None:  # Another part of this process logs too: its login stands.
+    if wandb.run is not None:  # Another part of this process is logged in already.
         return not wandb.run.offline
     return wandb.login(prompt=False, verify=True)
 
@@ -192,7 +195,7 @@ def _start_run(mode: Literal["online", "offline"], start: dict[str, Any]) -> wan
         finish_timeout=UPLOAD_TIMEOUT_S,
         finish_timeout_raises=True,
         symlink=False,
-        # What wandb would otherwise record about the machine, the command line and the code.
+        # By default wandb records the machine, the command line and the code.
         host="",
         program="",
         x_executable="",
@@ -211,11 +214,12 @@ def _start_run(mode: Literal["online", "offline"], start: dict[str, Any]) -> wan
 
 @contextmanager
 def _process_state_kept(run_dir: Path) -> Iterator[None]:
-    """What wandb changes in this process when it starts, undone; and its own logs in run_dir.
+    """Undo wandb's changes to this process after it has started, and keep its logs in run_dir.
 
-    It replaces `sys.exit` and `sys.excepthook` for good, once a run: after some runs in one
-    process a traceback would be printed as often. It writes a log below the home directory and
-    reports its own errors to its makers, unless variables that its process inherits say otherwise.
+    wandb wraps `sys.exit` and `sys.excepthook` for each run and never restores them, so after n
+    runs in one process a traceback would be printed n times. It also writes a log below the home
+    directory and reports its own errors to its makers, unless environment variables that its
+    process inherits forbid it.
     """
     exit_before, excepthook_before = sys.exit, sys.excepthook
     wanted = {
