@@ -174,6 +174,7 @@ def test_a_run_that_is_stopped_and_served_again_goes_on_with_its_own_settings(
         process.send_signal(signal.SIGTERM)
         assert process.wait(WITHIN_S) == 128 + signal.SIGTERM, serving.said()
         assert "Traceback" not in serving.said()
+        assert f" serve --env.run_dir {serving.run}\n" in serving.said()
         before = serving.figures()
         n_taken = len([row for row in before if "train/hybrid_loss" in row])
         assert len(serving.groups()) == n_taken >= 1

@@ -39,7 +39,7 @@ class Sending(MisbehavingServer):
 
 @pytest.fixture(scope="module")
 def asked() -> Iterator[Callable[[bytes], tuple[Reply | Account, str]]]:
-    """The client's result for these bytes, a reply or the account with its fault, and its message."""
+    """The client's result for these bytes, a reply or its fault's account, and its message."""
     with Sending(seed=0, fault_share=0.0) as sending:
         server = TeacherServer(sending.base_url, MODEL, KEY, "x", max_retries=0)
 

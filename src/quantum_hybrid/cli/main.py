@@ -58,7 +58,8 @@ def _run(arguments: list[str]) -> int:
         return _follow(launch, arguments) if launch.rank > 0 else _dispatch(arguments, launch)
     except QuantumHybridError as error:
         if error.resumable_run is not None:
-            again = command(launch.size, "process", "--env.run_dir", str(error.resumable_run))
+            verb = "serve" if arguments[0] == "serve" else "process"
+            again = command(launch.size, verb, "--env.run_dir", str(error.resumable_run))
             print(f"Go on with: {again}", flush=True)
         print(shown_row(f"error: {in_flags(str(error), error.quoted)}"), file=sys.stderr)
         return error.exit_status
