@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.machine import machine
-from quantum_hybrid.config import cache_directory
+from quantum_hybrid.paths import cache_directory
 from quantum_hybrid.teacher import AnswerCache, GroupStream, TeacherClient, TeacherServer
 from quantum_hybrid.text.prompts import training_schedule
 from quantum_hybrid.text.records import Sampling

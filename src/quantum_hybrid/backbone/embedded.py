@@ -24,10 +24,10 @@ from transformers import (
 )
 from transformers.utils import logging as transformers_logging
 
-from quantum_hybrid.config import writable_cache_directory
 from quantum_hybrid.durable import whole_folder
 from quantum_hybrid.embedded_weights import embedded_gguf
 from quantum_hybrid.model_files import embedded_folder
+from quantum_hybrid.paths import writable_cache_directory
 
 
 def prepare_embedded(announce: Callable[[str], None] = print) -> Path:

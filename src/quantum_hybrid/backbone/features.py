@@ -35,8 +35,8 @@ from jaxtyping import Float
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-from quantum_hybrid.config import cache_directory
 from quantum_hybrid.errors import UsageError
+from quantum_hybrid.paths import cache_directory
 
 FORMAT = 1
 LARGEST_BYTES = 4 * 2**30

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 
-from quantum_hybrid.config import user_path
 from quantum_hybrid.errors import UsageError
+from quantum_hybrid.paths import user_path
 from quantum_hybrid.processes.launch import Launch
 
 HELP = "list, check, export or clean up the teacher's cached answers"

@@ -6,8 +6,8 @@ import argparse
 
 from quantum_hybrid.cli.flags import add_atropos_flags, add_settings_flags
 from quantum_hybrid.cli.given import Given
-from quantum_hybrid.config import user_path
 from quantum_hybrid.errors import UsageError
+from quantum_hybrid.paths import user_path
 from quantum_hybrid.processes.launch import Launch
 
 HELP = "compute the held-out metrics of a run's last checkpoint"

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 
 from quantum_hybrid.cli.given import Given
-from quantum_hybrid.config import RunConfig, writable_cache_directory
+from quantum_hybrid.config import RunConfig
 from quantum_hybrid.errors import UsageError
+from quantum_hybrid.paths import writable_cache_directory
 from quantum_hybrid.run.plan import RunPlan, resolve
 
 

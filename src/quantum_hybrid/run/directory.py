@@ -24,9 +24,10 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from quantum_hybrid.config import RunConfig, ServerConfig, user_path
+from quantum_hybrid.config import RunConfig, ServerConfig
 from quantum_hybrid.durable import NO_ROOM, sync, write_bytes, write_json
 from quantum_hybrid.errors import CheckpointError, UsageError, WriteError
+from quantum_hybrid.paths import user_path
 from quantum_hybrid.run.plan import RunPlan
 from quantum_hybrid.run.provenance import description
 from quantum_hybrid.run.tracking import truncate_metrics

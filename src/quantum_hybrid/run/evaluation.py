@@ -14,9 +14,10 @@ import yaml
 from transformers.utils import logging as transformers_logging
 
 from quantum_hybrid.backbone import prepare_embedded
-from quantum_hybrid.config import EMBEDDED, user_path
+from quantum_hybrid.config import EMBEDDED
 from quantum_hybrid.durable import write_bytes, write_json
 from quantum_hybrid.errors import UsageError
+from quantum_hybrid.paths import user_path
 from quantum_hybrid.run.directory import read_held_out
 from quantum_hybrid.run.plan import recorded
 from quantum_hybrid.training import Learner

@@ -14,8 +14,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from quantum_hybrid.config import RunConfig, ServerConfig, user_path
+from quantum_hybrid.config import RunConfig, ServerConfig
 from quantum_hybrid.errors import CheckpointError, UsageError
+from quantum_hybrid.paths import user_path
 from quantum_hybrid.report.groups_page import groups_page_path
 
 FREE_TO_CHANGE = (

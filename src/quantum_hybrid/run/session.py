@@ -18,10 +18,11 @@ from typing import Any
 from transformers.utils import logging as transformers_logging
 
 from quantum_hybrid.backbone import prepare_embedded
-from quantum_hybrid.config import EMBEDDED, RunConfig, user_path
+from quantum_hybrid.config import EMBEDDED, RunConfig
 from quantum_hybrid.distillation import method_for
 from quantum_hybrid.durable import write_json
 from quantum_hybrid.errors import Interrupted, QuantumHybridError, UsageError
+from quantum_hybrid.paths import user_path
 from quantum_hybrid.processes.ranks import ALONE, Ranks
 from quantum_hybrid.report.curves import draw_curves
 from quantum_hybrid.report.groups_page import write_groups_page

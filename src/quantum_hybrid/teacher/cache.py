@@ -35,8 +35,8 @@ from typing import Any
 from filelock import FileLock
 from filelock import Timeout as LockTimeout
 
-from quantum_hybrid.config import cache_directory
 from quantum_hybrid.errors import QuantumHybridError, UsageError, WriteError
+from quantum_hybrid.paths import cache_directory
 from quantum_hybrid.teacher.packing import pack, unpack
 from quantum_hybrid.teacher.request import AnswerRequest
 from quantum_hybrid.text.records import Answer
