@@ -383,7 +383,7 @@ ULD = [*TOP_5, "--env.distill_loss", "uld"]
 @pytest.mark.parametrize(
     ("extra", "message"),
     [
-        (TOP_5, "gives no log-probabilities"),
+        (TOP_5, "sends no log-probabilities"),
         (ULD, "--env.distill_loss uld: the teacher sends no log-probabilities"),
     ],
     ids=["by token", "by rank"],
