@@ -155,7 +155,7 @@ _ROUNDER = 1.5 * 2**23
 _ONE_BITS = 0x3F800000
 _MANTISSA_BITS = 23
 _HALF_OCTAVE = [-_LN2 / 2, _LN2 / 2]
-_SERIES = Chebyshev.interpolate(np.exp, 6, _HALF_OCTAVE).convert(kind=Polynomial).coef
+_SERIES = Chebyshev.interpolate(np.exp, 6, _HALF_OCTAVE).convert(kind=Polynomial).coef.tolist()
 """exp on [-ln 2 / 2, ln 2 / 2], with a relative error of 4e-9."""
 
 
