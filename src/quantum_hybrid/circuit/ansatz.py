@@ -44,7 +44,7 @@ class Ansatz:
 
     entangler: str = "ring"
     """``chain``: CNOT(0,1), CNOT(1,2), ..., CNOT(n-2,n-1). ``ring``: the chain, then CNOT(n-1,0).
-    ``none``: no CNOT. One qubit has no CNOT whatever the entangler."""
+    ``none``: no CNOT. A single qubit has no CNOT with any entangler."""
 
     reupload: bool = False
     """Encode the inputs again before every layer (Perez-Salinas et al. 2020,

@@ -52,6 +52,7 @@ class Rows:
         data = context.make_array(array_type)(context, builder, array).data
         self.scalars = data if start is None else builder.gep(data, [start])
         self._alignment = row_bytes if alignment is None else alignment
+        # Pointers that are not used cost nothing: LLVM removes them.
         self._bytes = builder.bitcast(self.scalars, ir.IntType(8).as_pointer())
         self._rows = builder.bitcast(self.scalars, self.vector.as_pointer())
 
@@ -124,6 +125,7 @@ def constant(vector: Any, value: float) -> Any:
 
 def splat(builder: Any, vector: Any, scalar: Any) -> Any:
     """A vector of this type with a scalar, known at run time, in all lanes."""
+    # LLVM recognises this pair of instructions as a broadcast.
     first = builder.insert_element(ir.Constant(vector, ir.Undefined), scalar, lane(0))
     return shuffle(builder, first, first, [0] * vector.count)
 

@@ -114,7 +114,6 @@ def backward(
                 for group in range(passes.first_local):
                     at = start + group * step
                     _rotate_pass(states, at + step, states, at, tangents, passes, layer, group)
-                # As in forward, but each pass writes a state of its own, which is kept.
                 for within in range(0, size, block):
                     for group in range(passes.first_local, n_groups):
                         at = start + group * step + within

@@ -110,6 +110,7 @@ def passes_of(ansatz: Ansatz, dtype: np.dtype) -> Passes:
     images = np.zeros((len(sizes), max_group), dtype=np.int64)
     bases, offsets = [], []
     for group, (size, shift) in enumerate(zip(sizes, shifts, strict=True)):
+        # All values of the other bits, with a gap of zeros where the group's bits are.
         outer = np.arange(2 ** (n_rows - size))
         offsets.append(sum(map(len, bases)))
         bases.append((outer >> shift << shift + size) | (outer & 2**shift - 1))
@@ -117,6 +118,7 @@ def passes_of(ansatz: Ansatz, dtype: np.dtype) -> Passes:
             row = 1 << shift + bit
             images[group, bit] = _source(ansatz, row << in_lanes) >> in_lanes if group == 0 else row
     all_bases = np.concatenate(bases)
+    # The entangler is linear over GF(2): the source of a row is the xor of those of its bits.
     sources = np.zeros_like(all_bases)
     for bit in range(n_rows):
         row = _source(ansatz, 1 << bit + in_lanes) >> in_lanes

@@ -21,7 +21,7 @@ from quantum_hybrid.circuit.tensor_network.transfer import Bools, Ints, Transiti
 ROW_BYTES = 128
 """Bytes of a row: one number for each of 32 samples in float32, of 16 in float64. Rows of half this
 length took up to 1.7 times as long per sample, since reading the two row numbers of a product is
-then spread over half the samples. Rows of twice this length were quicker only for large batches."""
+then spread over half the samples. Rows of twice this length were faster only for large batches."""
 
 
 class Table(NamedTuple):

@@ -72,6 +72,7 @@ def sum_products(typing, add, dst, d0, one, a0, other, b0, stream, start, stop):
             _rows(context, builder, kinds[i], args[i], args[i + 1]) for i in (1, 3, 5)
         )
         numbers = _Stream(context, builder, kinds[7], args[7], args[8])
+        # A stack slot in this code; LLVM keeps it in registers throughout a sum.
         total = cgutils.alloca_once(builder, out.vector)
         with numbers.until(args[9]):
             row, n_added, n_subtracted = numbers.take(3)

@@ -1,6 +1,6 @@
 """The two sweeps of `one_pass` over a chunk of logits: sums, then gradients.
 
-A chunk is (vocabulary, rows), the order in which the projection is quickest. Q = readout points^T
+A chunk is (vocabulary, rows), the order in which the projection is fastest. Q = readout points^T
 with ``readout`` (vocabulary, m) and ``points`` (rows, m). `TorchSweeps` and `CompiledSweeps`
 compute the same quantities. The compiled ones read the chunk once for each sweep and store nothing
 else of its size.

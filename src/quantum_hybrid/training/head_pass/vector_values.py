@@ -1,7 +1,7 @@
 """Vectors of float32 as values in functions that Numba compiles.
 
-A vector holds `VECTOR_ROWS` numbers, one for each of as many rows of the batch, and may be
-assigned and passed like a number. ``array`` is one-dimensional, contiguous float32; ``at`` is the
+A vector holds one number for each of `VECTOR_ROWS` rows of the batch, and may be assigned and
+passed like a number. ``array`` is one-dimensional, contiguous float32; ``at`` is the
 position of a vector's first number in it. Bounds are not checked.
 """
 
