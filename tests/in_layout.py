@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from quantum_hybrid.compiled.lanes import LAYOUT
 from quantum_hybrid.compiled.layout import VARIABLE, Layout
+from quantum_hybrid.compiled.vectors import LAYOUT
 
 TESTS = ["compiled/test_layout.py", "circuit/native/test_engine.py"]
 THE_SAME_IN_ALL = "reduced_angles or one_graph"

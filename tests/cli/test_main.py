@@ -468,7 +468,7 @@ def test_a_flag_overrides_the_yaml_file(tmp_path, monkeypatch, capsys) -> None:
     ("flags", "message"),
     [
         (["tensor_network", "--env.n_layers", "12"], "n_layers=12 is too many for engine="),
-        (["native", "--env.reupload", "true"], "reupload=True is not for engine='native'"),
+        (["native", "--env.reupload", "true"], "reupload=True is not supported by engine='native'"),
     ],
 )
 def test_a_circuit_that_the_engine_cannot_run_leaves_no_run(

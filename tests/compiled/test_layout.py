@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from quantum_hybrid.compiled import lanes
+from quantum_hybrid.compiled import vectors
 from quantum_hybrid.compiled.layout import (
     AVX2,
     AVX512,
@@ -54,4 +54,4 @@ def test_what_does_not_exist_is_refused(name):
 
 @pytest.mark.vectors
 def test_this_process_has_the_layout_that_it_was_asked_for():
-    assert str(lanes.LAYOUT) == os.environ.get(VARIABLE, str(chosen({})))
+    assert str(vectors.LAYOUT) == os.environ.get(VARIABLE, str(chosen({})))

@@ -17,7 +17,7 @@ SOURCES = Path(machine_code.__file__).parents[1]
 
 KERNEL = """
 import parts
-from quantum_hybrid.compiled.lanes import ROW_BYTES
+from quantum_hybrid.compiled.vectors import ROW_BYTES
 from quantum_hybrid.compiled.machine_code import compiled
 
 FACTOR = parts.FACTOR

@@ -11,7 +11,7 @@ import pytest
 import torch
 from numba import njit
 
-from quantum_hybrid.compiled.threads import ALIGNMENT_BYTES, next_number, share
+from quantum_hybrid.compiled.threads import ALIGNMENT_BYTES, next_number, run_on_threads
 
 FLOAT32 = np.dtype(np.float32)
 
@@ -24,7 +24,7 @@ def meet(n_threads=2) -> set[str]:
         barrier.wait()
         names.add(threading.current_thread().name)
 
-    share(work, n_threads, 1, FLOAT32)
+    run_on_threads(work, n_threads, 1, FLOAT32)
     return names
 
 
@@ -52,7 +52,7 @@ def test_a_piece_is_done_by_one_thread_in_memory_that_is_aligned():
         barrier.wait()
         count(counters, taken)
 
-    share(work, 50, 100, FLOAT32)
+    run_on_threads(work, 50, 100, FLOAT32)
     assert (taken == 1).all()
     assert counters.tolist() == [0, 10**6 + 2]
 
@@ -65,7 +65,7 @@ def test_as_many_threads_as_torch_says_however_many_cores_there_are(monkeypatch,
 
 def test_no_more_threads_than_pieces():
     callers = []
-    share(lambda memory: callers.append(threading.current_thread()), 1, 1, FLOAT32)
+    run_on_threads(lambda memory: callers.append(threading.current_thread()), 1, 1, FLOAT32)
     assert callers == [threading.current_thread()]
 
 
@@ -83,4 +83,4 @@ def test_an_error_is_raised():
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        share(work, 4, 1, FLOAT32)
+        run_on_threads(work, 4, 1, FLOAT32)

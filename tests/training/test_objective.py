@@ -232,14 +232,14 @@ def test_no_digit_depends_on_the_threads(monkeypatch) -> None:
     found = []
     generator = torch.Generator().manual_seed(0)
     chunk, readout = (torch.randn(9000, n, generator=generator) for n in (32, 4))
-    points, shares = (torch.randn(*n, generator=generator) for n in ((32, 4), (4, 32)))
+    points, factors = (torch.randn(*n, generator=generator) for n in ((32, 4), (4, 32)))
     mixture = sweeps.Mixture(torch.tensor([0.6, 0.8]), True)
     for n in (1, 2, 5):
         monkeypatch.setattr(torch, "get_num_threads", lambda n=n: n)
         by_chunk, by_readout = chunk.clone(), torch.zeros_like(readout)
         sweep = CompiledSweeps(by_chunk, readout, points, mixture)
         normalisers = sweep.normalisers(readout[:, 0].contiguous())
-        rest = sweep.differentiate(normalisers, shares, by_readout)
+        rest = sweep.differentiate(normalisers, factors, by_readout)
         found.append((normalisers, by_chunk, by_readout, *rest))
     for other in found[1:]:
         assert all(torch.equal(a, b) for a, b in zip(found[0], other, strict=True))
@@ -249,9 +249,9 @@ def test_exponentials_are_right_to_the_last_digits() -> None:
     """A softmax whose logarithm of the sum is called 0: what is left are exponentials."""
     x = torch.linspace(-100, 20, 32 * 5000).view(5000, 32)
     chunk, readout, points = x.clone(), torch.zeros(5000, 2), torch.zeros(32, 2)
-    shares = torch.zeros(4, 32).index_fill_(0, torch.tensor(0), 1)
+    factors = torch.zeros(4, 32).index_fill_(0, torch.tensor(0), 1)
     sweep = CompiledSweeps(chunk, readout, points, sweeps.Mixture(torch.ones(2), False))
-    sweep.differentiate(torch.zeros(4, 32), shares, torch.zeros(5000, 2))
+    sweep.differentiate(torch.zeros(4, 32), factors, torch.zeros(5000, 2))
     expected = x.double().clamp_min(-87).exp()
     torch.testing.assert_close(chunk.double(), expected, rtol=3e-7, atol=0)
 

@@ -1,6 +1,6 @@
 """Differentiable quantum circuits for torch: the layer, its exact polynomial, devices, diagnostics.
 
-Imports nothing else of this project.
+It imports nothing of this project but ``compiled``.
 """
 
 from quantum_hybrid.circuit.analysis.diagnostics import (

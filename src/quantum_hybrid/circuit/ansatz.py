@@ -1,4 +1,4 @@
-"""What the circuit is: data, and functions of that data. Nothing here runs a circuit.
+"""The description of a circuit, and what follows from it. Nothing here runs a circuit.
 
 A circuit on ``n`` qubits encodes ``n`` angles ``x`` and holds weights ``theta`` of shape
 ``(layers, n)``:
@@ -10,9 +10,9 @@ A circuit on ``n`` qubits encodes ``n`` angles ``x`` and holds weights ``theta``
 Convention: qubit 0 is the most significant bit of the basis index, as in PennyLane, and
 ``RY(t) = [[cos t/2, -sin t/2], [sin t/2, cos t/2]]``.
 
-CNOTs permute the basis, and do so linearly over GF(2) (Aaronson & Gottesman 2004,
-arXiv:quant-ph/0406196). So an entangler is an index, never a matrix product, and one that is
-followed by a Z measurement turns each Z into a product of Z, which costs nothing at all.
+CNOTs permute the basis linearly over GF(2) (Aaronson & Gottesman 2004, arXiv:quant-ph/0406196). So
+an entangler is an index into the state, not a matrix product. An entangler before a Z measurement
+turns each Z into a product of Z, at no cost.
 """
 
 from dataclasses import dataclass
@@ -32,19 +32,19 @@ class Ansatz:
 
     Raises:
         TypeError: a field has the wrong type.
-        ValueError: a field is out of range. Both name the field, its value and what is allowed.
+        ValueError: a field is out of range. Both messages name the field, its value and the allowed
+            values.
     """
 
     n_qubits: int
-    """Number of qubits, of inputs and of outputs: 1 to ``MAX_QUBITS``. What fits is for the engine
-    to say."""
+    """Number of qubits, inputs and outputs: 1 to ``MAX_QUBITS``; an engine may allow fewer."""
 
     n_layers: int
-    """Number of rotation-plus-entangler layers: 1 to ``MAX_LAYERS``, and what fits."""
+    """Number of rotation-plus-entangler layers: 1 to ``MAX_LAYERS``; an engine may allow fewer."""
 
     entangler: str = "ring"
     """``chain``: CNOT(0,1), CNOT(1,2), ..., CNOT(n-2,n-1). ``ring``: the chain, then CNOT(n-1,0).
-    ``none``: no CNOT. One qubit has no CNOT whatever the entangler."""
+    ``none``: no CNOT. A single qubit has no CNOT with any entangler."""
 
     reupload: bool = False
     """Encode the inputs again before every layer (Perez-Salinas et al. 2020,
@@ -80,14 +80,14 @@ class Ansatz:
     def encoded_parities(self) -> tuple[tuple[int, ...], ...]:
         """The qubits whose parity, measured before the first entangler, would be output ``i``.
 
-        That is if the rotations from layer 1 on were zero: output ``i`` is then the product of
-        these qubits' ``cos(x_j + theta[0, j])``.
+        If all rotations from layer 1 on are zero, output ``i`` is the product of
+        ``cos(x_j + theta[0, j])`` over these qubits j.
         """
         return self._parities_before(self.n_layers)
 
     def _parities_before(self, n_entanglers: int) -> tuple[tuple[int, ...], ...]:
-        """Z of each qubit, pulled back through the last entanglers: a CNOT turns Z on its target
-        into Z on control and target, so a qubit's set is the symmetric difference of the two."""
+        """The qubits of Z on each qubit, pulled back through this many entanglers."""
+        # A CNOT turns Z on its target into Z on control and target; Z Z on one qubit is 1.
         parities = [{i} for i in range(self.n_qubits)]
         for control, target in self.cnots * n_entanglers:
             parities[target] = parities[target] ^ parities[control]
@@ -95,12 +95,15 @@ class Ansatz:
 
 
 def entangler_sources(ansatz: Ansatz) -> Int[Tensor, " basis"]:
-    """Where each amplitude comes from: ``state[entangler_sources]`` is the entangled state."""
+    """The basis state that each amplitude comes from.
+
+    ``state[entangler_sources(ansatz)]`` is the state after the CNOTs of one layer.
+    """
     return _apply_cnots(ansatz.n_qubits, ansatz.cnots[::-1])
 
 
 def entangler_targets(ansatz: Ansatz) -> Int[Tensor, " basis"]:
-    """Where each basis state goes, the inverse of :func:`entangler_sources`."""
+    """The basis state that each one is mapped to: the inverse of `entangler_sources`."""
     return _apply_cnots(ansatz.n_qubits, ansatz.cnots)
 
 

@@ -1,8 +1,8 @@
 """One orthogonal matrix for the whole batch, in plain torch: small circuits, large batches.
 
-The weights are shared by the batch, so with a single encoding all that follows the first rotations
-is one real orthogonal ``2**n x 2**n`` matrix, built once a call. The encoding and the first
-rotations are one product state a sample. Same convention, values and gradients as ``statevector``.
+The whole batch has the same weights, so with a single encoding everything after the first rotations
+is one real orthogonal ``2**n x 2**n`` matrix, built once a call. Encoding and first rotations are
+one product state for each sample. Convention, values and gradients are those of ``statevector``.
 """
 
 from jaxtyping import Float
@@ -13,11 +13,15 @@ from quantum_hybrid.circuit.ansatz import Ansatz
 
 MAX_QUBITS = 10
 STATES_KEPT = 4
-"""In the graph of one sample: a product state, what the matrix makes of it, and their squares."""
+"""States in the graph of one sample: the product state, its image, and the square of each."""
 
 
 def check(ansatz: Ansatz) -> None:
-    """Refuse what would not fit, or has no matrix that the batch could share."""
+    """Refuse a circuit that does not fit, or whose matrix depends on the sample.
+
+    Raises:
+        ValueError: there are too many qubits, or the circuit re-uploads.
+    """
     if ansatz.n_qubits > MAX_QUBITS:
         size_mib = 2.0 ** (2 * ansatz.n_qubits + 2 - 20)
         raise ValueError(
@@ -26,8 +30,8 @@ def check(ansatz: Ansatz) -> None:
         )
     if ansatz.reupload:
         raise ValueError(
-            "reupload=True is not for engine='dense': each layer depends on the sample, so there "
-            "is no matrix to share; use engine='statevector'"
+            "reupload=True is not supported by engine='dense': each layer depends on the sample, "
+            "so there is no matrix to share; use engine='statevector'"
         )
 
 
@@ -61,7 +65,7 @@ def _evolve(inputs: Tensor, weights: Tensor, matrix: Tensor | None) -> Tensor:
 def layers_matrix(
     ansatz: Ansatz, weights: Float[Tensor, "layers qubits"]
 ) -> Float[Tensor, "basis basis"]:
-    """All that follows the first rotations up to the last entangler, for two layers or more.
+    """The matrix of all gates from the first to the last entangler, without the latter; L >= 2.
 
     Row ``b`` is the image of basis state ``b``, so the matrix multiplies states from the right.
     """

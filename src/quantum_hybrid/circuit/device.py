@@ -1,13 +1,13 @@
 """The circuit on any PennyLane device: simulators with shots and noise, plugins, hardware.
 
-From input angles ``(..., n)`` and weights ``(layers, n)`` to Pauli-Z expectations ``(..., n)``, as
-every engine, but measured: each expectation is the mean of ``shots`` outcomes of +1 or -1, so it
-has a standard error. One sample is one circuit, and all circuits of a call are handed to the device
-as one batch.
+From input angles ``(..., n)`` and weights ``(layers, n)`` to Pauli-Z expectations ``(..., n)``. As
+with an engine, but measured: each expectation is the mean of ``shots`` outcomes of +1 or -1, so it
+has a standard error. One sample is one circuit, and a call hands all its circuits to the device as
+one batch.
 
-Gradients are parameter shifts, which need nothing of a device but more such circuits: for a gate
-RY(t), d<Z>/dt = (<Z>(t + pi/2) - <Z>(t - pi/2)) / 2 (Schuld et al. 2019, arXiv:1811.11184). The
-shifted circuits are measured too, so the gradient is unbiased but noisy.
+Gradients are parameter shifts, which only need more circuits of the same form: for a gate RY(t),
+d<Z>/dt = (<Z>(t + pi/2) - <Z>(t - pi/2)) / 2 (Schuld et al. 2019, arXiv:1811.11184). The shifted
+circuits are measured too, so the gradient is unbiased but noisy.
 
     circuit = on_device(layer, "qiskit.aer", shots=4096, seed=0)
     circuit(inputs)           # trains layer.weights
@@ -28,38 +28,40 @@ from quantum_hybrid.circuit.ansatz import Ansatz
 from quantum_hybrid.circuit.layer import FLOAT_DTYPES, QuantumLayer
 
 MAX_SHOTS = 1_000_000
-"""A device keeps every outcome of a circuit in memory."""
+"""Largest number of shots: a device keeps every outcome of a circuit in memory."""
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """What a device measured."""
+    """Expectations that a device measured, with their standard errors."""
 
     expectations: Float[Tensor, "*batch qubits"]
     standard_errors: Float[Tensor, "*batch qubits"]
-    """sqrt((1 - z^2) / (shots - 1)), since every outcome is +1 or -1, whatever the noise; 0 without
-    shots, not a number for a single one. Where all outcomes were equal it is 0 and too small."""
+    """sqrt((1 - z^2) / (shots - 1)), since every outcome is +1 or -1, with or without noise. 0 for
+    exact expectations, NaN for a single shot. If all outcomes are equal it is 0, which is too
+    small."""
 
 
 class DeviceCircuit:
-    """An ansatz on one device. The weights stay outside: two circuits can share a device.
+    """An ansatz on one device. The weights are an argument of each call.
 
     Args:
-        ansatz: what the circuit is.
-        device: a PennyLane device by name: ``default.qubit``, ``default.mixed``,
-            ``lightning.qubit``, or of a plugin, such as ``qiskit.aer`` or ``qulacs.simulator``.
-        shots: measurements of each circuit, 1 to ``MAX_SHOTS``; None for exact expectations, where
-            the device can.
-        seed: of the shots, where the device takes one. The same calls then give the same outcomes.
-        depolarising: probability p of a depolarising channel on each qubit that a gate acts on,
-            after every gate: with p/3 each an X, Y or Z error (Nielsen & Chuang, section 8.3.4). It
-            shrinks each Pauli on that qubit by 1 - 4p/3. For devices that run channels
-            (``default.mixed``).
+        ansatz: the circuit.
+        device: name of a PennyLane device: ``default.qubit``, ``default.mixed``,
+            ``lightning.qubit``, or one of a plugin, such as ``qiskit.aer`` or ``qulacs.simulator``.
+        shots: measurements of each circuit, 1 to ``MAX_SHOTS``; None for exact expectations, if the
+            device supports them.
+        seed: seed of the shots, if the device takes one. The same calls then give the same
+            outcomes.
+        depolarising: probability p, 0 to 1, of a depolarising channel on each qubit of a gate,
+            after every gate: an X, Y or Z error with probability p/3 each (Nielsen & Chuang,
+            section 8.3.4). It multiplies each Pauli on that qubit by 1 - 4p/3. Only for devices
+            that run channels (``default.mixed``).
         options: passed to the device, such as ``noise_model`` of ``qiskit.aer``.
 
     Raises:
         ValueError, TypeError: an argument is not allowed, the device is not installed, or it cannot
-            run such circuits. The message names the argument, its value and what is allowed.
+            run these circuits. The message names the argument, its value and the allowed values.
     """
 
     def __init__(
@@ -76,7 +78,7 @@ class DeviceCircuit:
         _check_seed(seed)
         if not isinstance(depolarising, int | float) or not 0 <= depolarising <= 1:
             raise ValueError(f"depolarising={depolarising!r} must be a probability, 0 to 1")
-        # PennyLane takes seconds to import.
+        # Importing PennyLane takes seconds.
         from quantum_hybrid.circuit import pennylane
 
         self._pennylane = pennylane
@@ -95,9 +97,14 @@ class DeviceCircuit:
     def expectations(
         self, inputs: Tensor, weights: Float[Tensor, "layers qubits"]
     ) -> Float[Tensor, "*batch qubits"]:
-        """Measured Pauli-Z expectations, differentiable once in inputs and weights.
+        """Measured Pauli-Z expectations in [-1, 1], differentiable once by inputs and weights.
 
-        A sample takes one circuit, and for the gradient two more for each RY gate.
+        A sample takes one circuit; its gradient takes two more for each RY gate.
+
+        Raises:
+            ValueError: a shape does not fit the ansatz, a value is not finite, or the device
+                refuses the circuits.
+            TypeError: inputs or weights are not float32 or float64.
         """
         self._check(inputs, weights)
         rows = inputs.reshape(-1, self.ansatz.n_qubits)
@@ -110,7 +117,7 @@ class DeviceCircuit:
 
     @torch.no_grad()
     def measure(self, inputs: Tensor, weights: Float[Tensor, "layers qubits"]) -> Measurement:
-        """Expectations with their standard errors, without gradients."""
+        """Expectations with their standard errors, without gradients; errors as `expectations`."""
         z = self.expectations(inputs, weights)
         if self.shots is None:
             return Measurement(z, torch.zeros_like(z))
@@ -120,12 +127,12 @@ class DeviceCircuit:
     def run(
         self, angles: Float[Tensor, "circuits columns qubits"]
     ) -> Float[Tensor, "circuits qubits"]:
-        """Measure circuits given by the angles of all their RY gates; float64."""
+        """Measure circuits that are given by the angles of all their RY gates, radians, float64."""
         if len(angles) == 0:
             return angles.new_empty(0, self.ansatz.n_qubits)
         device = self._device
         if self._seeds is not None and self._seed_option is not None:
-            # Qiskit Aer would start from its seed again at every call, and repeat its shots.
+            # Qiskit Aer restarts from its seed at every call and would repeat its shots.
             seed = {self._seed_option: self._seeds.getrandbits(31)}
             device = self._pennylane.open_device(
                 self.name, self.ansatz.n_qubits, self.options | seed
@@ -156,7 +163,7 @@ class DeviceCircuit:
 
 
 class DeviceLayer(nn.Module):
-    """A layer's circuit on a device. It shares the layer's weights, and training it trains them."""
+    """A layer's circuit on a device. It has the layer's own weights, so training it trains them."""
 
     def __init__(self, weights: nn.Parameter, circuit: DeviceCircuit) -> None:
         super().__init__()
@@ -184,7 +191,7 @@ def on_device(
     depolarising: float = 0.0,
     **options: Any,
 ) -> DeviceLayer:
-    """The same weights on a device; arguments and errors are those of :class:`DeviceCircuit`."""
+    """A layer with the same weights on a device; arguments and errors as of `DeviceCircuit`."""
     circuit = DeviceCircuit(
         layer.ansatz, device, shots=shots, seed=seed, depolarising=depolarising, **options
     )
@@ -192,7 +199,7 @@ def on_device(
 
 
 class _ParameterShift(torch.autograd.Function):
-    """Expectations as a function of every RY gate's own angle."""
+    """Expectations as a function of the angle of every RY gate."""
 
     @staticmethod
     def forward(ctx: Any, angles: Tensor, circuit: DeviceCircuit) -> Tensor:

@@ -1,10 +1,10 @@
-"""An engine's compiled code as a function that torch differentiates, once.
+"""An engine's compiled code as a function that torch differentiates once.
 
-The engine gives a function that *prepares* a call: from inputs ``(batch, n)``, weights
-``(layers, n)`` and an ansatz to an object that runs it and its adjoint. Here both are given to
-torch, in two ways. Called directly it is an autograd function. Under ``torch.compile`` and
-``torch.export`` it is an operator, one node in the graph; that costs more than a small batch takes
-to run, so it is not used otherwise. A second derivative is refused when it is asked for.
+The engine registers a function that *prepares* a call: from inputs ``(batch, n)``, weights
+``(layers, n)`` and an ansatz to an object that computes outputs and gradients. A direct call is an
+autograd function. Under ``torch.compile`` and ``torch.export`` it is an operator, one node of the
+graph; calling an operator takes longer than a small batch, so it is used nowhere else. Asking for a
+second derivative raises a RuntimeError.
 """
 
 from collections.abc import Callable
@@ -18,7 +18,7 @@ from quantum_hybrid.circuit.ansatz import Ansatz
 
 @runtime_checkable
 class Call(Protocol):
-    """One call of the compiled code."""
+    """A call of the compiled code with given inputs and weights."""
 
     def run(self) -> Tensor:
         """Outputs ``(batch, n)``."""
@@ -34,12 +34,12 @@ _PREPARE: dict[str, Prepare] = {}
 
 
 def register(engine: str, prepare: Prepare) -> None:
-    """Make an engine known by its name, which operators in a graph go by."""
+    """Register an engine under its name; an operator in a graph holds the name only."""
     _PREPARE[engine] = prepare
 
 
 def expectations(engine: str, ansatz: Ansatz, inputs: Tensor, weights: Tensor) -> Tensor:
-    """The engine's outputs, differentiable once by inputs and weights."""
+    """The engine's outputs ``(batch, n)``, differentiable once by inputs and weights."""
     if torch.compiler.is_compiling():
         return _expectations(inputs, weights, engine, ansatz.entangler, ansatz.reupload)
     if torch.is_grad_enabled() and (inputs.requires_grad or weights.requires_grad):
@@ -56,14 +56,14 @@ class _Expectations(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
-        saved = ctx.saved_tensors  # torch complains here if one was changed meanwhile
+        saved = ctx.saved_tensors  # torch raises an error here if one was modified in place
         if torch.is_grad_enabled():
             return *_Gradients.apply(grad_outputs, *saved, ctx.engine, ctx.call), None, None
         return *ctx.call.differentiate(grad_outputs), None, None
 
 
 class _Gradients(torch.autograd.Function):
-    """The gradients, where they are part of a graph that may ask for a second derivative."""
+    """The gradients as part of a graph, so that a second derivative reaches `_refuse`."""
 
     @staticmethod
     def forward(
@@ -79,7 +79,7 @@ class _Gradients(torch.autograd.Function):
 
 def _refuse(ctx: Any, *gradients: Tensor) -> None:
     raise RuntimeError(
-        f"a second derivative is not for engine={ctx.engine!r} on the CPU; use "
+        f"a second derivative is not supported by engine={ctx.engine!r} on the CPU; use "
         "engine='statevector', which takes up to 24 qubits"
     )
 

@@ -1,17 +1,18 @@
-"""Where a circuit's weights start from: the angles around which they are drawn.
+"""The angles around which a circuit's initial weights are drawn.
 
-From an ansatz to angles ``(layers, n)``, two ways:
+From an ansatz to angles ``(layers, n)``, in one of two ways:
 
 - ``identity``: zero. The rotations are near the identity, where gradients do not vanish with the
-  number of qubits for want of randomness (Grant et al. 2019, arXiv:1903.05076). But through a ring
-  or a chain an output is then about a product of up to n cosines of inputs, which vanishes with n.
+  number of qubits as they do at random angles (Grant et al. 2019, arXiv:1903.05076). Through a ring
+  or a chain, however, an output is about a product of up to n cosines of inputs, which vanishes
+  with n.
 - ``local``: an output is about a product of few sines of inputs, for any n.
 
-The second works because CNOTs spread Z to the qubits before and X to the qubits after: where the
-former makes a parity of many qubits of what is measured, the latter takes it apart again. So all
-rotations of one layer are turned to -pi/2, which takes Z to X. Measuring parity ``Z_0 ... Z_i`` is
-then measuring ``X_0 ... X_i``, and before a ring this was ``X_0 X_(i+1)``: the neighbours' factors
-cancel. See docs/circuit.md.
+``local`` uses that CNOTs, pulled back, spread Z to the qubits before and X to the qubits after. The
+entanglers after a layer turn the measured Z into a parity of many qubits; if that is turned into X,
+the entanglers before the layer reduce it to few factors. So all rotations of one layer are set to
+-pi/2, which turns Z into X: the parity ``Z_0 ... Z_i`` becomes ``X_0 ... X_i``, and before a ring
+that is ``X_0 X_(i+1)``, since the factors of neighbours cancel. See docs/circuit.md.
 """
 
 import math
@@ -26,10 +27,10 @@ INITIALISATIONS = ("identity", "local")
 
 
 def starting_angles(ansatz: Ansatz, init: str) -> Float[Tensor, "layers qubits"]:
-    """The mean of the weights at the start, in double precision.
+    """The mean of the initial weights, radians, in double precision.
 
     Raises:
-        ValueError: the name is unknown, or ``local`` is asked for a single layer of CNOTs.
+        ValueError: the name is unknown, or it is ``local`` and the circuit has a single layer.
     """
     angles = torch.zeros(ansatz.n_layers, ansatz.n_qubits, dtype=torch.float64)
     if init not in INITIALISATIONS:
@@ -43,14 +44,14 @@ def starting_angles(ansatz: Ansatz, init: str) -> Float[Tensor, "layers qubits"]
         )
     layer, factors = turned_layer(ansatz)
     angles[layer] = -math.pi / 2
-    # The slope of sin(phi)^k, k being the mean number of factors, is steepest here.
+    # Here sin(phi)^k is steepest, k being the mean number of factors: tan(phi)^2 = k - 1.
     k = sum(factors) / len(factors)
     angles[0] += math.atan(math.sqrt(k - 1))
     return angles
 
 
 def turned_layer(ansatz: Ansatz) -> tuple[int, list[int]]:
-    """The layer to turn, for which outputs have the fewest factors, and their number for each."""
+    """The layer to turn so that outputs have the fewest factors, and each output's number."""
     best: tuple[int, list[int]] = (0, [])
     for layer in range(ansatz.n_layers - 1, 0, -1):
         factors = []
@@ -67,8 +68,8 @@ def turned_layer(ansatz: Ansatz) -> tuple[int, list[int]]:
 
 
 def _before_entangler(ansatz: Ansatz, qubits: set[int], measured: str) -> set[int]:
-    """The qubits whose product of Z (of X) before the entangler is that of these after it: a CNOT
-    takes Z of its target to both, and X of its control."""
+    """The qubits of a product of Z (or of X), pulled back through the entangler."""
+    # A CNOT takes Z of its target, and X of its control, to both qubits.
     qubits = set(qubits)
     for control, target in reversed(ansatz.cnots):
         if measured == "Z" and target in qubits:

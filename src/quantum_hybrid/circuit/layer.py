@@ -1,8 +1,8 @@
 """The circuit as a torch layer: angles in, Pauli-Z expectations out, weights learned.
 
 From ``(..., n)`` to ``(..., n)`` in [-1, 1], in float32 or float64. The layer checks its arguments,
-flattens the leading dimensions and hands over to an engine; all engines give the same values and
-gradients. A new engine is a module with ``check`` and ``expectations``, and a row in ``_ENGINES``.
+flattens the leading dimensions and calls an engine; all engines give the same values and gradients.
+A new engine is a module with ``check`` and ``expectations``, and a row in ``_ENGINES``.
 """
 
 from collections.abc import Callable, Mapping
@@ -21,10 +21,10 @@ FLOAT_DTYPES = (torch.float32, torch.float64)
 
 @runtime_checkable
 class Engine(Protocol):
-    """What a module must offer to be an engine."""
+    """The functions that a module must have to be an engine."""
 
     def check(self, ansatz: Ansatz) -> None:
-        """Raise a ValueError if the circuit would not fit or cannot be run."""
+        """Raise a ValueError if the circuit does not fit or is not supported."""
 
     def expectations(self, ansatz: Ansatz, inputs: Tensor, weights: Tensor) -> Tensor:
         """Outputs ``(batch, n)`` for inputs ``(batch, n)`` and weights ``(layers, n)``."""
@@ -32,21 +32,21 @@ class Engine(Protocol):
 
 
 def _load_native() -> Engine:
-    # Numba takes half a second to import.
+    # Importing Numba takes half a second.
     from quantum_hybrid.circuit import native
 
     return native
 
 
 def _load_tensor_network() -> Engine:
-    # As native does, it imports Numba.
+    # It imports Numba too.
     from quantum_hybrid.circuit import tensor_network
 
     return tensor_network
 
 
 def _load_pennylane() -> Engine:
-    # PennyLane takes seconds to import, and who does not ask for it need not have it.
+    # Importing PennyLane takes seconds, and it need not be installed.
     from quantum_hybrid.circuit import pennylane
 
     return pennylane
@@ -69,34 +69,34 @@ class QuantumLayer(nn.Module):
     The only parameter, and the only entry of the state_dict, is ``weights`` of shape
     ``(n_layers, n_qubits)``: rotation angles in radians.
 
-    Weights start normal with mean 0 and standard deviation ``init_std``, which is near the
+    Initial weights are normal with mean 0 and standard deviation ``init_std``. This is near the
     identity, where gradients do not vanish with the number of qubits (Grant et al. 2019,
     arXiv:1903.05076; Zhang et al. 2022, arXiv:2203.09376). Exactly 0 would be a point of symmetry:
     at inputs of 0 no weight would have a gradient. Without an entangler output ``i`` depends only
-    on the sum of the weights of qubit ``i``; with one, every weight matters on its own.
+    on the sum of the weights of qubit ``i``.
 
-    Beyond some 20 qubits outputs near the identity still vanish, being products of up to n cosines
-    of inputs. ``init="local"`` starts around angles at which they are products of few sines, for
-    inputs around 0; ``init_std`` should then be well below ``n_qubits**-0.5``.
+    Above about 20 qubits outputs near the identity vanish nevertheless, since they are products of
+    up to n cosines of inputs. ``init="local"`` starts around angles at which outputs are products
+    of few sines, for inputs around 0; ``init_std`` should then be well below ``n_qubits**-0.5``.
 
     Args:
-        n_qubits: inputs and outputs.
-        n_layers: rotation-plus-entangler layers.
-        entangler: ``ring``, ``chain`` or ``none``; see :class:`Ansatz`.
+        n_qubits: number of inputs and of outputs.
+        n_layers: number of rotation-plus-entangler layers.
+        entangler: ``ring``, ``chain`` or ``none``; see `Ansatz`.
         reupload: encode the inputs again before every layer.
         engine: ``auto``, ``native``, ``dense``, ``statevector``, ``tensor_network`` or
-            ``pennylane``. ``auto`` takes the quicker of ``native`` and ``tensor_network`` on the
-            CPU; elsewhere the quickest torch engine for the batch, ``tensor_network`` being the
-            only one for more than 24 qubits.
+            ``pennylane``. ``auto`` takes the faster of ``native`` and ``tensor_network`` on the
+            CPU, elsewhere the fastest torch engine for the batch. Above 24 qubits there is only
+            ``tensor_network``.
         dtype: of the weights, float32 or float64; torch's default if None.
         device: of the weights.
-        generator: where the initial weights are drawn from; torch's own if None.
+        generator: source of the initial weights; torch's default one if None.
         init_std: standard deviation of the initial weights, radians.
-        init: what they are drawn around, ``identity`` or ``local``.
+        init: the angles around which they are drawn, ``identity`` or ``local``.
 
     Raises:
-        ValueError, TypeError: an argument is not allowed, or the circuit would not fit in memory.
-            The message names the argument, its value and what is allowed.
+        ValueError, TypeError: an argument is not allowed, or the circuit does not fit in memory.
+            The message names the argument, its value and the allowed values.
     """
 
     def __init__(
@@ -130,7 +130,7 @@ class QuantumLayer(nn.Module):
         self.reset_parameters(generator)
 
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:
-        """Draw the weights anew."""
+        """Draw new initial weights from the generator; from torch's default one if None."""
         mean = starting_angles(self.ansatz, self.init).to(self.weights)
         nn.init.normal_(self.weights, std=self.init_std, generator=generator)
         with torch.no_grad():
@@ -139,13 +139,13 @@ class QuantumLayer(nn.Module):
     def forward(self, inputs: Tensor) -> Float[Tensor, "*batch qubits"]:
         """Pauli-Z expectations ``(..., n)`` in [-1, 1] for angles ``(..., n)`` in radians.
 
-        A sample with a NaN or an infinity gives NaN, for itself alone, but the gradient of the
-        weights is then NaN. Under ``torch.autocast`` half-precision inputs are cast up to the
-        dtype of the weights, in which the circuit always runs.
+        A NaN or an infinity in a sample makes this sample's outputs NaN, and the gradient of the
+        weights. The circuit runs in the dtype of the weights; under ``torch.autocast``
+        half-precision inputs are cast to it.
 
         Raises:
             ValueError: the last dimension is not ``n_qubits``.
-            TypeError: the inputs are no tensor, or not of the dtype of the weights.
+            TypeError: the inputs are not a tensor, or not of the dtype of the weights.
         """
         weights = self.weights
         rows = self._rows(inputs, weights)
@@ -159,9 +159,9 @@ class QuantumLayer(nn.Module):
         return outputs if inputs.ndim == 2 else outputs.reshape(inputs.shape)
 
     def final_state(self, inputs: Tensor) -> Float[Tensor, "*batch basis"]:
-        """The real state ``(..., 2**n)`` that is measured, for diagnostics; errors as in forward.
+        """The real state ``(..., 2**n)`` that is measured, of norm 1; errors as in forward.
 
-        It is the same whatever the engine, and differentiable.
+        It is the same for every engine, and differentiable.
         """
         rows = self._rows(inputs, self.weights)
         statevector.check(self.ansatz)
@@ -188,7 +188,7 @@ class QuantumLayer(nn.Module):
         return "statevector" if threshold is None or batch < threshold else "dense"
 
     def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *rest: Any) -> None:
-        """torch would refuse another shape with a RuntimeError."""
+        """Refuse weights of another shape with a ValueError; torch would raise a RuntimeError."""
         weights = state_dict.get(prefix + "weights")
         if isinstance(weights, Tensor) and weights.shape != self._weights_shape:
             self._refuse_weights(prefix + "weights", weights)
@@ -226,7 +226,7 @@ class QuantumLayer(nn.Module):
                 f"inputs has shape {tuple(inputs.shape)}; allowed: (..., {n_qubits}), "
                 "one angle for each of n_qubits"
             )
-        if weights.shape != self._weights_shape:  # a kernel would read past its end
+        if weights.shape != self._weights_shape:  # a kernel would read past the end of the array
             self._refuse_weights("weights", weights)
         dtype = weights.dtype
         _check_dtype("weights", dtype)
@@ -253,17 +253,17 @@ def _can(engine: str, ansatz: Ansatz) -> bool:
 
 
 def _cpu_engine(ansatz: Ansatz) -> str:
-    """The quickest engine on the CPU; if none can, one whose ``check`` says why.
+    """The fastest engine on the CPU; if none supports the circuit, one whose ``check`` says why.
 
-    Measured: forward and backward in float32 on one thread, least of 8 to 25 runs taken in turns,
-    batches of 1, 32 and 512. A bond of 2**b costs `tensor_network` 4**b a qubit, and so it is level
-    with `native` at about 2 b + 2 qubits. Its time as a share of that of `native`, batches 32 and
-    512, with AVX2: for a ring of 3 layers (b = 4) 1.44 and 1.42 at n = 9, 1.13 and 0.68 at 10, 0.52
-    and 0.19 at 12; of 4 layers (b = 6) 0.83 and 0.76 at 13, 0.44 and 0.40 at 14; for a chain of 3
+    Measured: forward and backward in float32 on one thread, least of 8 to 25 interleaved runs,
+    batches of 1, 32 and 512. A bond of 2**b costs `tensor_network` 4**b a qubit, so it is level
+    with `native` at about 2 b + 2 qubits. Its time divided by that of `native`, batches 32 and 512,
+    with AVX2: for a ring of 3 layers (b = 4) 1.44 and 1.42 at n = 9, 1.13 and 0.68 at 10, 0.52 and
+    0.19 at 12; of 4 layers (b = 6) 0.83 and 0.76 at 13, 0.44 and 0.40 at 14; for a chain of 3
     layers (b = 2) 1.35 and 0.97 at 8, 1.23 and 0.60 at 9. With AVX-512 a ring of 4 layers was level
-    at 13. For a single sample what surrounds the kernels
-    is most of the time, and the rule costs up to a tenth of a millisecond. As a share of that of
-    `statevector`: up to b = 6 at most 0.5 from n = 4 on, at b = 8 1.2 at n = 10, 0.75 at 12.
+    at 13. For a single sample most of the time is spent outside the kernels, and the rule costs up
+    to 0.1 ms. Its time divided by that of `statevector`: up to b = 6 at most 0.5 from n = 4 on; at
+    b = 8 it is 1.2 at n = 10 and 0.75 at 12.
     """
     holds_state = next((name for name in ("native", "statevector") if _can(name, ansatz)), None)
     if holds_state is None or not _can("tensor_network", ansatz):
@@ -279,14 +279,14 @@ def _cpu_engine(ansatz: Ansatz) -> str:
 
 
 def _dense_batch(ansatz: Ansatz) -> int | None:
-    """The batch from which ``dense`` beats ``statevector``, None if it never does.
+    """The smallest batch for which ``dense`` is faster than ``statevector``; None if there is none.
 
-    Measured: forward and backward in float32 on one CPU thread, fastest of 5 to 40 runs taken in
-    turns, n = 2 to 10, L = 3 and 6, batches of 32 to 4096. Up to four qubits the
-    statevector is one matrix product a layer already. From five, the matrix costs about as much to
-    build as 2**n samples to run, and the batches at which it paid lie between 2 * 2**n and
-    8 * 2**n (256 at n = 5, 1024 at n = 8 for L = 3; sooner for more layers). With fewer than three
-    layers there is too little to merge.
+    Measured: forward and backward in float32 on one CPU thread, fastest of 5 to 40 interleaved
+    runs, n = 2 to 10, L = 3 and 6, batches of 32 to 4096. Up to four qubits ``statevector`` takes
+    one matrix product a layer already. From five qubits on, building the matrix costs about as much
+    as running 2**n samples, and ``dense`` was faster from batches between 2 * 2**n and 8 * 2**n on
+    (256 at n = 5, 1024 at n = 8 for L = 3; earlier for more layers). With fewer than three layers
+    there is too little to merge.
     """
     merges = 5 <= ansatz.n_qubits <= dense.MAX_QUBITS and ansatz.n_layers >= 3
     return 4 * 2**ansatz.n_qubits if merges and not ansatz.reupload else None

@@ -1,12 +1,12 @@
-"""The circuit as PennyLane runs it: an engine, the reference for all others, and any device.
+"""The circuit in PennyLane: the reference engine, and circuits on any PennyLane device.
 
-The only module that imports PennyLane (Bergholm et al. 2018, arXiv:1811.04968), and it is imported
-only when asked for. The engine, :func:`expectations`, runs ``default.qubit`` with the batch as
-parameter broadcasting and gradients by backpropagation, always in double precision; only the
-outputs are cast back to the dtype of the inputs. It is slow.
+This is the only module that imports PennyLane (Bergholm et al. 2018, arXiv:1811.04968), and it is
+imported only if used. The engine, `expectations`, runs ``default.qubit`` with parameter
+broadcasting over the batch and gradients by backpropagation, in double precision; outputs are cast
+to the dtype of the inputs. It is slow.
 
-The rest opens a device by its PennyLane name and runs a list of circuits on it, without gradients:
-what :mod:`~quantum_hybrid.circuit.device` is made of.
+The other functions open a device by its PennyLane name and run a list of circuits on it, without
+gradients, for ``circuit.device``.
 """
 
 import inspect
@@ -29,9 +29,9 @@ from quantum_hybrid.circuit.ansatz import Ansatz
 
 MAX_QUBITS = 20
 MAX_BATCH_BYTES = 8 * 2**30
-"""Of a batch's states."""
+"""Largest size of the states of a batch."""
 STATES_WITHOUT_GRADIENT = 4
-"""That exist at a time."""
+"""States of a sample in memory at a time if no gradient is needed."""
 
 LARGEST_STATES = {
     "default.mixed": 12,
@@ -41,8 +41,8 @@ LARGEST_STATES = {
     "qulacs.simulator": 24,
     "reference.qubit": 24,
 }
-"""Qubits up to which these simulators, which allocate whatever is asked, fit in 1 GiB or so. Other
-devices know their own limit."""
+"""Most qubits for which these simulators need at most about 1 GiB; they allocate without a limit of
+their own. Other devices refuse by themselves."""
 
 _PLUGINS = {
     "braket": "amazon-braket-pennylane-plugin",
@@ -51,11 +51,15 @@ _PLUGINS = {
     "qiskit": "quantum-hybrid-lm[devices]",
     "qulacs": "quantum-hybrid-lm[devices]",
 }
-"""What to install for the devices of a family."""
+"""The package to install for the devices of a family."""
 
 
 def check(ansatz: Ansatz) -> None:
-    """Refuse what would not fit, before anything is allocated."""
+    """Refuse a circuit that does not fit, before anything is allocated.
+
+    Raises:
+        ValueError: there are too many qubits.
+    """
     if ansatz.n_qubits > MAX_QUBITS:
         size_mib = 2.0 ** (ansatz.n_qubits + 4 - 20)
         raise ValueError(
@@ -71,9 +75,9 @@ def expectations(
     """Pauli-Z expectation of every qubit after the circuit, in [-1, 1].
 
     Raises:
-        ValueError: the states of the batch would not fit.
+        ValueError: the states of the batch do not fit.
     """
-    if len(inputs) == 0:  # PennyLane cannot broadcast over nothing; keep the graph whole.
+    if len(inputs) == 0:  # PennyLane cannot broadcast over an empty batch; this keeps the graph
         return inputs + weights[0]
     _check_batch(ansatz, len(inputs), inputs.requires_grad or weights.requires_grad)
     return _untraced(ansatz, inputs.double(), weights.double()).to(inputs.dtype)
@@ -99,7 +103,7 @@ def _evaluate(ansatz: Ansatz, inputs: Tensor, weights: Tensor) -> Tensor:
 
 
 _untraced: Any = torch.compiler.disable(_evaluate)
-"""torch.compile cannot follow PennyLane, and leaves this out of its graph."""
+"""torch.compile cannot trace PennyLane and leaves this out of its graph."""
 
 
 @lru_cache(maxsize=8)
@@ -109,14 +113,14 @@ def _qnode(ansatz: Ansatz) -> qml.QNode:
     @qml.qnode(qml.device("default.qubit", wires=wires), interface="torch", diff_method="backprop")
     def circuit(inputs: Tensor, weights: Tensor) -> list:
         for _ in _gates(ansatz, rotation_columns(ansatz, inputs.mT, weights)):
-            pass  # a gate that is made within a QNode is queued
+            pass  # making a gate within a QNode queues it
         return _measurements(ansatz)
 
     return circuit
 
 
 def rotation_columns(ansatz: Ansatz, inputs: Any, weights: Any) -> list[Any]:
-    """The angles of every column of RY gates, in the order in which they act."""
+    """The angles of the columns of RY gates, in the order in which they act."""
     columns = []
     for layer in range(ansatz.n_layers):
         if layer == 0 or ansatz.reupload:
@@ -126,7 +130,7 @@ def rotation_columns(ansatz: Ansatz, inputs: Any, weights: Any) -> list[Any]:
 
 
 def _gates(ansatz: Ansatz, columns: Iterable[Any]) -> Iterator[Operator]:
-    """The gates of one circuit, made one by one; a column holds an angle for every qubit."""
+    """The gates of one circuit, in order; a column holds one angle for each qubit."""
     columns = iter(columns)
     for layer in range(ansatz.n_layers):
         for _ in range(2 if layer == 0 or ansatz.reupload else 1):
@@ -141,14 +145,18 @@ def _measurements(ansatz: Ansatz) -> list:
 
 
 def seed_option(name: str) -> str | None:
-    """What a device calls the seed of its shots; None if it takes none."""
+    """The name of a device's option for the seed of its shots; None if it has none."""
     if name == "qiskit.aer":
         return "seed_simulator"
     return "seed" if "seed" in inspect.signature(_plugin(name)).parameters else None
 
 
 def open_device(name: str, n_qubits: int, options: Mapping[str, Any]) -> Device:
-    """A device with a wire for every qubit; a ValueError says why there is none."""
+    """A device with a wire for each qubit.
+
+    Raises:
+        ValueError: the device is unknown, not installed, too small, or refuses its options.
+    """
     _plugin(name)
     largest = LARGEST_STATES.get(name)
     if largest is not None and n_qubits > largest:
@@ -162,7 +170,7 @@ def open_device(name: str, n_qubits: int, options: Mapping[str, Any]) -> Device:
 def probe(
     name: str, device: Device, ansatz: Ansatz, shots: int | None, depolarising: float
 ) -> None:
-    """A ValueError if the device cannot run such circuits, found without running one."""
+    """Raise a ValueError if the device cannot run such circuits, without running one."""
     column = [0.0] * ansatz.n_qubits
     columns = rotation_columns(ansatz, column, [column] * ansatz.n_layers)
     with _one_line(name):
@@ -181,10 +189,10 @@ def run(
     shots: int | None,
     depolarising: float,
 ) -> Float[Tensor, "circuits qubits"]:
-    """What a device measures for a list of circuits, handed over all at once; float64."""
+    """Expectations of a list of circuits, which the device gets all at once; float64."""
     circuits = [_circuit(ansatz, columns, shots, depolarising) for columns in angles.tolist()]
     with _one_line(name):
-        # Without a cache: it would hand equal circuits the same shots.
+        # PennyLane's cache would give equal circuits the same shots.
         results = qml.execute(circuits, device, diff_method=None, cache=False)
     return torch.tensor(np.array(results, dtype=np.float64).reshape(len(angles), -1))
 
@@ -219,20 +227,20 @@ def _plugin(name: str) -> type:
 
 @contextmanager
 def _one_line(name: str) -> Iterator[None]:
-    """Turns what a device refuses with into one ValueError that names it.
-
-    Qiskit's plugin only warns where it cannot compute without shots, and takes 1024 of its own.
-    """
+    """Turn an error of a device into a ValueError of one line that names the device."""
     try:
         with warnings.catch_warnings():
+            # Qiskit's plugin only warns if it cannot compute without shots, and then takes 1024.
             warnings.filterwarnings("error", "The analytic calculation", UserWarning)
-            # It comes before the error that says which gate a device does not know.
+            # This warning precedes the error that names the gate a device does not support.
             warnings.filterwarnings("ignore", "Operator .* does not define a decomp", UserWarning)
             yield
     except UserWarning as warning:
         if not str(warning).startswith("The analytic calculation"):
             raise
         raise ValueError(f"shots=None: device={name!r} measures by shots; give a number") from None
-    except Exception as error:  # each plugin has errors of its own, and its maker's library too
+    except (
+        Exception
+    ) as error:  # plugins and the libraries below them raise errors of their own classes
         reason = " ".join(str(error).split()) or type(error).__name__
         raise ValueError(f"device={name!r}: {reason}") from error

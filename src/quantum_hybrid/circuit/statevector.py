@@ -4,16 +4,16 @@ From input angles ``(batch, n)`` and weights ``(layers, n)`` to Pauli-Z expectat
 differentiable in both. Every gate is real, so the state is real: ``(batch, 2**n)`` in the dtype of
 the inputs, qubit 0 the most significant bit of the basis index.
 
-What makes it quick:
+Why it is fast:
 
-- RY(x) and RY(theta) on one qubit are RY(x + theta), so an encoding costs nothing, and the first
-  layer's state is a product state.
-- The rotations of up to four neighbouring qubits are one 16 x 16 Kronecker block, one matrix
+- RY(x) and RY(theta) on one qubit are RY(x + theta), so an encoding costs nothing, and the state
+  after the first rotations is a product state.
+- The rotations of up to four neighbouring qubits are one matrix product with a 16 x 16 Kronecker
   product.
-- The CNOTs of one layer are one gather, and those of the last layer none: they are read as
+- The CNOTs of one layer are one gather. Those of the last layer need none: outputs are read as
   parities (see ``Ansatz.readout``).
-- A batch whose graph would be large is cut into chunks, and each chunk's states are computed again
-  in the backward pass instead of being kept (Chen et al. 2016, arXiv:1604.06174).
+- A batch with a large graph is split into chunks, and each chunk's states are recomputed in the
+  backward pass instead of being kept (Chen et al. 2016, arXiv:1604.06174).
 """
 
 from collections.abc import Callable
@@ -30,21 +30,26 @@ from quantum_hybrid.circuit.ansatz import Ansatz, entangler_sources, entangler_t
 MAX_QUBITS = 24
 BLOCK_QUBITS = 4
 """Qubits rotated by one matrix product. At n = 16 a layer took as long with 3 as with 4 and a third
-longer with 5, and larger blocks keep fewer states for the backward pass."""
+longer with 5. The larger the block, the fewer states are kept for the backward pass."""
 
 GRAPH_BYTES = 256 * 2**20
-"""Above this, the states are computed again in the backward pass instead of being kept."""
+"""Above this the states are recomputed in the backward pass instead of being kept."""
 
 MAX_SAMPLE_BYTES = 4 * 2**30
-"""Of the states that one sample's backward pass needs, in float32. At n = 22 with 40 layers they
-are 4.3 GiB, and the process grew by 8.3."""
+"""Largest size of the states that one sample's backward pass needs, for float32. At n = 22 with 40
+layers they take 4.3 GiB, and the process grew by 8.3 GiB."""
 
 CHUNK_BYTES = 2 * 2**20
-"""States of one chunk. Between 1 and 8 MiB the time hardly differs, but the peak grows."""
+"""Size of the states of one chunk. From 1 to 8 MiB the time hardly differs, but the peak of memory
+grows."""
 
 
 def check(ansatz: Ansatz) -> None:
-    """Refuse what would not fit, before anything is allocated."""
+    """Refuse a circuit that does not fit, before anything is allocated.
+
+    Raises:
+        ValueError: there are too many qubits, or too many layers for this number of qubits.
+    """
     if ansatz.n_qubits > MAX_QUBITS:
         size_gib = 2.0 ** (ansatz.n_qubits + 2 - 30)
         raise ValueError(
@@ -63,7 +68,7 @@ def check(ansatz: Ansatz) -> None:
 
 
 def or_fewer_layers(ansatz: Ansatz) -> str:
-    """What to do where another engine cannot hold a circuit: use one that can, if there is one."""
+    """Advice for a circuit that does not fit another engine: an engine that it fits, if any."""
     if not ansatz.cnots:
         return "use engine='tensor_network'"
     try:
@@ -84,12 +89,12 @@ def expectations(
 def final_state(
     ansatz: Ansatz, inputs: Float[Tensor, "batch qubits"], weights: Float[Tensor, "layers qubits"]
 ) -> Float[Tensor, "batch basis"]:
-    """The state that is measured, of norm 1."""
+    """The state that is measured, of norm 1; real."""
     return _evolve_in_chunks(ansatz, inputs, weights, partial(apply_entangler, ansatz))
 
 
 def product_state(angles: Float[Tensor, "batch qubits"]) -> Float[Tensor, "batch basis"]:
-    """RY(angle) on every qubit of |0...0>."""
+    """RY(angle) on every qubit of |0...0>; angles in radians."""
     n_qubits = angles.shape[1]
     if n_qubits == 1:
         return torch.cat([(angles / 2).cos(), (angles / 2).sin()], dim=1)
@@ -101,7 +106,7 @@ def product_state(angles: Float[Tensor, "batch qubits"]) -> Float[Tensor, "batch
 def apply_rotations(
     state: Float[Tensor, "batch basis"], angles: Float[Tensor, "*batch qubits"]
 ) -> Float[Tensor, "batch basis"]:
-    """RY(angle) on every qubit; angles ``(n,)`` for the whole batch, or ``(batch, n)``."""
+    """RY(angle) on every qubit; radians, ``(n,)`` for the whole batch or ``(batch, n)``."""
     return _apply_blocks(state, rotation_blocks(angles))
 
 
@@ -126,11 +131,9 @@ def expectations_z(state: Float[Tensor, "batch basis"]) -> Float[Tensor, "batch 
 def expectations_parity(
     state: Float[Tensor, "batch basis"], parities: tuple[tuple[int, ...], ...]
 ) -> Float[Tensor, "batch parities"]:
-    """Expectation of the product of Z over each set of qubits, in [-1, 1].
-
-    The sign of a basis state is the sign of its high bits times that of its low bits, so two
-    small tables serve instead of one of 2**n rows.
-    """
+    """Expectation of the product of Z over each set of qubits, in [-1, 1]."""
+    # The sign of a basis state is that of its high bits times that of its low bits: two small
+    # tables instead of one of 2**n rows.
     n_qubits = state.shape[1].bit_length() - 1
     high, low = _kept(_parity_signs, n_qubits, parities, state.device, state.dtype)
     probabilities = state.square().view(state.shape[0], high.shape[0], low.shape[0])
@@ -143,8 +146,7 @@ def rotation_blocks(angles: Float[Tensor, "*batch qubits"]) -> list[Tensor]:
 
 
 def blocks_by_layer(angles: Float[Tensor, "layers *batch qubits"]) -> list[list[Tensor]]:
-    """The :func:`rotation_blocks` of each layer, made together because small operations are
-    dear."""
+    """The `rotation_blocks` of each layer, computed for all layers together, which is faster."""
     if len(angles) == 0:
         return []
     blocks = rotation_blocks(angles)
@@ -181,7 +183,7 @@ def _apply_blocks(state: Tensor, blocks: list[Tensor]) -> Tensor:
     for block in reversed(blocks):
         width = block.shape[-1]
         left = size // (width * right)
-        if right == 1:  # One product for the whole batch: a quarter quicker than many small ones.
+        if right == 1:  # one product for the whole batch takes a quarter less time
             state = state.reshape(batch, left, width) @ block.mT
         else:
             state = block.unsqueeze(-3) @ state.reshape(batch, left, width, right)
@@ -192,7 +194,7 @@ def _apply_blocks(state: Tensor, blocks: list[Tensor]) -> Tensor:
 def _evolve_in_chunks(
     ansatz: Ansatz, inputs: Tensor, weights: Tensor, read: Callable[[Tensor], Tensor]
 ) -> Tensor:
-    """``read`` of the state after all layers but for the last entangler."""
+    """``read`` of the state before the last entangler."""
     shared = [] if ansatz.reupload else blocks_by_layer(weights[1:])
 
     def run(rows: Tensor) -> Tensor:
@@ -211,9 +213,11 @@ def in_chunks(
     weights: Float[Tensor, "layers qubits"],
     states_kept: int,
 ) -> Float[Tensor, "batch columns"]:
-    """``run`` of the inputs; of some rows after the others where its graph, so many states of each
-    sample, would be large. It is then computed again in the backward pass."""
-    if torch.compiler.is_compiling():  # a graph that depends on the batch would be one a batch
+    """``run(inputs)``; if its graph is large, in chunks that the backward pass recomputes.
+
+    states_kept: states that the graph of one sample keeps.
+    """
+    if torch.compiler.is_compiling():  # else there would be one graph for each batch size
         return run(inputs)
     state_bytes = 2**ansatz.n_qubits * inputs.element_size()
     if len(inputs) * state_bytes * states_kept <= GRAPH_BYTES:
@@ -233,13 +237,13 @@ def _states_kept(ansatz: Ansatz) -> int:
 
 
 def _kept(make: Callable[..., tuple[Tensor, Tensor]], *of: Any) -> tuple[Tensor, Tensor]:
-    """What ``make`` makes of these arguments, made once; when traced, a part of the graph."""
+    """``make(*of)``, cached; while torch traces, computed as part of the graph."""
     return make(*of) if torch.compiler.is_compiling() else _keep(make, *of)
 
 
 @lru_cache(maxsize=64)
 def _keep(make: Callable[..., tuple[Tensor, Tensor]], *of: Any) -> tuple[Tensor, Tensor]:
-    # A tensor made in inference mode could not serve a later training step from this cache.
+    # Autograd refuses tensors that were made in inference mode, and these are cached.
     with torch.inference_mode(False):
         return make(*of)
 
@@ -268,8 +272,8 @@ def _entangler_indices(ansatz: Ansatz, device: torch.device) -> tuple[Tensor, Te
 
 
 class _Permutation(torch.autograd.Function):
-    """Permute the columns. The gradient is the inverse gather: torch's own would be a scatter-add,
-    several times slower."""
+    """Permute the columns. The gradient is the inverse gather; torch's own, a scatter-add, takes
+    several times longer."""
 
     generate_vmap_rule = True
 

@@ -1,1 +1,1 @@
-"""What all compiled code shares: vectors, threads, machine code on disk."""
+"""Foundations of all compiled code: vectors, threads, machine code on disk."""

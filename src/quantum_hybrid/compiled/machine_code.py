@@ -1,14 +1,14 @@
-"""Compiled once on a machine, and anew when any source beside it changes.
+"""Machine code on disk: compiled once on a machine, and again when a source of it changes.
 
-Numba keeps machine code on disk beside the file of the function, and goes by the contents of that
-file alone; it outlives an upgrade, since pip removes only what it has installed. A kernel's vector
-instructions and the layout of its plan are in modules of their own. Run with an old kernel, new
-ones would mean wrong numbers, or reading past the end of an array. So a kernel's code goes by all
-modules of its folder and of this one: a list of those that it is made of would have to be kept
-right by hand. It goes by the layout of vectors as well, in which processes that share a folder may
-differ.
+Numba stores machine code beside the file of the function and checks the contents of that file only.
+The code survives an upgrade, since pip removes only files that it has installed. But a kernel's
+vector instructions and its arrays' layout are defined in other modules: an old kernel with new ones
+would compute wrong numbers or read past the end of an array. So the key of a kernel's code contains
+the contents of all modules in its folder and in this one. (A list of the modules that it is made of
+would have to be maintained by hand.) The key also contains the layout of vectors, since processes
+with different layouts may use the same folder.
 
-Where no folder can be written to, every process compiles for itself, and says so once.
+If no folder can be written to, each process compiles for itself and warns once.
 """
 
 import hashlib
@@ -26,20 +26,20 @@ from numba import njit
 from numba.core.caching import FunctionCache, NullCache
 from numba.core.serialize import dumps
 
-from quantum_hybrid.compiled.lanes import LAYOUT
+from quantum_hybrid.compiled.vectors import LAYOUT
 
 
 def compiled(function: Callable[..., Any] | None = None, *, allocates: bool = False) -> Any:
     """`njit` without the GIL, cached on disk by the contents of all modules in the folder.
 
-    Also without reference counts, unless the function ``allocates``: a kernel need not, and
-    counting those of every slice it takes of its arguments can be a fifth of its time.
+    allocates: whether the function allocates arrays. If not, it is compiled without reference
+    counts: counting those of every slice of an argument can take a fifth of a kernel's time.
     """
     if function is None:
         return partial(compiled, allocates=allocates)
     options: dict[str, Any] = {"nogil": True, "_nrt": allocates}
     dispatcher: Any = njit(**options)(function)
-    dispatcher._cache = _cache_of(function)  # Numba has no public way to say it
+    dispatcher._cache = _cache_of(function)  # Numba has no public interface for this
     return dispatcher
 
 
@@ -58,7 +58,7 @@ class _Nowhere(NullCache):
 
 
 class _OnDisk(FunctionCache):
-    """Numba's, but for what the code goes by and for its files."""
+    """Numba's cache with another key and other files."""
 
     def __init__(self, function: Any) -> None:
         super().__init__(function)
@@ -78,18 +78,18 @@ class _OnDisk(FunctionCache):
 
 
 class _Files:
-    """A function's code on disk, a file for each key.
+    """A function's code on disk, one file for each key.
 
-    Numba's own index may give two processes that save different code at the same time one file for
-    both, and the one would then run the other's. A file that is not whole, or another key's, counts
-    as none.
+    Numba's own index may give the same file name to two processes that save different code at the
+    same time; one of them would then run the code of the other. Here a file that is incomplete, or
+    holds another key, counts as missing.
     """
 
     def __init__(self, folder: Path, name: str, sources: str) -> None:
         self._folder, self._prefix, self._sources = folder, f"{name}.", sources[:16]
 
     def load(self, key: Any) -> Any:
-        """What was saved; None if nothing was."""
+        """The code that was saved under a key; None if there is none."""
         try:
             content = self._path(key).read_bytes()
         except OSError:
@@ -101,7 +101,7 @@ class _Files:
         return data if saved_key == key else None
 
     def save(self, key: Any, data: Any) -> None:
-        """Whole or not at all; what was made of other sources is removed."""
+        """Save code, completely or not at all, and remove code of other sources."""
         saved = dumps((key, data))
         path = self._path(key)
         unfinished = path.with_suffix(f".{uuid.uuid4().hex}")
@@ -113,7 +113,7 @@ class _Files:
         self._remove(but=self._sources)
 
     def flush(self) -> None:
-        """Remove everything."""
+        """Remove all code of the function."""
         self._remove(but=None)
 
     def _path(self, key: Any) -> Path:
@@ -129,8 +129,8 @@ class _Files:
 @cache
 def _warn_of_slow_starts() -> None:
     warnings.warn(
-        "compiled kernels cannot be kept on disk, so that every process compiles them again, which "
-        "takes up to half a minute; set NUMBA_CACHE_DIR to a folder that can be written to",
+        "compiled kernels cannot be kept on disk, so each process compiles them again, which takes "
+        "up to half a minute; set NUMBA_CACHE_DIR to a folder that can be written to",
         stacklevel=2,
     )
 

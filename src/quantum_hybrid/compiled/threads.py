@@ -1,10 +1,10 @@
-"""Compiled work shared out among threads.
+"""Compiled work on several threads.
 
-As many threads as ``torch.get_num_threads()`` says, the calling one included. All run the same
-function, which takes the number of its next piece of work with `next_number` when it is done with
-its last: a thread whose core is busy with something else holds up no other, and one that has not
-begun when the caller runs out of work is called off. What a piece is must not depend on the
-threads, so that no digit of the result does.
+There are ``torch.get_num_threads()`` threads, the calling one included. All run the same function,
+which takes the number of its next piece of work with `next_number` when it has finished one. So a
+thread whose core is busy elsewhere delays no other, and a thread that has not started when the work
+runs out is cancelled. Pieces must not depend on the number of threads; then no digit of the result
+does.
 """
 
 # pyright: reportCallIssue=false
@@ -29,10 +29,13 @@ ALIGNMENT_BYTES = 64
 _local = threading.local()
 
 
-def share(work: Callable[[NDArray], None], n_pieces: int, n_scalars: int, dtype: np.dtype) -> None:
-    """Call ``work`` on threads, at most one a piece, with ``n_scalars`` of their own memory each.
+def run_on_threads(
+    work: Callable[[NDArray], None], n_pieces: int, n_scalars: int, dtype: np.dtype
+) -> None:
+    """Call ``work(memory)`` on several threads, at most one for each piece of work.
 
-    The memory is aligned, and its contents are of no value. ``work`` should release the GIL.
+    memory: ``n_scalars`` numbers of ``dtype`` that belong to the thread, aligned to
+    `ALIGNMENT_BYTES`, with undefined contents. ``work`` should release the GIL.
     """
 
     def take_part() -> None:
@@ -49,7 +52,7 @@ def share(work: Callable[[NDArray], None], n_pieces: int, n_scalars: int, dtype:
 
 @intrinsic
 def next_number(typing, counters, at):
-    """``counters[at]``, which counts up by one; no two threads get the same."""
+    """``counters[at]``, which is then increased by one, atomically: no two threads get the same."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         data = context.make_array(signature.args[0])(context, builder, args[0]).data
@@ -61,12 +64,12 @@ def next_number(typing, counters, at):
 
 @lru_cache(maxsize=8)
 def _pool(process: int, n_threads: int) -> ThreadPoolExecutor:
-    """Idle threads, of this process: a fork's child has none of its parent's."""
+    """Idle threads of this process: the child of a fork has none of its parent's threads."""
     return ThreadPoolExecutor(n_threads, "quantum-hybrid")
 
 
 def _memory(n_scalars: int, dtype: np.dtype) -> NDArray:
-    """Kept by the thread between calls."""
+    """The thread's memory, which is kept between calls."""
     n_bytes = n_scalars * dtype.itemsize
     memory = getattr(_local, "memory", None)
     if memory is None or len(memory) < n_bytes:

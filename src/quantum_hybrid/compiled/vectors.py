@@ -1,199 +1,154 @@
-"""``LANES`` float32 numbers as one value in a function that Numba compiles.
+"""Vector code for the intrinsics of all kernels: rows of numbers in LLVM's vector types.
 
-Numba's own loops over rows this short are many times slower than LLVM's vector types, which these
-intrinsics are written in; LLVM cuts a vector into what registers the processor has. ``array`` is
-one-dimensional, contiguous float32, and ``at`` the place of a vector's first number in it; nothing
-is checked.
+A *row* is a vector of neighbouring numbers of a one-dimensional array; each number has a *lane*.
+Numba's own loops over rows this short are many times slower than LLVM's vector instructions. LLVM
+splits a row that is longer than the processor's registers.
+
+The functions here run while an intrinsic is compiled: they emit LLVM instructions and return the
+values that these compute. Lengths of rows differ. The native kernel's row fills one register of the
+process's layout (`ROW_BYTES`); the tensor network and the losses have fixed lengths.
 """
 
-# pyright: reportCallIssue=false
-# An intrinsic's first parameter is Numba's, and not for the caller.
-
-import math
+import os
+from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 from llvmlite import ir
-from numba import types
 from numba.core import cgutils
-from numba.core.datamodel import models
-from numba.extending import intrinsic, register_model
-from numpy.polynomial import Chebyshev, Polynomial
 
-LANES = 16
-"""Numbers in a vector."""
-_FLOATS = ir.VectorType(ir.FloatType(), LANES)
-_INTS = ir.VectorType(ir.IntType(32), LANES)
+from quantum_hybrid.compiled.layout import chosen
+
+INT = ir.IntType(64)
+LAYOUT = ROW_BYTES, MAX_GROUP = chosen(os.environ)
+"""The layout of this process."""
 
 
-class _Vector(types.Type):
-    def __init__(self) -> None:
-        super().__init__(name=f"float32x{LANES}")
+class Rows:
+    """The rows of an array, read and written by row number or by byte offset.
+
+    Args:
+        context, builder: as Numba hands them to an intrinsic's code generator.
+        array_type, array: Numba's type of the array, and the argument.
+        start: the scalar at which row 0 begins; the first one if None.
+        row_bytes: length of a row.
+        alignment: of every row, in bytes; ``row_bytes`` if None. A row that is not so aligned is
+            undefined behaviour: nothing checks it.
+    """
+
+    def __init__(
+        self,
+        context: Any,
+        builder: Any,
+        array_type: Any,
+        array: Any,
+        start: Any = None,
+        *,
+        row_bytes: int = ROW_BYTES,
+        alignment: int | None = None,
+    ) -> None:
+        self.builder = builder
+        self.scalar = context.get_value_type(array_type.dtype)
+        self.vector = ir.VectorType(self.scalar, row_bytes * 8 // array_type.dtype.bitwidth)
+        data = context.make_array(array_type)(context, builder, array).data
+        self.scalars = data if start is None else builder.gep(data, [start])
+        self._alignment = row_bytes if alignment is None else alignment
+        # Pointers that are not used cost nothing: LLVM removes them.
+        self._bytes = builder.bitcast(self.scalars, ir.IntType(8).as_pointer())
+        self._rows = builder.bitcast(self.scalars, self.vector.as_pointer())
+
+    @property
+    def n_lanes(self) -> int:
+        """Numbers in a row."""
+        return self.vector.count
+
+    def load(self, row: Any) -> Any:
+        """The row of this number."""
+        return self.builder.load(self.builder.gep(self._rows, [row]), align=self._alignment)
+
+    def store(self, row: Any, value: Any) -> None:
+        """Write the row of this number."""
+        self.builder.store(value, self.builder.gep(self._rows, [row]), align=self._alignment)
+
+    def load_all(self, rows: Sequence[Any]) -> list[Any]:
+        """Rows of these numbers."""
+        return [self.load(row) for row in rows]
+
+    def store_all(self, rows: Sequence[Any], values: Sequence[Any]) -> None:
+        """Write rows of these numbers."""
+        for row, value in zip(rows, values, strict=True):
+            self.store(row, value)
+
+    def add_all(self, rows: Sequence[Any], values: Sequence[Any]) -> None:
+        """Add to rows of these numbers."""
+        for row, value in zip(rows, values, strict=True):
+            self.store(row, self.builder.fadd(self.load(row), value))
+
+    def load_at(self, offset: Any) -> Any:
+        """The row that begins at this byte."""
+        return self.builder.load(self._at(offset), align=self._alignment)
+
+    def store_at(self, offset: Any, value: Any) -> None:
+        """Write the row that begins at this byte."""
+        self.builder.store(value, self._at(offset), align=self._alignment)
+
+    def _at(self, offset: Any) -> Any:
+        pointer = self.builder.gep(self._bytes, [offset])
+        return self.builder.bitcast(pointer, self.vector.as_pointer())
+
+    def splats(self, start: Any, count: int) -> list[Any]:
+        """Scalars ``start`` to ``start + count``, each in all lanes of a row."""
+        pointers = [
+            self.builder.gep(self.scalars, [at]) for at in following(self.builder, start, count)
+        ]
+        return [splat(self.builder, self.vector, self.builder.load(p)) for p in pointers]
 
 
-@register_model(_Vector)
-class _Model(models.PrimitiveModel):
-    def __init__(self, manager: Any, kind: Any) -> None:
-        super().__init__(manager, kind, _FLOATS)
+def integer(value: int) -> Any:
+    """A constant 64-bit integer."""
+    return ir.Constant(INT, value)
 
 
-_VECTOR = _Vector()
-_I = types.int64
+def lane(number: int) -> Any:
+    """The number of a lane, which LLVM takes as 32 bits."""
+    return ir.Constant(ir.IntType(32), number)
 
 
-def _address(context: Any, builder: Any, kind: Any, array: Any, at: Any) -> Any:
-    data = context.make_array(kind)(context, builder, array).data
-    return builder.gep(data, [at])
+def following(builder: Any, start: Any, count: int) -> list[Any]:
+    """``start``, ``start + 1``, ..., ``start + count - 1``."""
+    return [builder.add(start, integer(i)) for i in range(count)]
 
 
-def _vector_address(context: Any, builder: Any, kind: Any, array: Any, at: Any) -> Any:
-    return builder.bitcast(_address(context, builder, kind, array, at), _FLOATS.as_pointer())
+def constant(vector: Any, value: float) -> Any:
+    """A vector of this type with the same number in all lanes."""
+    return ir.Constant(vector, [value] * vector.count)
 
 
-def _splat(builder: Any, scalar: Any) -> Any:
-    zero = ir.Constant(ir.IntType(32), 0)
-    first = builder.insert_element(ir.Constant(_FLOATS, ir.Undefined), scalar, zero)
-    return builder.shuffle_vector(first, first, ir.Constant(_INTS, [0] * LANES))
+def splat(builder: Any, vector: Any, scalar: Any) -> Any:
+    """A vector of this type with a scalar, known at run time, in all lanes."""
+    # LLVM recognises this pair of instructions as a broadcast.
+    first = builder.insert_element(ir.Constant(vector, ir.Undefined), scalar, lane(0))
+    return shuffle(builder, first, first, [0] * vector.count)
 
 
-def _constant(value: float) -> Any:
-    return ir.Constant(_FLOATS, [value] * LANES)
+def shuffle(builder: Any, one: Any, other: Any, lanes: Sequence[int]) -> Any:
+    """A vector made of these lanes; those of ``other`` are numbered after those of ``one``."""
+    mask = ir.Constant(ir.VectorType(ir.IntType(32), len(lanes)), list(lanes))
+    return builder.shuffle_vector(one, other, mask)
 
 
-def _whole(value: int) -> Any:
-    return ir.Constant(_INTS, [value] * LANES)
-
-
-def _fma(builder: Any, x: Any, y: Any, z: Any) -> Any:
-    signature = ir.FunctionType(_FLOATS, [_FLOATS] * 3)
-    name = f"llvm.fma.v{LANES}f32"
+def fma(builder: Any, x: Any, y: Any, z: Any) -> Any:
+    """x y + z, rounded once."""
+    # llvmlite's own `fma` supports scalars only.
+    bits = 32 if x.type.element == ir.FloatType() else 64
+    name = f"llvm.fma.v{x.type.count}f{bits}"
+    signature = ir.FunctionType(x.type, [x.type] * 3)
     function = cgutils.get_or_insert_function(builder.module, signature, name)
     return builder.call(function, [x, y, z])
 
 
-@intrinsic
-def load(typing, array, at):
-    """The vector at a place."""
-
-    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        pointer = _vector_address(context, builder, signature.args[0], *args)
-        return builder.load(pointer, align=4)
-
-    return _VECTOR(array, _I), codegen
-
-
-@intrinsic
-def store(typing, array, at, vector):
-    """Put a vector at a place."""
-
-    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        pointer = _vector_address(context, builder, signature.args[0], *args[:2])
-        builder.store(args[2], pointer, align=4)
-        return context.get_dummy_value()
-
-    return types.void(array, _I, _VECTOR), codegen
-
-
-@intrinsic
-def splat(typing, scalar):
-    """A number in all lanes."""
-    return _VECTOR(types.float32), lambda context, builder, signature, args: _splat(builder, *args)
-
-
-@intrinsic
-def splat_at(typing, array, at):
-    """The one number at a place, in all lanes."""
-
-    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return _splat(builder, builder.load(_address(context, builder, signature.args[0], *args)))
-
-    return _VECTOR(array, _I), codegen
-
-
-@intrinsic
-def fma(typing, x, y, z):
-    """x y + z, rounded once."""
-    return _VECTOR(x, y, z), lambda context, builder, signature, args: _fma(builder, *args)
-
-
-@intrinsic
-def add(typing, x, y):
-    """x + y."""
-    return _VECTOR(x, y), lambda context, builder, signature, args: builder.fadd(*args)
-
-
-@intrinsic
-def sub(typing, x, y):
-    """x - y."""
-    return _VECTOR(x, y), lambda context, builder, signature, args: builder.fsub(*args)
-
-
-@intrinsic
-def mul(typing, x, y):
-    """x y."""
-    return _VECTOR(x, y), lambda context, builder, signature, args: builder.fmul(*args)
-
-
-@intrinsic
-def larger(typing, x, y):
-    """x where that is larger, else y; so y where x is NaN."""
-
-    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return builder.select(builder.fcmp_ordered(">", *args), *args)
-
-    return _VECTOR(x, y), codegen
-
-
-@intrinsic
-def total(typing, x):
-    """The sum of all lanes."""
-
-    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        (vector,) = args
-        width = LANES
-        while width > 1:
-            width //= 2
-            lanes = ir.Constant(_INTS, [(i + width) % LANES for i in range(LANES)])
-            vector = builder.fadd(vector, builder.shuffle_vector(vector, vector, lanes))
-        return builder.extract_element(vector, ir.Constant(ir.IntType(32), 0))
-
-    return types.float32(x), codegen
-
-
-_LN2 = math.log(2)
-_LN2_HIGH = 0.693359375
-"""ln 2 in nine bits, so that its whole multiples are exact."""
-_SMALLEST = -87.0
-"""The exponential of what is less would be no normal number."""
-_ROUNDER = 1.5 * 2**23
-"""What is added to it is rounded to a whole number, which then stands in the lowest bits."""
-_ONE_BITS = 0x3F800000
-_MANTISSA_BITS = 23
-_HALF_OCTAVE = [-_LN2 / 2, _LN2 / 2]
-_SERIES = Chebyshev.interpolate(np.exp, 6, _HALF_OCTAVE).convert(kind=Polynomial).coef
-"""exp within half an octave, to 4e-9 of it."""
-
-
-@intrinsic
-def exp(typing, x):
-    """e to the x for x up to 88; NaN stays NaN, and what is below -87 counts as that.
-
-    x = n ln 2 + r with n whole: 2**n is made of bits, e**r is a polynomial. A library's function
-    would be called for one number at a time.
-    """
-
-    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        smallest = _constant(_SMALLEST)
-        value = builder.select(builder.fcmp_ordered("<", args[0], smallest), smallest, args[0])
-        shifted = _fma(builder, value, _constant(1 / _LN2), _constant(_ROUNDER))
-        n = builder.fsub(shifted, _constant(_ROUNDER))
-        r = _fma(builder, n, _constant(-_LN2_HIGH), value)
-        r = _fma(builder, n, _constant(_LN2_HIGH - _LN2), r)
-        power = _constant(_SERIES[-1])
-        for coefficient in _SERIES[-2::-1]:
-            power = _fma(builder, power, r, _constant(coefficient))
-        exponent = builder.shl(builder.bitcast(shifted, _INTS), _whole(_MANTISSA_BITS))
-        bits = builder.add(exponent, _whole(_ONE_BITS))
-        return builder.fmul(power, builder.bitcast(bits, _FLOATS))
-
-    return _VECTOR(x), codegen
+def polynomial(builder: Any, x: Any, coefficients: Sequence[float]) -> Any:
+    """c_0 + c_1 x + c_2 x^2 + ... by Horner's rule."""
+    value = constant(x.type, coefficients[-1])
+    for coefficient in coefficients[-2::-1]:
+        value = fma(builder, value, x, constant(x.type, coefficient))
+    return value

@@ -105,9 +105,13 @@ def test_fit_and_its_standard_error_by_hand():
 @pytest.mark.parametrize(
     ("n_qubits", "variances", "message"),
     [
-        ([2, 3], [0.1, 0.1], "n_qubits=[2, 3] and 2 variances make no line; allowed: at least 3"),
-        ([2, 3, 4], [0.1, 0.1], "n_qubits=[2, 3, 4] and 2 variances make no line"),
-        ([2, 2, 2], [0.1, 0.1, 0.1], "n_qubits=[2, 2, 2] and 3 variances make no line"),
+        (
+            [2, 3],
+            [0.1, 0.1],
+            "n_qubits=[2, 3] and 2 variances do not determine a line; allowed: at least 3",
+        ),
+        ([2, 3, 4], [0.1, 0.1], "n_qubits=[2, 3, 4] and 2 variances do not determine a line"),
+        ([2, 2, 2], [0.1, 0.1, 0.1], "n_qubits=[2, 2, 2] and 3 variances do not determine a line"),
         ([2, 3, 4], [0.1, 0.0, 0.1], "variances=[0.1, 0.0, 0.1] is out of range"),
         ([2, 3, 4], [0.1, math.nan, 0.1], "variances=[0.1, nan, 0.1] is out of range"),
     ],

@@ -145,7 +145,11 @@ def test_chunks_change_nothing(monkeypatch):
     ("n_qubits", "reupload", "message"),
     [
         (11, False, "n_qubits=11 is too large for a surrogate, which has 3**n coefficients an "),
-        (3, True, "reupload=True is not for a surrogate: inputs encoded once a layer have "),
+        (
+            3,
+            True,
+            "reupload=True is not supported by a surrogate: inputs encoded once a layer have ",
+        ),
     ],
 )
 def test_refuses_a_circuit_without_such_a_polynomial(n_qubits, reupload, message):

@@ -14,10 +14,10 @@ from circuits import ENTANGLERS, TOLERANCE, draw_angles, values_and_gradients
 from quantum_hybrid.circuit import Ansatz, native, statevector
 from quantum_hybrid.circuit.native import engine
 from quantum_hybrid.circuit.native.angles import reduce_angles
-from quantum_hybrid.circuit.native.plan import plan_of, work_of
-from quantum_hybrid.compiled.lanes import LAYOUT
+from quantum_hybrid.circuit.native.passes import passes_of, work_of
 from quantum_hybrid.compiled.layout import LAYOUTS
 from quantum_hybrid.compiled.threads import ALIGNMENT_BYTES
+from quantum_hybrid.compiled.vectors import LAYOUT
 
 pytestmark = pytest.mark.vectors
 
@@ -96,7 +96,7 @@ def test_many_layers_leave_the_range_of_floats_alone(n_qubits, n_layers, dtype):
 @settings(derandomize=True, deadline=None, max_examples=60)
 def test_reduced_angles_are_small_and_change_nothing(ansatz, seed):
     inputs, weights = (x.detach() for x in draw_angles(ansatz, 2, torch.float64, 9.0, seed))
-    reduced, _, signs = reduce_angles(weights.numpy(), plan_of(ansatz, np.dtype(float)).cnots)
+    reduced, _, signs = reduce_angles(weights.numpy(), passes_of(ansatz, np.dtype(float)).cnots)
     assert abs(reduced).max() <= torch.pi / 2 + 1e-12
     replaced = torch.cat([weights[:1], torch.from_numpy(reduced)])
     expected = statevector.expectations(ansatz, inputs, weights)
@@ -147,13 +147,13 @@ def test_threads_do_not_change_a_bit(monkeypatch, n_qubits, batch):
 def test_it_stays_within_its_memory(monkeypatch, n_qubits, n_layers, entangler, dtype):
     """And takes nothing that it finds there for granted."""
 
-    def share(work, n_threads, n_scalars, kind):
+    def run_on_threads(work, n_threads, n_scalars, kind):
         memory = aligned(n_scalars + 1000, kind)
         memory[:n_scalars], memory[n_scalars:] = np.nan, 7
         work(memory[:n_scalars])
         assert (memory[n_scalars:] == 7).all()
 
-    monkeypatch.setattr(engine, "share", share)
+    monkeypatch.setattr(engine, "run_on_threads", run_on_threads)
     ansatz = Ansatz(n_qubits, n_layers, entangler)
     assert_right(ansatz, *draw_angles(ansatz, 3, dtype))
 
@@ -183,7 +183,7 @@ def test_a_second_derivative_is_refused():
     inputs, weights = draw_angles(ansatz, 2, torch.float64)
     outputs = native.expectations(ansatz, inputs, weights)
     (first,) = torch.autograd.grad(outputs.sum(), weights, create_graph=True)
-    with pytest.raises(RuntimeError, match="second derivative is not for engine='native'"):
+    with pytest.raises(RuntimeError, match="second derivative is not supported by engine='native'"):
         torch.autograd.grad(first.sum(), weights)
 
 
@@ -205,7 +205,7 @@ torch.testing.assert_close(one, other)
 @pytest.mark.parametrize(
     ("ansatz", "message"),
     [
-        (Ansatz(4, 2, reupload=True), "reupload=True is not for engine='native'"),
+        (Ansatz(4, 2, reupload=True), "reupload=True is not supported by engine='native'"),
         (Ansatz(25, 1), "n_qubits=25 is too large for engine='native'"),
         (Ansatz(24, 5), "n_layers=5 is too many for engine='native' at n_qubits=24: it keeps"),
         (Ansatz(24, 5), "allowed: 2; use engine='statevector'"),
@@ -239,9 +239,9 @@ def test_what_fits_only_in_some_layouts_is_refused_in_all(ansatz):
 
 @pytest.mark.parametrize("dtype", [np.dtype("f4"), np.dtype("f8")])
 def test_the_plan_is_in_rows_of_this_layout(dtype):
-    plan = plan_of(Ansatz(20, 3), dtype)
-    assert plan.n_lanes * dtype.itemsize == LAYOUT.row_bytes
-    assert plan.group_size.max() == LAYOUT.max_group
+    passes = passes_of(Ansatz(20, 3), dtype)
+    assert passes.n_lanes * dtype.itemsize == LAYOUT.row_bytes
+    assert passes.group_size.max() == LAYOUT.max_group
 
 
 def test_another_device_is_refused():

@@ -149,7 +149,9 @@ def test_a_second_derivative_is_refused_when_compiled():
     inputs, weights = draw_angles(ansatz, 2, torch.float64)
     outputs = tensor_network.expectations(ansatz, inputs, weights)
     (first,) = torch.autograd.grad(outputs.sum(), weights, create_graph=True)
-    with pytest.raises(RuntimeError, match="second derivative is not for engine='tensor_network'"):
+    with pytest.raises(
+        RuntimeError, match="second derivative is not supported by engine='tensor_network'"
+    ):
         torch.autograd.grad(first.sum(), weights)
 
 

@@ -1,8 +1,8 @@
-"""How quantum a state is: coherence and entanglement of real pure states.
+"""Coherence and entanglement of real pure states.
 
 From states ``(batch, 2**n)`` of norm 1, qubit 0 the most significant bit, or from a layer and its
-inputs, to one number in [0, 1] a sample. Neither says that a state is useful, only that it is not
-classical or not a product.
+inputs, to one number in [0, 1] for each sample. A positive coherence says that a state is no basis
+state, a positive entanglement that it is no product state; neither says that it is useful.
 """
 
 import math
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     from quantum_hybrid.circuit.layer import QuantumLayer
 
 CHUNK_AMPLITUDES = 2**20
-"""Of the states that exist at a time, where they have to exist."""
+"""Amplitudes of the states in memory at a time, where they have to be stored."""
 
 
 def coherence(state: Float[Tensor, "batch basis"]) -> Float[Tensor, " batch"]:
-    """Relative entropy of coherence in the computational basis, a share of its maximum of n bits.
+    """Relative entropy of coherence in the computational basis, divided by its maximum of n bits.
 
     For a pure state it is the Shannon entropy of the measurement distribution (Baumgratz, Cramer
     & Plenio 2014, arXiv:1311.0275). 0 for a basis state, 1 for the uniform superposition.
@@ -33,10 +33,10 @@ def coherence(state: Float[Tensor, "batch basis"]) -> Float[Tensor, " batch"]:
     """
     n_qubits = _count_qubits(state)
     probabilities = state.square()
-    # Several times quicker than torch.special.entr, and 0 ln 0 is 0 here too.
+    # Several times faster than torch.special.entr; the clamp makes 0 ln 0 = 0.
     logarithms = probabilities.clamp_min(torch.finfo(state.dtype).tiny).log()
     entropy_nats = -(probabilities * logarithms).sum(1)
-    return _share_of_bits(entropy_nats, n_qubits)
+    return _fraction_of_maximum(entropy_nats, n_qubits)
 
 
 def meyer_wallach(state: Float[Tensor, "batch basis"]) -> Float[Tensor, " batch"]:
@@ -45,14 +45,14 @@ def meyer_wallach(state: Float[Tensor, "batch basis"]) -> Float[Tensor, " batch"
     ``Q = 2 (1 - mean_k Tr rho_k^2)`` (Meyer & Wallach 2002, arXiv:quant-ph/0108104, in the form
     of Brennen 2003, arXiv:quant-ph/0305094). 0 for a product state, 1 for GHZ.
 
-    A qubit of a real state has no Y, so ``Tr rho^2 = (1 + <Z>^2 + <X>^2) / 2``.
+    For a real state ``<Y> = 0``, so ``Tr rho^2 = (1 + <Z>^2 + <X>^2) / 2``.
 
     Raises:
         ValueError: the last dimension is not a power of two, at least 2.
     """
     n_qubits = _count_qubits(state)
     z = statevector.expectations_z(state)
-    # A quarter turn of every qubit takes X to Z, but for the sign.
+    # RY(pi/2) on every qubit turns X into Z, up to the sign.
     turned = statevector.apply_rotations(state, state.new_full((n_qubits,), math.pi / 2))
     x = statevector.expectations_z(turned)
     return (1 - (z.square() + x.square()).mean(1)).clamp(0, 1)
@@ -62,14 +62,14 @@ def meyer_wallach(state: Float[Tensor, "batch basis"]) -> Float[Tensor, " batch"
 def coherence_and_entanglement(
     layer: "QuantumLayer", inputs: Tensor
 ) -> tuple[Float[Tensor, "*batch"], Float[Tensor, "*batch"]]:
-    """`coherence` and `meyer_wallach` of the states that a layer measures for these inputs.
+    """`coherence` and `meyer_wallach` of the states that a layer measures for inputs ``(..., n)``.
 
-    Made for every step of a training: at n = 8 and L = 3 it takes about as long as two or three
-    forward passes. That is for float32 on the CPU, one encoding and up to 14 qubits; anything else
-    goes through ``layer.final_state``, some samples at a time, and takes several times longer.
+    Fast enough for every training step: at n = 8, L = 3 it takes as long as two or three forward
+    passes. This holds for float32 on the CPU, a single encoding and up to 14 qubits. Other layers
+    go through ``layer.final_state``, some samples at a time, which takes several times longer.
 
     Raises:
-        ValueError, TypeError: as the layer does for such inputs.
+        ValueError, TypeError: as `QuantumLayer.forward`.
     """
     rows = torch.atleast_1d(inputs)
     rows = rows.reshape(-1, rows.shape[-1])
@@ -79,7 +79,7 @@ def coherence_and_entanglement(
 
 
 def _kernel_can(layer: "QuantumLayer", rows: Tensor) -> bool:
-    from quantum_hybrid.circuit.analysis import state_kernel  # Numba takes half a second to import.
+    from quantum_hybrid.circuit.analysis import state_kernel  # Importing Numba takes half a second.
 
     ansatz = layer.ansatz
     return (
@@ -94,21 +94,22 @@ def _kernel_can(layer: "QuantumLayer", rows: Tensor) -> bool:
 def _in_one_pass(layer: "QuantumLayer", rows: Tensor) -> Float[Tensor, "2 batch"]:
     from quantum_hybrid.circuit.analysis import state_kernel
 
-    n, lanes, weights = layer.ansatz.n_qubits, state_kernel.TILE, layer.weights.detach()
-    n_tiles = -(-len(rows) // lanes)
-    angles = rows.new_zeros(n_tiles * lanes, n)
+    n, tile, weights = layer.ansatz.n_qubits, state_kernel.TILE, layer.weights.detach()
+    n_tiles = -(-len(rows) // tile)
+    angles = rows.new_zeros(n_tiles * tile, n)
     torch.add(rows, weights[0], out=angles[: len(rows)])
-    half = angles.view(n_tiles, lanes, n).transpose(1, 2).contiguous().mul_(0.5)
+    half = angles.view(n_tiles, tile, n).transpose(1, 2).contiguous().mul_(0.5)
     later = weights[1:] / 2
     sources = entangler_sources(layer.ansatz)
+    # No amplitude is moved: each entangler only changes the order in which rows are read.
     orders = [sources]
     for _ in range(layer.ansatz.n_layers - 1):
         orders.append(orders[-1][sources])
-    out = rows.new_empty(2, n_tiles, lanes)
+    out = rows.new_empty(2, n_tiles, tile)
     arrays = (*out, half.cos(), half.sin(), later.cos(), later.sin(), torch.stack(orders))
     state_kernel.measure(*(tensor.numpy() for tensor in arrays))
     entropy_nats, determinants = out.view(2, -1)[:, : len(rows)]
-    return torch.stack([_share_of_bits(entropy_nats, n), (4 * determinants / n).clamp(0, 1)])
+    return torch.stack([_fraction_of_maximum(entropy_nats, n), (4 * determinants / n).clamp(0, 1)])
 
 
 def _in_chunks(layer: "QuantumLayer", rows: Tensor) -> Float[Tensor, "2 batch"]:
@@ -117,7 +118,7 @@ def _in_chunks(layer: "QuantumLayer", rows: Tensor) -> Float[Tensor, "2 batch"]:
     return torch.cat([torch.stack([coherence(s), meyer_wallach(s)]) for s in states], 1)
 
 
-def _share_of_bits(entropy_nats: Tensor, n_qubits: int) -> Tensor:
+def _fraction_of_maximum(entropy_nats: Tensor, n_qubits: int) -> Tensor:
     return (entropy_nats / (n_qubits * math.log(2))).clamp(0, 1)
 
 

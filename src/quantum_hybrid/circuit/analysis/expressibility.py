@@ -1,13 +1,13 @@
-"""How evenly the states of an ansatz cover their space, and how entangled they are on average.
+"""Expressibility and entangling capability of an ansatz, over random angles.
 
-Both after Sim, Johnson & Aspuru-Guzik 2019 (arXiv:1905.10876), over random angles (see
-``random_circuit``). Expressibility is the divergence KL(P, Haar), in nats, of the distribution of
-the fidelity F = <a|b>^2 of two independent states: 0 for an ansatz that covers its space evenly.
+Both are defined by Sim, Johnson & Aspuru-Guzik 2019 (arXiv:1905.10876); see ``random_circuit`` for
+the angles. Expressibility is the divergence KL(P, Haar), in nats, of the distribution of the
+fidelity F = <a|b>^2 of two independent states. It is 0 for an ansatz whose states are uniform.
 
-Our states are real, so the reference is the Haar measure of the orthogonal group: a uniform unit
-vector of R^N, N = 2**n, for which F is Beta(1/2, (N-1)/2). Published figures refer to the complex
-one, Beta(1, N-1), from which even perfectly uniform real states are some way off; it is given
-beside the other to compare with those.
+The states here are real, so the reference is the Haar measure of the orthogonal group: a uniform
+unit vector of R^N, N = 2**n, for which F has the distribution Beta(1/2, (N-1)/2). Published figures
+use the complex one, Beta(1, N-1), which real states do not reach even if they are uniform. It is
+reported too, for comparison.
 """
 
 import math
@@ -23,7 +23,7 @@ from quantum_hybrid.circuit.analysis.random_circuit import check_samples, final_
 from quantum_hybrid.circuit.ansatz import Ansatz
 
 N_BINS = 75
-"""Of equal width over [0, 1], as Sim et al. have them."""
+"""Bins of equal width over [0, 1], as in Sim et al."""
 
 
 class Expressibility(NamedTuple):
@@ -32,10 +32,10 @@ class Expressibility(NamedTuple):
     kl_nats: float
     """From the real Haar measure."""
     standard_error: float
-    """Of ``kl_nats``, by linearisation."""
+    """Standard error of ``kl_nats``, by linearisation."""
     floor: float
-    """About what n_pairs pairs of Haar-random states would give, from how many bins are filled
-    (Miller & Madow 1955); a ``kl_nats`` near it cannot be told from 0."""
+    """Expected ``kl_nats`` of n_pairs pairs of Haar-random states, from the number of bins that are
+    not empty (Miller & Madow 1955). A ``kl_nats`` near it cannot be distinguished from 0."""
     kl_nats_complex: float
     """From the complex Haar measure."""
     n_pairs: int
@@ -52,7 +52,7 @@ class Capability(NamedTuple):
 def estimate_expressibility(
     ansatz: Ansatz, generator: torch.Generator, n_pairs: int = 5000
 ) -> Expressibility:
-    """Expressibility of an ansatz from that many pairs of random states.
+    """Expressibility of an ansatz, from ``n_pairs`` pairs of random states.
 
     Raises:
         ValueError: the circuit does not fit in memory, or n_pairs is less than 2.
@@ -70,9 +70,9 @@ def estimate_expressibility(
 def estimate_capability(
     ansatz: Ansatz, generator: torch.Generator, n_samples: int = 5000
 ) -> Capability:
-    """Mean of Meyer-Wallach over that many random states.
+    """Mean Meyer-Wallach entanglement of ``n_samples`` random states.
 
-    Uniform real states have (N - 2) / (N + 2), N = 2**n.
+    For uniform real states it is (N - 2) / (N + 2), N = 2**n.
 
     Raises:
         ValueError: the circuit does not fit in memory, or n_samples is less than 2.
@@ -84,7 +84,7 @@ def estimate_capability(
 
 
 def divergence_from_haar(fidelities: Float[Tensor, " pairs"], dimension: int) -> Expressibility:
-    """KL(histogram of the fidelities, Haar) for states of ``dimension`` components, at least 2."""
+    """KL(histogram of the fidelities, Haar) in nats, for states of ``dimension`` components."""
     n_pairs = len(fidelities)
     counts = torch.histc(fidelities.clamp(0, 1), N_BINS, 0, 1)
     filled = counts > 0
@@ -103,10 +103,11 @@ def divergence_from_haar(fidelities: Float[Tensor, " pairs"], dimension: int) ->
 
 
 def log_haar_bins(dimension: int) -> Float[Tensor, " bins"]:
-    """Logarithms of the probabilities of the bins for uniform unit vectors of R^N.
+    """Logarithms of the bins' probabilities for uniform unit vectors of R^N.
 
-    With F = sin^2 phi the density is proportional to cos^(N-2) phi, which has no poles: it is
-    integrated over each bin by Gauss-Legendre, in logarithms, or the last bins would be 0.
+    With F = sin^2 phi the density is proportional to cos^(N-2) phi, which has no poles. It is
+    integrated over each bin by Gauss-Legendre quadrature, in logarithms: the probabilities of the
+    last bins would underflow.
     """
     nodes, weights = (torch.from_numpy(array) for array in np.polynomial.legendre.leggauss(64))
     edges = torch.linspace(0, 1, N_BINS + 1, dtype=torch.float64).sqrt().asin()

@@ -1,9 +1,9 @@
-"""How the gradients of an ansatz shrink with its size: barren plateaus.
+"""Barren plateaus: how the gradients of an ansatz shrink with the number of qubits.
 
-The derivatives d<Z_i> / d theta[l, j] over random angles (see ``random_circuit``) have mean 0; in a
-circuit that is random enough their variance falls exponentially with the number of qubits (McClean
-et al. 2018, arXiv:1803.11173), so that no optimizer finds a direction from a random start. Fitted
-here: ln of that variance = intercept + slope n. A slope of -ln 2 halves it with each qubit.
+Over random angles (see ``random_circuit``) the derivatives d<Z_i> / d theta[l, j] have mean 0. In a
+sufficiently random circuit their variance falls exponentially with the number of qubits (McClean et
+al. 2018, arXiv:1803.11173), so an optimizer finds no direction from a random start. The fit here is
+ln(variance) = intercept + slope n. A slope of -ln 2 halves the variance with each qubit.
 """
 
 import math
@@ -24,26 +24,26 @@ from quantum_hybrid.circuit.analysis.random_circuit import (
 from quantum_hybrid.circuit.ansatz import Ansatz
 
 LARGEST_ZERO = 1e-24
-"""Variance of a derivative that is nothing but float64 rounding."""
+"""Largest variance of a derivative that is zero up to float64 rounding."""
 
 
 class PlateauFit(NamedTuple):
     """A straight line through the logarithms of variances, by least squares."""
 
     slope: float
-    """Of ln(variance) by the number of qubits."""
+    """Change of ln(variance) with each qubit."""
     standard_error: float
-    """Of the slope, from the residuals."""
+    """Standard error of the slope, from the residuals."""
     intercept: float
 
 
 def gradient_variances(
     ansatz: Ansatz, generator: torch.Generator, n_samples: int = 200
 ) -> Float[Tensor, "outputs layers qubits"]:
-    """Variance of the derivative of each output by each weight, from that many random circuits.
+    """Variance of the derivative of each output by each weight, from ``n_samples`` random circuits.
 
     The mean is known to be 0, so the variance is the mean square. Its relative standard error is
-    about sqrt(2 / n_samples) for one entry, and less for a mean of many.
+    about sqrt(2 / n_samples) for one entry, and less for a mean over several.
 
     Raises:
         ValueError: the circuit does not fit in memory, or n_samples is less than 2.
@@ -59,10 +59,10 @@ def gradient_variances(
 
 
 def mean_variance(variances: Float[Tensor, "outputs layers qubits"]) -> float:
-    """Of one number for a circuit: the mean over the outputs and the weights that can move them.
+    """The mean of the variances over the pairs of output and weight that depend on each other.
 
-    A weight outside an output's light cone has a derivative of exactly 0 and says nothing of a
-    plateau, so it is left out.
+    A weight outside an output's light cone has a derivative of exactly 0 in any circuit, so it is
+    left out.
     """
     return variances[variances > LARGEST_ZERO].mean().item()
 
@@ -71,13 +71,13 @@ def fit_plateau(n_qubits: Sequence[int], variances: Sequence[float]) -> PlateauF
     """Straight line through ln(variance) against the number of qubits.
 
     Raises:
-        ValueError: there are fewer than 3 points, as many variances as qubit counts are not given,
-            the qubit counts are all the same, or a variance is not positive.
+        ValueError: there are fewer than 3 points, the two lengths differ, all qubit counts are
+            equal, or a variance is not positive and finite.
     """
     if len(n_qubits) != len(variances) or len(n_qubits) < 3 or len(set(n_qubits)) < 2:
         raise ValueError(
-            f"n_qubits={list(n_qubits)} and {len(variances)} variances make no line; allowed: at "
-            "least 3 of each, not all of one n_qubits"
+            f"n_qubits={list(n_qubits)} and {len(variances)} variances do not determine a line; "
+            "allowed: at least 3 of each, at least 2 different n_qubits"
         )
     if not all(0 < variance < math.inf for variance in variances):
         raise ValueError(f"variances={list(variances)} is out of range; allowed: positive, finite")
@@ -94,7 +94,7 @@ def fit_plateau(n_qubits: Sequence[int], variances: Sequence[float]) -> PlateauF
 def _squared_gradients(
     ansatz: Ansatz, angles: Float[Tensor, "batch layers qubits"]
 ) -> Float[Tensor, "outputs layers qubits"]:
-    """Summed over the samples, which do not share their weights here."""
+    """Squares of the derivatives, summed over the samples; each sample has its own weights."""
     angles.requires_grad_()
     state = state_before_readout(ansatz, angles)
     outputs = statevector.expectations_parity(state, ansatz.readout)

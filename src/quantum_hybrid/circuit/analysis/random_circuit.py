@@ -1,8 +1,9 @@
-"""Circuits whose angles are all drawn at random, anew for each sample.
+"""Circuits with random angles, drawn separately for each sample.
 
-What is said of an ansatz, not of its weights, is said of these. Angles are uniform over a full turn
-and independent, in float64. An encoding needs no inputs here: they would be added to angles that
-are uniform already, so a re-uploading circuit has the same random states as one that encodes once.
+Figures of an ansatz, as opposed to those of a layer with its weights, are averages over these.
+Angles are independent and uniform over a full turn, in float64. There are no inputs: an encoding
+adds them to angles that are uniform already, so a re-uploading circuit has the same distribution of
+states as one that encodes once.
 """
 
 import math
@@ -19,7 +20,7 @@ from quantum_hybrid.circuit.ansatz import Ansatz
 def draw_angles(
     ansatz: Ansatz, n_samples: int, generator: torch.Generator
 ) -> Float[Tensor, "batch layers qubits"]:
-    """Uniform in [-pi, pi)."""
+    """Angles in radians, independent and uniform in [-pi, pi)."""
     shape = n_samples, ansatz.n_layers, ansatz.n_qubits
     turns = torch.rand(shape, generator=generator, dtype=torch.float64, device=generator.device)
     return 2 * math.pi * (turns - 0.5)
@@ -36,7 +37,11 @@ def state_before_readout(
 def final_states(
     ansatz: Ansatz, n_samples: int, generator: torch.Generator
 ) -> Iterator[Float[Tensor, "chunk basis"]]:
-    """States of random circuits, as many as are asked for, a chunk at a time."""
+    """States of ``n_samples`` random circuits, in chunks.
+
+    Raises:
+        ValueError: the circuit does not fit in memory.
+    """
     statevector.check(ansatz)
     for count in chunk_sizes(n_samples, statevector.CHUNK_BYTES >> ansatz.n_qubits + 3):
         state = state_before_readout(ansatz, draw_angles(ansatz, count, generator))
@@ -44,13 +49,13 @@ def final_states(
 
 
 def chunk_sizes(n_samples: int, largest: int) -> Iterator[int]:
-    """Sizes that add up to ``n_samples``."""
+    """Sizes of at most ``largest`` (at least 1) that add up to ``n_samples``."""
     largest = max(1, largest)
     for start in range(0, n_samples, largest):
         yield min(largest, n_samples - start)
 
 
 def check_samples(name: str, n_samples: int) -> None:
-    """Refuse a number of samples of which there is no standard error."""
+    """Refuse a number of samples that is too small for a standard error."""
     if n_samples < 2:
         raise ValueError(f"{name}={n_samples!r} is out of range; allowed: an integer of at least 2")

@@ -1,12 +1,13 @@
-"""Which frequencies a layer's outputs have in each of its inputs: its Fourier spectrum.
+"""The Fourier spectrum of a layer: the frequencies of its outputs in each of its inputs.
 
-An input that is encoded r times gives each output integer frequencies up to r in that input and no
-others, whatever the weights (Schuld, Sweke & Meyer 2021, arXiv:2008.08605); the weights decide how
-much of each. One encoding has -1, 0 and 1, re-uploading has up to ``n_layers``.
+As a function of an input that is encoded r times, an output has integer frequencies up to r and no
+others, whatever the weights (Schuld, Sweke & Meyer 2021, arXiv:2008.08605); the weights determine
+their amplitudes. A single encoding has the frequencies -1, 0 and 1, re-uploading up to
+``n_layers``.
 
-One input at a time is moved through a full turn on an even grid, the others held at random, in
-float64. The grid is finer than the largest frequency needs, so that what must not be there would be
-seen.
+One input at a time is moved through a full turn on an even grid, the others are held at random
+values, in float64. The grid is finer than the largest frequency requires, so frequencies beyond it
+would be seen.
 """
 
 import math
@@ -21,20 +22,20 @@ from quantum_hybrid.circuit.ansatz import Ansatz
 from quantum_hybrid.circuit.layer import QuantumLayer
 
 FREQUENCIES_BEYOND = 2
-"""How far past the largest frequency that theory allows the grid can tell."""
+"""Frequencies that the grid resolves beyond the largest one that theory allows."""
 ZERO = 1e-24
-"""Power that is nothing but float64 rounding: an amplitude of 1e-12."""
+"""Largest power that counts as zero: an amplitude of 1e-12 is float64 rounding."""
 
 
 class Spectrum(NamedTuple):
     """Power of each frequency, a mean over random values of the other inputs."""
 
     power: Float[Tensor, "inputs outputs frequencies"]
-    """Mean square of the part of that frequency: frequency f stands for -f and f together, so
-    cos(x + t) has 1/2 at 1, and the powers of an output add up to its mean square."""
+    """Mean square of the component of each frequency, -f and f together: cos(x + t) has 1/2 at 1.
+    The powers of an output add up to its mean square."""
 
     def frequencies(self) -> list[list[int]]:
-        """For each input the frequencies, 0 or more, that some output has."""
+        """For each input the frequencies f >= 0 with power in at least one output."""
         present = (self.power > ZERO).any(1)
         return [row.nonzero().flatten().tolist() for row in present]
 
@@ -46,8 +47,8 @@ def fourier_spectrum(
     """Spectrum of a layer with its present weights.
 
     Args:
-        generator: where the other inputs are drawn from, uniform over a full turn.
-        n_draws: how many times, for each input.
+        generator: source of the other inputs, which are uniform over a full turn.
+        n_draws: number of random values of the other inputs, for each input.
 
     Raises:
         ValueError: the circuit does not fit in memory, or n_draws is less than 1.

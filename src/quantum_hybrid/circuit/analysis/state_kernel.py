@@ -1,9 +1,9 @@
 """Coherence and entanglement of a batch's states in one pass, compiled by Numba, for training.
 
-From half angles to two numbers a sample, in float32, without the states ever being stored: a *tile*
-of ``TILE`` samples, one a lane, is run through the circuit and reduced while it is in the cache.
-Its state is ``(2**n, TILE)``. An entangler moves nothing: it changes the order in which the rows
-are read. Numba compiles this at the first call, once on a machine: the result is cached on disk.
+From half angles to two numbers for each sample, in float32. The states of the batch are not stored:
+the circuit runs on a *tile* of ``TILE`` samples, which is reduced while it is in the cache. Its
+state is ``(2**n, TILE)``. An entangler moves no data: it changes the order in which rows are read.
+Numba compiles this at the first call, once on a machine: the result is cached on disk.
 """
 
 import math
@@ -18,12 +18,12 @@ Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
 
 TILE = 64
-"""Samples abreast: enough for LLVM to make vectors of the loops over them."""
+"""Samples in the innermost loops: enough for LLVM to vectorise them."""
 MAX_QUBITS = 14
-"""A tile of 4 MiB, the most that may stay in a cache."""
+"""Here a tile takes 4 MiB, about the size of a cache."""
 
 _FUSED = {"contract"}
-"""Multiply and add in one instruction; of ``fastmath`` nothing else."""
+"""Of ``fastmath`` only this: multiply and add as one instruction."""
 _LN2 = np.float32(math.log(2))
 _ONE, _TWO = np.float32(1), np.float32(2)
 _THIRD, _FIFTH, _SEVENTH, _NINTH = (np.float32(1 / k) for k in (3, 5, 7, 9))
@@ -41,11 +41,11 @@ def measure(
     later_sin: Floats,
     rows: Ints,
 ) -> None:
-    """Entropy in nats, and the sum over qubits of det rho_k: both ``(tiles, TILE)``, written.
+    """Write the entropy in nats and the sum over qubits of det rho_k, both ``(tiles, TILE)``.
 
-    cos, sin: (tiles, n, TILE), of half the angles of encoding and first rotations together.
-    later_cos, later_sin: (L - 1, n), of half the other angles. rows: (L, 2**n), where each basis
-    state's row is after each entangler.
+    cos, sin: (tiles, n, TILE), of half the sum of input and first weight. later_cos, later_sin:
+    (L - 1, n), of half the other weights. rows: (L, 2**n), the row that holds each basis state
+    after each entangler.
     """
     size = rows.shape[1]
     state = np.empty((size, TILE), np.float32)
@@ -87,7 +87,7 @@ def _rotate(state: Floats, rows: Ints, cos: Floats, sin: Floats) -> None:
 
 @njit(fastmath=_FUSED)
 def _add_determinants(out: Floats, state: Floats, rows: Ints, n_qubits: int, sums: Floats) -> None:
-    """Of each qubit's density matrix [[zeros, cross], [cross, ones]]."""
+    """Sum the determinants of the qubits' density matrices [[zeros, cross], [cross, ones]]."""
     zeros, ones, cross = sums[0], sums[1], sums[2]
     out[:] = 0
     for qubit in range(n_qubits):
@@ -107,11 +107,12 @@ def _add_determinants(out: Floats, state: Floats, rows: Ints, n_qubits: int, sum
 
 @njit(fastmath=_FUSED)
 def _add_entropies(out: Floats, state: Floats, scratch: Floats, bits: NDArray[np.int32]) -> None:
-    """-p ln p of every amplitude. ``bits`` are those of ``scratch``, (3, TILE).
+    """Sum -p ln p over the amplitudes. ``bits`` are those of ``scratch``, (3, TILE).
 
     A library's logarithm would be called for one number at a time. Here p = 2**e m with m in
-    [sqrt 1/2, sqrt 2), read from its bits, and ln m = 2 artanh s for s = (m - 1) / (m + 1), whose
-    series ends after s**9 to all digits of float32. p = 0 has m = 1 and e = -127, and counts as 0.
+    [sqrt 1/2, sqrt 2), read from the bits of p, and ln m = 2 artanh s with s = (m - 1) / (m + 1).
+    The terms of its series up to s**9 give all digits of float32. For p = 0 the logarithm is
+    finite (e = -127), so the product is 0.
     """
     p, m = scratch[0], scratch[1]
     p_bits, m_bits, e = bits[0], bits[1], bits[2]

@@ -1,19 +1,19 @@
-"""The circuit as its exact classical polynomial: 3**n coefficients an output, and no quantum state.
+"""A circuit as its exact classical polynomial: 3**n coefficients for each output, no quantum state.
 
-With a single encoding a circuit is U RY(x_0) (x) ... (x) RY(x_{n-1}) |0...0>, so each output is
-the expectation of one observable in a product of the states (I + cos x_i Z + sin x_i X) / 2. It is
+With a single encoding the state is U RY(x_0) (x) ... (x) RY(x_{n-1}) |0...0>, so each output is the
+expectation of one observable in a product of the states (I + cos x_i Z + sin x_i X) / 2. It is
 exactly multilinear in the vectors (1, cos x_i, sin x_i):
 
     f_k(x) = sum over p in {0, 1, 2}^n of c[p, k] prod_i (1, cos x_i, sin x_i)[p_i]
 
-The coefficients are not fitted. Three angles an input, 0 and +- 2 pi / 3, determine them, so the
-circuit is run on the product grid of 3**n points, in float64, and the discrete Fourier transform of
-three points is applied along each input in turn.
+The coefficients are not fitted. Three angles for each input, 0 and +- 2 pi / 3, determine them: the
+circuit is run on the product grid of 3**n points, in float64, and a discrete Fourier transform of
+three points is applied along each input.
 
-A trained circuit for which this object exists can be simulated classically at that size, by
-evaluating a polynomial: whatever it predicts needs no quantum computer to be predicted. This is the
-classical surrogate of Schreiber, Eisert & Meyer 2022 (arXiv:2206.11740); Landman et al. 2022
-(arXiv:2210.13200) sample the same terms at random instead of keeping them all.
+A trained circuit that has such a polynomial can be simulated classically at that size: its
+predictions need no quantum computer. This is the classical surrogate of Schreiber, Eisert & Meyer
+2022 (arXiv:2206.11740); Landman et al. 2022 (arXiv:2210.13200) sample the same terms at random
+instead of keeping them all.
 """
 
 from __future__ import annotations
@@ -34,18 +34,20 @@ from torch.utils.checkpoint import checkpoint
 from quantum_hybrid.circuit.layer import FLOAT_DTYPES, QuantumLayer
 
 MAX_QUBITS = 10
-"""59,049 coefficients an output; each further qubit takes 3.3 times the memory and more time."""
+"""Here an output has 59,049 coefficients; each further qubit multiplies the memory by 3.3."""
 ZERO = 1e-12
-"""Largest coefficient that is taken for zero: those that are zero come out below 1e-15."""
+"""Largest coefficient that counts as zero. Coefficients that are exactly zero come out below 1e-15.
+"""
 CHUNK_BYTES = 4 * 2**20
-"""Partial sums of one chunk of samples."""
+"""Size of the partial sums of one chunk of samples."""
 FORMAT, VERSION = "quantum-hybrid surrogate", "1"
 
 
 class SurrogateError(NamedTuple):
-    """How far a surrogate's outputs lie from a layer's."""
+    """Difference between a surrogate's outputs and a layer's."""
 
     largest: float
+    """Largest absolute difference."""
     rms: float
     """Root of the mean square over samples and outputs."""
 
@@ -53,9 +55,10 @@ class SurrogateError(NamedTuple):
 class Surrogate(nn.Module):
     """A trained layer's outputs as an exact polynomial in the cosines and sines of its inputs.
 
-    ``coefficients`` is a buffer of shape ``(3**n, n)``: one column an output; the row's digits in
-    base 3, qubit 0 the most significant, say for each input whether the term has 1, its cosine or
-    its sine. ``coefficients.view(*n * (3,), n)`` has one axis an input.
+    ``coefficients`` is a buffer of shape ``(3**n, n)``, one column for each output. The base-3
+    digits of a row's number, qubit 0 the most significant, give the factor of each input: 0 for 1,
+    1 for its cosine, 2 for its sine. ``coefficients.view(*n * (3,), n)`` has one axis for each
+    input.
 
     Raises:
         ValueError: coefficients are not of shape (3**n, n) for an n from 1 to 10, or not finite.
@@ -87,7 +90,7 @@ class Surrogate(nn.Module):
             ValueError: the layer has more than ``MAX_QUBITS`` qubits, re-uploads, or has weights
                 that are not finite.
         """
-        from quantum_hybrid.circuit import native  # Numba takes half a second to import.
+        from quantum_hybrid.circuit import native  # Importing Numba takes half a second.
 
         ansatz = layer.ansatz
         if ansatz.n_qubits > MAX_QUBITS:
@@ -97,8 +100,8 @@ class Surrogate(nn.Module):
             )
         if ansatz.reupload:
             raise ValueError(
-                "reupload=True is not for a surrogate: inputs encoded once a layer have "
-                "frequencies up to n_layers, and (1, cos x, sin x) holds the first alone; allowed: "
+                "reupload=True is not supported by a surrogate: inputs encoded once a layer have "
+                "frequencies up to n_layers, and (1, cos x, sin x) has only the first; allowed: "
                 "reupload=False"
             )
         weights = layer.weights.detach().to("cpu", torch.float64)
@@ -107,10 +110,10 @@ class Surrogate(nn.Module):
         return cls(_transform(native.expectations(ansatz, _grid(ansatz.n_qubits), weights)))
 
     def forward(self, inputs: Tensor) -> Float[Tensor, "*batch qubits"]:
-        """The layer's outputs ``(..., n)`` for angles ``(..., n)``, differentiable in them.
+        """The layer's outputs ``(..., n)`` for angles ``(..., n)`` in radians, differentiable.
 
-        It computes in the dtype of the inputs. Samples are taken in chunks, so that memory is
-        bounded; in the backward pass a chunk's sums are computed again.
+        It computes in the dtype of the inputs, in chunks of samples, so memory is bounded. The
+        backward pass recomputes each chunk's sums.
 
         Raises:
             ValueError: the last dimension is not n.
@@ -133,7 +136,7 @@ class Surrogate(nn.Module):
 
     @torch.no_grad()
     def error(self, layer: QuantumLayer, inputs: Tensor) -> SurrogateError:
-        """Difference from what the layer itself says of these inputs, in the layer's dtype."""
+        """Difference from the layer's own outputs for inputs ``(..., n)``, in the layer's dtype."""
         exact = self(inputs.to(self.coefficients))
         difference = layer(inputs).to(exact) - exact
         return SurrogateError(
@@ -141,7 +144,7 @@ class Surrogate(nn.Module):
         )
 
     def n_nonzero(self) -> int:
-        """How many of the n 3**n coefficients are larger than ``ZERO``."""
+        """Number of the n 3**n coefficients whose absolute value exceeds ``ZERO``."""
         return int((self.coefficients.abs() > ZERO).sum())
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -152,11 +155,11 @@ class Surrogate(nn.Module):
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Surrogate:
-        """Read what `save` wrote.
+        """Read a file that `save` wrote.
 
         Raises:
             FileNotFoundError: there is no such file.
-            ValueError: the file is no surrogate, is of another version, or is damaged.
+            ValueError: the file is not a surrogate, has another version, or is damaged.
         """
         try:
             with safe_open(path, framework="pt") as file:
@@ -186,7 +189,7 @@ def _grid(n_qubits: int) -> Float[Tensor, "points qubits"]:
 
 
 def _transform(values: Float[Tensor, "points qubits"]) -> Float[Tensor, "points qubits"]:
-    """From values on the grid to coefficients, one input after the other."""
+    """From values on the grid to coefficients: three-point transforms, one input after another."""
     root = math.sqrt(3)
     rows = [[1, 1, 1], [2, -1, -1], [0, root, -root]]
     inverse = torch.tensor(rows, dtype=values.dtype) / 3
@@ -197,7 +200,7 @@ def _transform(values: Float[Tensor, "points qubits"]) -> Float[Tensor, "points 
 
 
 def _evaluate(coefficients: Tensor, inputs: Tensor) -> Float[Tensor, "batch qubits"]:
-    """Half of the inputs in one matrix product, then the other half sample by sample."""
+    """The polynomial: the first half of the inputs in one matrix product, then the second half."""
     n_qubits = inputs.shape[1]
     high, low = _monomials(inputs[:, : n_qubits // 2]), _monomials(inputs[:, n_qubits // 2 :])
     partial_sums = high @ coefficients.view(high.shape[1], -1)
@@ -206,7 +209,7 @@ def _evaluate(coefficients: Tensor, inputs: Tensor) -> Float[Tensor, "batch qubi
 
 
 def _monomials(inputs: Float[Tensor, "batch qubits"]) -> Float[Tensor, "batch terms"]:
-    """Products of (1, cos x_i, sin x_i), input 0 the slowest."""
+    """Products of (1, cos x_i, sin x_i), the factor of input 0 varying slowest."""
     terms = inputs.new_ones(len(inputs), 1)
     for column in inputs.unbind(1):
         factors = torch.stack([torch.ones_like(column), column.cos(), column.sin()], 1)

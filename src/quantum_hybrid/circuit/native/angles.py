@@ -1,9 +1,9 @@
-"""Rotation angles for the native kernel, which wants them in [-pi/2, pi/2] and in tangent form.
+"""Rotation angles for the native kernel: reduced to [-pi/2, pi/2], as tangents of their halves.
 
-There the tangent of half an angle is at most 1, and a rotation by its tangent loses nothing.
-RY(theta +- pi) is RY(theta) times Y but for the sign of the state, and Y moves through the rest of
-the circuit as in Clifford simulation (Aaronson & Gottesman 2004, arXiv:quant-ph/0406196): it turns
-the sign of some later angles and outputs.
+In that range the tangent of half an angle is at most 1, so the tangent form loses no accuracy. Up
+to the sign of the state, RY(theta +- pi) is RY(theta) times Y. The Y moves through the rest of the
+circuit as in Clifford simulation (Aaronson & Gottesman 2004, arXiv:quant-ph/0406196) and flips the
+signs of some later angles and outputs.
 """
 
 import math
@@ -14,12 +14,15 @@ from numba import njit
 from quantum_hybrid.compiled.machine_code import compiled
 
 SMALLEST_SCALE = 2.0**-60
-"""Least factor that a float32 state is scaled by at once."""
+"""Smallest factor by which a float32 state is scaled at once; the smallest normal float32 number is
+2**-126."""
 
 
 @njit
 def _nearest(angle):
-    """The angle in [-pi, pi] with the same sine and cosine: 2 pi has no exact multiple to go by."""
+    """The angle in [-pi, pi] with the same sine and cosine."""
+    # Subtracting multiples of a rounded 2 pi would lose digits of a large angle; the library's sine
+    # and cosine reduce it exactly.
     value = float(angle)
     if abs(value) <= math.pi:
         return value
@@ -30,16 +33,18 @@ def _nearest(angle):
 def reduce_angles(weights, cnots):
     """Angles in [-pi/2, pi/2] of a circuit with the same outputs, up to the signs returned.
 
-    weights: (L, n), of which the first layer's, part of the encoding, are not looked at. cnots:
-    (count, 2), control and target. Returns the new angles of layers 1 to L - 1, ``(L - 1, n)``, the
-    sign of each one's derivative, alike, and the sign of each output ``(n,)``; in double precision.
+    weights: (L, n), radians; the first layer's are part of the encoding and are not used. cnots:
+    (count, 2), control and target. Returns, in double precision, the new angles of layers 1 to
+    L - 1, ``(L - 1, n)``; the sign of the derivative by each, of the same shape; and the sign of
+    each output, ``(n,)``.
     """
     n_layers, n = weights.shape
     reduced, signs = np.empty((n_layers - 1, n)), np.empty((n_layers - 1, n))
+    # The Pauli string X^x Z^z that has been moved up to here; Y is X and Z.
     x, z = np.zeros(n, dtype=np.bool_), np.zeros(n, dtype=np.bool_)
     for layer in range(n_layers - 1):
         for i in range(n):
-            sign = -1.0 if x[i] ^ z[i] else 1.0  # X and Z turn an RY around, Y does not
+            sign = -1.0 if x[i] ^ z[i] else 1.0  # RY(t) X = X RY(-t), also for Z; Y commutes
             angle = sign * _nearest(weights[layer + 1, i])
             if abs(angle) > math.pi / 2:
                 angle -= math.copysign(math.pi, angle)
@@ -47,25 +52,27 @@ def reduce_angles(weights, cnots):
             reduced[layer, i], signs[layer, i] = angle, sign
         for pair in range(len(cnots)):
             control, target = cnots[pair, 0], cnots[pair, 1]
+            # A CNOT copies X from control to target and Z from target to control.
             x[target] ^= x[control]
             z[control] ^= z[target]
     output_signs = np.empty(n)
     for i in range(n):
-        output_signs[i] = -1.0 if x[i] else 1.0
+        output_signs[i] = -1.0 if x[i] else 1.0  # X Z X = -Z, and Z commutes with Z
     return reduced, signs, output_signs
 
 
 @compiled(allocates=True)
 def rotations_of(weights, cnots):
-    """What the kernel needs of the weights ``(L, n)``, as floats of their type.
+    """What the kernel needs of the weights ``(L, n)``, in their dtype unless stated otherwise.
 
-    Returns the cosines and the sines of half the first layer's angles, ``(n,)`` each; of layers 1
-    to L - 1 the tangents of half the reduced angles, ``((L - 1) n,)``; what makes up for their
-    cosines, ``(L,)``; the signs of the outputs, ``(n,)``; and, in double precision, those of the
-    derivatives, ``(L - 1, n)``.
+    Returns a tuple: cosines and sines of half the first layer's angles, ``(n,)`` each; tangents of
+    half the reduced angles of layers 1 to L - 1, ``((L - 1) n,)``; the factor by which the state is
+    scaled before layers 1 to L - 1, and after the last, ``(L,)``; signs of the outputs, ``(n,)``;
+    and signs of the derivatives, ``(L - 1, n)``, in double precision.
 
-    Rotations in tangent form make a state longer by the product of the layer's ``1 / cos``. It is
-    made shorter beforehand, by the cosines of as many layers as leave it within float32's range.
+    A rotation in tangent form is RY(t) / cos(t/2), so a layer multiplies the norm by the product of
+    its 1 / cos. This growth is scaled away in advance, for several layers at once within float32's
+    range.
     """
     n_layers, n = weights.shape
     first_cos, first_sin = np.empty(n, weights.dtype), np.empty(n, weights.dtype)
@@ -83,6 +90,7 @@ def rotations_of(weights, cnots):
             tangents[layer * n + i] = math.tan(half)
             cosines *= math.cos(half)
         if scale * cosines < SMALLEST_SCALE:
+            # From here on the factor is applied before this layer instead.
             start, scale = layer, 1.0
         scale *= cosines
         scales[start] = scale
@@ -91,7 +99,7 @@ def rotations_of(weights, cnots):
 
 @njit(inline="always")
 def sum_chunks(grad_weights, by_chunk):
-    """Gradient by the weights ``(L, n)``, from each chunk's part of it, ``(chunks, L n)``."""
+    """Write the gradient by the weights ``(L, n)``: the sum of the parts ``(chunks, L n)``."""
     n = grad_weights.shape[1]
     for row in range(by_chunk.shape[1]):
         total = 0.0

@@ -1,5 +1,7 @@
-"""One qubit's numbers of neighbouring samples, between an array ``(samples, n)`` and a row, as
-Numba intrinsics (see ``lanes``): a lane a sample."""
+"""Copies between a column of an array ``(samples, n)`` and a row, as Numba intrinsics.
+
+The lanes of the row are neighbouring samples (see ``compiled.vectors``).
+"""
 
 # pyright: reportCallIssue=false
 # An intrinsic's first parameter is Numba's, and not for the caller.
@@ -9,19 +11,19 @@ from typing import Any
 from numba import types
 from numba.extending import intrinsic
 
-from quantum_hybrid.compiled.lanes import Rows, following, lane
+from quantum_hybrid.compiled.vectors import Rows, constant, following, lane, splat
 
 _I = types.int64
 
 
 @intrinsic
 def load_column(typing, dst, row, array, first, last, column):
-    """dst row = ``array[first:, column]``, in whose place beyond ``last`` is that of ``last``."""
+    """dst row ``row`` = ``array[first:, column]``; samples beyond ``last`` are copies of it."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         out = Rows(context, builder, signature.args[0], args[0])
         data, width = _flat(context, builder, signature.args[2], args[2])
-        value = out.constant(0.0)
+        value = constant(out.vector, 0.0)
         for i, sample in enumerate(following(builder, args[3], out.n_lanes)):
             inside = builder.icmp_signed("<", sample, args[4])
             at = builder.mul(builder.select(inside, sample, args[4]), width)
@@ -35,12 +37,12 @@ def load_column(typing, dst, row, array, first, last, column):
 
 @intrinsic
 def store_column(typing, array, first, column, src, row, factor):
-    """``array[first:, column]`` = factor times src row, whose lanes must all be samples."""
+    """``array[first:, column]`` = factor times src row ``row``; each lane must be a sample."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         into = Rows(context, builder, signature.args[3], args[3])
         data, width = _flat(context, builder, signature.args[0], args[0])
-        value = builder.fmul(into.load(args[4]), into.splat(args[5]))
+        value = builder.fmul(into.load(args[4]), splat(builder, into.vector, args[5]))
         for i, sample in enumerate(following(builder, args[1], into.n_lanes)):
             at = builder.add(builder.mul(sample, width), args[2])
             builder.store(builder.extract_element(value, lane(i)), builder.gep(data, [at]))
@@ -50,6 +52,6 @@ def store_column(typing, array, first, column, src, row, factor):
 
 
 def _flat(context: Any, builder: Any, array_type: Any, array: Any) -> tuple[Any, Any]:
-    """A contiguous array's numbers, and how many a sample has."""
+    """Pointer to the numbers of a contiguous array ``(samples, n)``, and n."""
     struct = context.make_array(array_type)(context, builder, array)
     return struct.data, builder.extract_value(struct.shape, 1)

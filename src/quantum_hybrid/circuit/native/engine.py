@@ -1,8 +1,8 @@
 """The CPU engine for training: compiled by Numba, gradients by the adjoint method.
 
 From input angles ``(batch, n)`` and weights ``(layers, n)`` to Pauli-Z expectations ``(batch, n)``,
-in float32 or float64. The work itself is done in ``kernel``, on several threads; ``first_order``
-makes a function of it that torch can differentiate.
+in float32 or float64. ``kernel`` computes both the outputs and the gradients, on several threads;
+``first_order`` makes the two a function that torch differentiates.
 """
 
 from typing import NamedTuple
@@ -17,36 +17,41 @@ from quantum_hybrid.circuit import first_order, statevector
 from quantum_hybrid.circuit.ansatz import Ansatz
 from quantum_hybrid.circuit.native import kernel
 from quantum_hybrid.circuit.native.angles import rotations_of
-from quantum_hybrid.circuit.native.plan import Plan, Work, plan_of, work_of
+from quantum_hybrid.circuit.native.passes import Passes, Work, passes_of, work_of
 from quantum_hybrid.compiled.layout import LAYOUTS
-from quantum_hybrid.compiled.threads import share
+from quantum_hybrid.compiled.threads import run_on_threads
 
 MAX_QUBITS = 24
 MAX_WORK_BYTES = 2 * 2**30
-"""Of one thread, in float32."""
+"""Largest memory of one thread, for float32."""
 CHUNK_AMPLITUDES = 2**16
 """Amplitudes times layers that a thread takes at a time."""
 THREAD_AMPLITUDES = 2**18
-"""Amplitudes times layers that must be there for each further thread to be woken. At (8, 3) waking
-one takes about 0.09 ms of a forward and a backward pass: 256 samples took 0.38 ms on one thread and
-0.40 on two, 512 0.59 and 0.49, 1,024 0.97 and 0.70 (docs/log.md)."""
+"""Amplitudes times layers for each thread after the first. Waking a thread costs about 0.09 ms of a
+forward and a backward pass. At n = 8, L = 3, 256 samples took 0.38 ms on one thread and 0.40 on
+two, 512 took 0.59 and 0.49, 1,024 took 0.97 and 0.70 (docs/log.md)."""
 
 
 def check(ansatz: Ansatz) -> None:
-    """Refuse what would not fit, or cannot be run, before anything is allocated."""
+    """Refuse a circuit that does not fit or is not supported, before anything is allocated.
+
+    Raises:
+        ValueError: the circuit re-uploads, has too many qubits, or needs too much memory.
+    """
     if ansatz.reupload:
         raise ValueError(
-            "reupload=True is not for engine='native', which encodes once; use engine='statevector'"
+            "reupload=True is not supported by engine='native', which encodes once; use "
+            "engine='statevector'"
         )
     if ansatz.n_qubits > MAX_QUBITS:
         size_gib = 2.0 ** (ansatz.n_qubits + 2 - 30)
         raise ValueError(
             f"n_qubits={ansatz.n_qubits} is too large for engine='native': one float32 state takes "
             f"{size_gib:.4g} GiB; allowed: 1 to {MAX_QUBITS}; use engine='tensor_network', which "
-            "holds none"
+            "holds no state"
         )
-    # The most of any layout, not what this processor's takes: a layer that was made on one machine
-    # can be made on all others, and a checkpoint loads wherever it is taken.
+    # The largest need of any layout, not of this processor's: a layer that one machine accepts is
+    # accepted on all, and a checkpoint loads everywhere.
     size = max(4 * work_of(ansatz, 4, layout).backward for layout in LAYOUTS)
     if size > MAX_WORK_BYTES:
         raise ValueError(
@@ -74,25 +79,25 @@ def expectations(
 
 
 def compile_kernel() -> None:
-    """Have the kernel compiled for float32 now, rather than at the first call on this machine."""
+    """Compile the kernel for float32 now instead of at the first call on this machine."""
     inputs, weights = torch.zeros(1, 2), torch.zeros(2, 2, requires_grad=True)
     expectations(Ansatz(2, 2), inputs, weights).sum().backward()
 
 
 class _Call(NamedTuple):
-    """What the kernel is called with, forward and backward."""
+    """The arguments of the kernel for one batch, forward and backward."""
 
     inputs: NDArray
     weights: NDArray
     rotations: tuple[NDArray, ...]
-    """See `rotations_of`."""
-    plan: Plan
+    """From `rotations_of`."""
+    passes: Passes
     work: Work
     chunk_tiles: int
-    """Tiles in a chunk, which does not depend on the number of threads."""
+    """Tiles in a chunk. It does not depend on the number of threads."""
     n_chunks: int
     n_threads: int
-    """At most as many are worth waking."""
+    """Threads that are worth waking, at most."""
 
     def run(self) -> Tensor:
         outputs = np.empty_like(self.inputs)
@@ -100,10 +105,16 @@ class _Call(NamedTuple):
 
         def work(memory: NDArray) -> None:
             kernel.forward(
-                outputs, self.inputs, self.rotations, self.plan, self.chunk_tiles, counters, memory
+                outputs,
+                self.inputs,
+                self.rotations,
+                self.passes,
+                self.chunk_tiles,
+                counters,
+                memory,
             )
 
-        share(work, self.n_threads, self.work.forward, outputs.dtype)
+        run_on_threads(work, self.n_threads, self.work.forward, outputs.dtype)
         return torch.from_numpy(outputs)
 
     def differentiate(self, grad_outputs: Tensor) -> tuple[Tensor, Tensor]:
@@ -115,27 +126,27 @@ class _Call(NamedTuple):
         def work(memory: NDArray) -> None:
             kernel.backward(
                 grad_inputs, grad_weights, by_chunk, cotangent, self.inputs, self.rotations,
-                self.plan, self.chunk_tiles, counters, memory,
+                self.passes, self.chunk_tiles, counters, memory,
             )  # fmt: skip
 
-        share(work, self.n_threads, self.work.backward, cotangent.dtype)
+        run_on_threads(work, self.n_threads, self.work.backward, cotangent.dtype)
         return torch.from_numpy(grad_inputs), torch.from_numpy(grad_weights)
 
 
 def _prepare(inputs: Tensor, weights: Tensor, ansatz: Ansatz) -> _Call:
     angles = inputs.detach().contiguous().numpy()
-    plan = plan_of(ansatz, angles.dtype)
-    per_tile = 1 if plan.n_lane_qubits else plan.n_lanes
+    passes = passes_of(ansatz, angles.dtype)
+    per_tile = 1 if passes.n_lane_qubits else passes.n_lanes
     n_tiles = -(-len(angles) // per_tile)
     tile_amplitudes = 2**ansatz.n_qubits * per_tile * ansatz.n_layers
     chunk_tiles = max(1, CHUNK_AMPLITUDES // tile_amplitudes)
     n_threads = 1 + n_tiles * tile_amplitudes // THREAD_AMPLITUDES
     n_chunks = -(-n_tiles // chunk_tiles)
     layers = weights.detach().contiguous().numpy()
-    rotations = rotations_of(layers, plan.cnots)
+    rotations = rotations_of(layers, passes.cnots)
     n_threads = min(n_threads, n_chunks)
     work = work_of(ansatz, angles.itemsize)
-    return _Call(angles, layers, rotations, plan, work, chunk_tiles, n_chunks, n_threads)
+    return _Call(angles, layers, rotations, passes, work, chunk_tiles, n_chunks, n_threads)
 
 
 first_order.register("native", _prepare)

@@ -1,12 +1,12 @@
-"""Sums over a state's rows signed by parities of their numbers, and back, as Numba intrinsics.
+"""Sums over a state's rows signed by parities, forward and backward, as Numba intrinsics.
 
-An output is the sum of the squared amplitudes, signed by the parity of some qubits. These are a
-prefix of all qubits for a ring or a chain, and a single one without an entangler; of a ring also
-all but the first. So the sums need not be made for each output: the rows are *folded*, one group of
-qubits after another from the last (see ``lanes``). Of the 2**k rows of each block, one is left in
-each of two ways, the plain sum, from which the outputs of earlier groups come, and over all blocks
-2**k sums signed by the parity of the block's number, from which those of this group do. Backward it
-is the same from the first group on: the factor by which an amplitude is multiplied is unfolded.
+Output i is the sum of the squared amplitudes, signed by the parity of some qubits: a prefix of all
+qubits for a ring or a chain, all but the first for output 0 of a ring, a single qubit without an
+entangler. The rows are *folded* instead of summed for each output, one group of qubits after
+another from the last. Folding reduces each block of 2**k rows in two ways: to its plain sum, from
+which the outputs of earlier groups follow, and, over all blocks, to 2**k sums signed by the parity
+of the block's number, from which the outputs of this group follow. The backward pass unfolds, from
+the first group on, the factor by which each amplitude is multiplied.
 """
 
 # pyright: reportCallIssue=false
@@ -20,37 +20,43 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from quantum_hybrid.compiled.lanes import (
+from quantum_hybrid.circuit.native.groups import sum_in_runs, switch
+from quantum_hybrid.compiled.vectors import (
     MAX_GROUP,
     Rows,
+    constant,
     fma,
     following,
     integer,
-    parity_sign,
-    sum_in_runs,
-    switch,
+    splat,
 )
 
 PREFIXES, SINGLES = 0, MAX_GROUP
-"""What a group's sums are signed by, added to its size for a kind: sum ``m`` by the parity of the
-group's first ``m + 1`` qubits, or by its qubit ``m`` alone."""
+"""How a group's sums are signed: sum ``m`` by the parity of the group's first ``m + 1`` qubits, or
+by its qubit ``m`` alone. Added to the group's size this is its kind."""
 
 _I = types.int64
 _KINDS = range(1, 2 * MAX_GROUP + 1)
 
 
 def _masks(kind: int) -> list[int]:
-    """The qubits that each sum is signed by, as bits of a row's number."""
+    """For each sum of a group the qubits that sign it, as bits of a row's number."""
     k = (kind - 1) % MAX_GROUP + 1
     if kind > SINGLES:
         return [1 << k - 1 - m for m in range(k)]
     return [2**k - 2 ** (k - 1 - m) for m in range(k)]
 
 
-def _walsh(builder: Any, v: list[Any]) -> None:
-    """Walsh-Hadamard transform in place: entry ``m`` is the sum with the signs of parity ``m``.
+def _parity_sign(builder: Any, bits: Any, scalar: Any) -> Any:
+    """-1 if an odd number of the bits are 1, else 1, as a number of the ``scalar`` type."""
+    odd = builder.and_(builder.ctpop(bits), integer(1))
+    return builder.sitofp(builder.sub(integer(1), builder.shl(odd, integer(1))), scalar)
 
-    None is a zero; what is not read of the result costs nothing, since LLVM drops it.
+
+def _walsh(builder: Any, v: list[Any]) -> None:
+    """Walsh-Hadamard transform in place: entry ``m`` becomes the sum signed by the parity of ``m``.
+
+    None stands for zero. LLVM removes the code of entries that are not read.
     """
     for bit in range(len(v).bit_length() - 1):
         for low in (j for j in range(len(v)) if not j >> bit & 1):
@@ -66,10 +72,10 @@ def _walsh(builder: Any, v: list[Any]) -> None:
 
 @intrinsic
 def fold(typing, kind, totals, signed, g0, src, start, stop, square):
-    """Fold the blocks ``start`` to ``stop`` of src rows, or of their squares.
+    """Fold the blocks ``start`` to ``stop`` of src rows, or of their squares if ``square``.
 
-    totals row b = the sum of block b; signed rows g0 + j = the sum of row j of all blocks, each
-    times the sign of its block. ``totals`` may be ``src``.
+    totals row b = the sum of block b. signed row g0 + j = the sum over the blocks of their row j
+    times the sign of the block. ``totals`` may be ``src``.
     """
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -81,17 +87,19 @@ def fold(typing, kind, totals, signed, g0, src, start, stop, square):
             v = into.load_all(following(builder, first, 2**k))
             if squared:
                 v = [builder.fmul(x, x) for x in v]
+            # A prefix parity contains all earlier qubits, which are the bits of the block's number.
             bits = integer(0) if case > SINGLES else number
-            sign = out.splat(parity_sign(builder, bits, out.scalar))
+            sign = splat(builder, out.vector, _parity_sign(builder, bits, out.scalar))
             for slot, value in zip(sums, v, strict=True):
                 builder.store(fma(builder, sign, value, builder.load(slot)), slot)
+            # A tree of sums: k roundings instead of 2**k.
             while len(v) > 1:
                 v = [builder.fadd(*pair) for pair in zip(v[::2], v[1::2], strict=True)]
             plain.store(number, v[0])
 
         def emit(case: int) -> None:
             size = 2 ** ((case - 1) % MAX_GROUP + 1)
-            zero = out.constant(0.0)
+            zero = constant(out.vector, 0.0)
 
             def add(begin: Any, end: Any, sums: Sequence[Any], squared: bool) -> None:
                 loop = cgutils.for_range_slice(builder, begin, end, integer(1), inc=True)
@@ -113,9 +121,9 @@ def fold(typing, kind, totals, signed, g0, src, start, stop, square):
 
 @intrinsic
 def add_parities(typing, kind, sums, s0, others, signed, g0, h0):
-    """sums rows s0 + m += signed rows g0 + j and h0 + j, summed by the kind's parity number m.
+    """sums row s0 + m += sum over j of (signed row g0 + j + row h0 + j), signed by parity m of j.
 
-    others row 0 += rows g0 + j minus rows h0 + j, summed by the parity of the whole group.
+    others row 0 += sum over j of (row g0 + j - row h0 + j), signed by the parity of all of j.
     """
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -140,10 +148,10 @@ def add_parities(typing, kind, sums, s0, others, signed, g0, h0):
 
 @intrinsic
 def spread_parities(typing, kind, factors, f0, h0, cotangents, c0, others):
-    """factors row f0 + j = the sum over m of cotangent row c0 + m, signed by the kind's parity
-    number m of j; the row h0 + j likewise.
+    """The adjoint of `add_parities`: factors rows f0 + j and h0 + j = the sum over m of cotangent
+    row c0 + m, signed by parity m of j.
 
-    others row 0, signed by the parity of all of j, is added in the first and subtracted in the
+    others row 0, signed by the parity of all of j, is added to the first and subtracted from the
     second.
     """
 
@@ -154,10 +162,11 @@ def spread_parities(typing, kind, factors, f0, h0, cotangents, c0, others):
             masks = _masks(case)
             size = 2 ** len(masks)
             for at, sign in ((args[2], builder.fadd), (args[3], builder.fsub)):
+                # The transform is symmetric, so it is its own adjoint.
                 v: list[Any] = [None] * size
                 for mask, row in zip(masks, following(builder, args[5], len(masks)), strict=True):
                     v[mask] = into.load(row)
-                whole = out.constant(0.0) if v[-1] is None else v[-1]
+                whole = constant(out.vector, 0.0) if v[-1] is None else v[-1]
                 v[-1] = sign(whole, rest.load(integer(0)))
                 _walsh(builder, v)
                 out.store_all(following(builder, at, size), v)
@@ -170,10 +179,10 @@ def spread_parities(typing, kind, factors, f0, h0, cotangents, c0, others):
 
 @intrinsic
 def unfold(typing, kind, dst, src, factors, f0, start, stop, times, multiply):
-    """dst rows of block b = src row b plus the factors' rows f0 + j, times the sign of the block.
+    """dst row j of block b = src row b + factors row f0 + j times the sign of the block.
 
-    For the blocks ``start`` to ``stop``, from the last; ``dst`` may be ``src``. If ``multiply``,
-    the rows of ``times`` are multiplied by that.
+    For the blocks from ``stop - 1`` down to ``start``. If ``multiply``, dst gets the rows of
+    ``times`` multiplied by this. ``dst`` may be ``src``.
     """
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -186,6 +195,7 @@ def unfold(typing, kind, dst, src, factors, f0, start, stop, times, multiply):
             parts = by.load_all(following(builder, args[4], 2**k))
             with builder.if_else(builder.icmp_signed("!=", args[8], integer(0))) as branches:
                 for multiplied, branch in zip((True, False), branches, strict=True):
+                    # Downwards: in place, block b overwrites rows from b on, which are read.
                     with (
                         branch,
                         cgutils.for_range_slice(
@@ -197,7 +207,7 @@ def unfold(typing, kind, dst, src, factors, f0, start, stop, times, multiply):
                         ) as (number, _),
                     ):
                         bits = integer(0) if case > SINGLES else number
-                        sign = out.splat(parity_sign(builder, bits, out.scalar))
+                        sign = splat(builder, out.vector, _parity_sign(builder, bits, out.scalar))
                         earlier = into.load(number)
                         rows = following(builder, builder.shl(number, integer(k)), 2**k)
                         v = [fma(builder, sign, part, earlier) for part in parts]

@@ -1,4 +1,7 @@
-"""Product states of a group of qubits, there and back, as Numba intrinsics (see ``lanes``)."""
+"""Product states of a group of qubits, forward and backward, as Numba intrinsics.
+
+Rows are those of ``compiled.vectors``, groups those of ``groups``.
+"""
 
 # pyright: reportCallIssue=false
 # An intrinsic's first parameter is Numba's, and not for the caller.
@@ -8,7 +11,8 @@ from typing import Any
 from numba import types
 from numba.extending import intrinsic
 
-from quantum_hybrid.compiled.lanes import MAX_GROUP, Rows, fma, following, integer, switch
+from quantum_hybrid.circuit.native.groups import switch
+from quantum_hybrid.compiled.vectors import MAX_GROUP, Rows, fma, following, integer
 
 _I = types.int64
 _SIZES = range(1, MAX_GROUP + 1)
@@ -16,9 +20,9 @@ _SIZES = range(1, MAX_GROUP + 1)
 
 @intrinsic
 def expand(typing, k, dst, d0, src, s0, trig, q0):
-    """dst rows d0 + j = src row s0 times the product state of qubits q0 to q0 + k.
+    """dst rows d0 + j = src row s0 times the product state of k qubits from q0 on.
 
-    Qubit q's cosine and sine are the trig rows 2 q and 2 q + 1.
+    trig rows 2 q and 2 q + 1: cosine and sine of half the angle of qubit q.
     """
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -38,10 +42,10 @@ def expand(typing, k, dst, d0, src, s0, trig, q0):
 
 @intrinsic
 def contract(typing, k, dst, d0, src, s0, trig, q0, prefix, p0, gradients):
-    """dst row d0 = the src rows s0 + j against the product state of qubits q0 to q0 + k.
+    """dst row d0 = inner product of src rows s0 + j and the product state of k qubits from q0 on.
 
-    Gradient row q gets added the prefix row p0 times the same product with (cos, sin) of that qubit
-    replaced by (-sin, cos).
+    Row q of ``gradients`` gets added the same inner product with (cos, sin) of qubit q replaced by
+    (-sin, cos), times the prefix row p0. That is the derivative by half the angle of the qubit.
     """
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -51,6 +55,8 @@ def contract(typing, k, dst, d0, src, s0, trig, q0, prefix, p0, gradients):
 
         def emit(size: int) -> None:
             trigs = _trigs(builder, tr, args[6], size)
+            # before[q]: the product state of the qubits before q, where v has those from q + 1 on
+            # contracted already. So one sweep gives all derivatives.
             before = [[pre.load(args[8])]]
             for cos, sin in trigs[:-1]:
                 before.append([builder.fmul(x, y) for x in before[-1] for y in (cos, sin)])
@@ -74,6 +80,6 @@ def contract(typing, k, dst, d0, src, s0, trig, q0, prefix, p0, gradients):
 
 
 def _trigs(builder: Any, trig: Rows, qubit: Any, k: int) -> list[tuple[Any, Any]]:
-    """Cosine and sine of ``k`` qubits."""
+    """Cosine and sine of ``k`` qubits from ``qubit`` on."""
     rows = trig.load_all(following(builder, builder.shl(qubit, integer(1)), 2 * k))
     return list(zip(rows[::2], rows[1::2], strict=True))

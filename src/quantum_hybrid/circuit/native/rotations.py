@@ -1,8 +1,8 @@
-"""Rotations of a group of qubits, there and back, as Numba intrinsics (see ``lanes``).
+"""Rotations of a group of qubits, forward and backward, as Numba intrinsics.
 
-A *pass* is over all rows of a state, or of a part of it: one loop, so that what the rotations have
-in common is fetched once. Rotations are in tangent form, RY(theta) / cos(theta / 2): two
-multiply-adds a pair of amplitudes. Where rows are is told in bytes, so that no address needs a
+A *pass* runs over all rows of a state or of a block. It is one loop, so tangents, strides and
+images are loaded once. Rotations are in tangent form, RY(theta) / cos(theta / 2), which takes two
+multiply-adds a pair of amplitudes. Addresses of rows are offsets in bytes, so none needs a
 multiplication.
 """
 
@@ -18,31 +18,31 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from quantum_hybrid.compiled.lanes import (
+from quantum_hybrid.circuit.native.groups import sum_in_runs, switch
+from quantum_hybrid.compiled.vectors import (
     MAX_GROUP,
     Rows,
+    constant,
     fma,
     following,
     integer,
     shuffle,
-    sum_in_runs,
-    switch,
 )
 
 MOVED = MAX_GROUP
 WITH_LANES, CHAIN, RING = range(2 * MAX_GROUP + 1, 2 * MAX_GROUP + 4)
-"""Kinds of a pass. 1 to ``MAX_GROUP``: over that many qubits of the rows. With ``MOVED`` added: the
-entangler comes before, and rows are read from where it had them. ``WITH_LANES``: over ``MAX_GROUP``
-qubits of the rows and those that are bits of the lane number, which are the last ones, most
-significant first. ``CHAIN`` and ``RING``: over ``MAX_GROUP`` of the rows, and the entangler moves
-amplitudes between lanes too."""
+"""Kinds of a pass. 1 to ``MAX_GROUP``: it rotates that many row qubits. With ``MOVED`` added, the
+entangler comes first: rows are read from the addresses that it takes to theirs. ``WITH_LANES``: it
+rotates ``MAX_GROUP`` row qubits and the qubits that are bits of the lane number (the last ones of
+the circuit, most significant first). ``CHAIN``, ``RING``: ``MAX_GROUP`` row qubits after this
+entangler, which permutes lanes too."""
 
 _I = types.int64
 _KINDS = range(1, RING + 1)
 
 
 def first_kind(entangler: str, size: int, lanes_hold_qubits: bool) -> int:
-    """The kind of the pass over a layer's first group, which the entangler comes before."""
+    """The kind of a layer's first pass, which applies the entangler."""
     if entangler == "none":
         return size
     if lanes_hold_qubits:
@@ -55,12 +55,12 @@ def rotate(
     typing, kind, dst, d0, src, s0, bases, sources, first, count, stride, images, i0, tangents, t0,
     lanes_t0,
 ):  # fmt: skip
-    """Rows at b + j stride from ``dst[d0]`` on = rotated rows from ``src[s0]`` on, for all b in
-    ``bases[first : first + count]``.
+    """Rotate rows of src, counted from ``src[s0]``, into rows of dst, counted from ``dst[d0]``.
 
-    The src rows are the same ones, which may be overwritten; or, with the entangler before, those
-    at ``sources`` xor images(j). ``tangents[t0:]`` belong to the group's qubits,
-    ``tangents[lanes_t0:]`` to those of the lanes.
+    For each i from ``first`` to before ``first + count``: dst rows ``bases[i] + j stride`` = the
+    rotation of src rows at the same offsets, or after an entangler at ``sources[i]`` xor the images
+    of the bits of j (``images[i0:]``). Without an entangler dst may be src. ``tangents[t0:]`` are
+    those of the group's qubits, ``tangents[lanes_t0:]`` those of the lanes' qubits.
     """
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -98,10 +98,11 @@ def unrotate(
     typing, kind, dst, d0, adjoint, a0, state, s0, bases, sources, first, count, stride, images, i0,
     tangents, t0, lanes_t0, gradients,
 ):  # fmt: skip
-    """dst rows = adjoint rows rotated back, each from where `rotate` wrote it to where it read it.
+    """Rotate rows of the adjoint back: each from where `rotate` wrote it to where `rotate` read it.
 
-    The gradients' rows ``t0`` to ``t0 + k`` (and from ``lanes_t0`` for the lanes) get added, lane
-    by lane, twice the derivatives by the angles: <adjoint| -i Y |state>.
+    state: the state after the pass. Rows ``t0`` to ``t0 + k - 1`` of ``gradients`` (and those from
+    ``lanes_t0`` on, for the lanes' qubits) get added, lane by lane, twice the derivatives by the
+    angles: <adjoint| -i Y |state>.
     """
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -117,15 +118,18 @@ def unrotate(
                 for i, count in ((15, k), (16, n_bits))
             )
             images = masks.load_all(following(builder, args[13], k))
-            zero = out.constant(0.0)
+            zero = constant(out.vector, 0.0)
 
             def turn(at: Any, odd: int, sums: Sequence[Any]) -> None:
                 here = _spaced(builder, starts.load(at), args[11], k)
                 there = _linear(builder, moved.load(at), images) if _is_moved(case) else here
                 v = [adj.load_at(offset) for offset in here]
+                # Y commutes with its own rotation and the others act on other qubits, so the states
+                # after the pass give the derivatives by all of its angles.
                 derivatives = _derivatives(builder, v, psi, here, k, n_bits)
                 for slot, value in zip(sums, derivatives, strict=True):
                     builder.store(builder.fadd(builder.load(slot), value), slot)
+                # The transpose of the tangent form has the tangent's sign flipped.
                 _rotate_rows(builder, v, minus_by_row)
                 _rotate_lanes(builder, v, minus_by_lane)
                 _cross(builder, v, case, odd, inverse=True)
@@ -164,7 +168,8 @@ def _is_moved(kind: int) -> bool:
 
 
 def _loop(builder: Any, kind: int, first: Any, stop: Any, turn: Callable[[Any, int], None]) -> None:
-    """``turn`` with each index, and whether it is odd where the lanes go by that."""
+    """``turn(index, odd)`` for each index. Where the permutation of lanes depends on it, ``odd``
+    is the index's last bit, known at compile time; elsewhere 0."""
     step = 2 if kind in (CHAIN, RING) else 1
     with cgutils.for_range_slice(builder, first, stop, integer(step), inc=True) as (at, _):
         for odd in range(step):
@@ -172,7 +177,7 @@ def _loop(builder: Any, kind: int, first: Any, stop: Any, turn: Callable[[Any, i
 
 
 class _Integers:
-    """An array of them, which is an argument."""
+    """An array of 64-bit integers that is argument ``i`` of an intrinsic."""
 
     def __init__(self, context: Any, builder: Any, signature: Any, args: Any, i: int) -> None:
         self.builder = builder
@@ -186,12 +191,12 @@ class _Integers:
 
 
 def _spaced(builder: Any, start: Any, stride: Any, k: int) -> list[Any]:
-    """Offsets ``start + j stride``."""
+    """Offsets ``start + j stride`` for j from 0 to ``2**k - 1``."""
     return [builder.add(start, builder.mul(integer(j), stride)) for j in range(2**k)]
 
 
 def _linear(builder: Any, start: Any, images: Sequence[Any]) -> list[Any]:
-    """Offsets ``start`` xor the images of the bits of ``j``: a permutation linear over GF(2)."""
+    """Offsets ``start`` xor the images of the bits of j: CNOTs are linear over GF(2)."""
     offsets = [start]
     for image in images:
         offsets += [builder.xor(offset, image) for offset in offsets]
@@ -199,7 +204,7 @@ def _linear(builder: Any, start: Any, images: Sequence[Any]) -> list[Any]:
 
 
 def _rotate_rows(builder: Any, v: list[Any], tangents: Sequence[Any]) -> None:
-    """In place; the tangents are those of bit 0, 1, ..."""
+    """In place; the tangents are in the order of bits 0, 1, ..."""
     for bit, tangent in enumerate(tangents):
         minus = builder.fneg(tangent)
         for low in (j for j in range(len(v)) if not j >> bit & 1):
@@ -213,6 +218,7 @@ def _flip_lanes(builder: Any, vector: Any, bit: int) -> Any:
 
 
 def _rotate_lanes(builder: Any, v: list[Any], tangents: Sequence[Any]) -> None:
+    """In place, as `_rotate_rows`: the partner of a lane is fetched by a shuffle."""
     n_lanes = v[0].type.count
     for bit, tangent in enumerate(tangents):
         signs = ir.Constant(v[0].type, [1.0 if i >> bit & 1 else -1.0 for i in range(n_lanes)])
@@ -222,10 +228,11 @@ def _rotate_lanes(builder: Any, v: list[Any], tangents: Sequence[Any]) -> None:
 
 
 def _sources(kind: int, odd: int, n_lanes: int) -> list[int]:
-    """Lane that each lane comes from, plus ``n_lanes`` where its qubit 0 is flipped as well.
+    """For each lane the lane that it comes from, plus ``n_lanes`` if qubit 0 is flipped as well.
 
-    A chain's CNOTs write prefix parities, so what they came from is a Gray code. odd: the qubit
-    before the lanes' first.
+    odd: the value of the qubit before the lanes' first. A chain's CNOTs write prefix parities; the
+    inverse is the Gray code i ^ i >> 1. A ring's last CNOT flips qubit 0 where the last lane qubit
+    is 1.
     """
     first = n_lanes // 2 if odd else 0
     return [
@@ -234,7 +241,7 @@ def _sources(kind: int, odd: int, n_lanes: int) -> list[int]:
 
 
 def _cross(builder: Any, v: list[Any], kind: int, odd: int, inverse: bool) -> None:
-    """Lanes of an entangler; the highest bit of a row's number in the group is qubit 0."""
+    """Permute lanes in place as the entangler does. Qubit 0 is the highest bit of j in ``v[j]``."""
     if kind not in (CHAIN, RING):
         return
     n_lanes = v[0].type.count
@@ -251,11 +258,13 @@ def _cross(builder: Any, v: list[Any], kind: int, odd: int, inverse: bool) -> No
 def _derivatives(
     builder: Any, v: list[Any], psi: Rows, at: Sequence[Any], k: int, n_lane_bits: int
 ) -> list[Any]:
-    """Twice <v| -i Y |psi> for each bit of the rows, then for each of the lanes, lane by lane.
+    """<v| -i Y |psi>, twice the derivative, for each bit of the row number, then of the lane's.
 
-    Summed from zero, so that rounding grows with the rows of a group and not of all groups.
+    The sums start from zero, so rounding grows with the rows of one group, not of the whole pass.
     """
-    zero = psi.constant(0.0)
+    zero = constant(psi.vector, 0.0)
+    # -i Y = [[0, -1], [1, 0]]: v_1 p_0 is added, v_0 p_1 subtracted. Within the lanes that sign
+    # depends on the lane alone; the kernel applies it at the end.
     plus, minus, within = [zero] * k, [zero] * k, [zero] * n_lane_bits
     for j, offset in enumerate(at):
         p = psi.load_at(offset)

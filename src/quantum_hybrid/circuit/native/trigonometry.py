@@ -1,16 +1,15 @@
-"""Cosine and sine of a row of angles, as a Numba intrinsic (see ``lanes``).
+"""Cosine and sine of a row of angles, as a Numba intrinsic (see ``compiled.vectors``).
 
-A library's functions would be called for one number at a time. Here ``x = q pi/2 + r`` with ``r``
-in [-pi/4, pi/4], and the polynomials of Cephes (single) and fdlibm (double precision), which are
-within about one unit in the last place. The first step of the reduction, ``x - q * HIGH``, is exact
-with a fused multiply-add, as long as ``|x| <= LARGEST_ANGLE``.
+A library's functions would be called for one number at a time. Here ``x = q pi/2 + r`` with an
+integer ``q`` and ``r`` in [-pi/4, pi/4]. Cosine and sine of ``r`` are the polynomials of Cephes
+(single precision) and fdlibm (double), accurate to about one unit in the last place. The first step
+of the reduction, ``x - q * high``, is exact with a fused multiply-add if ``|x| <= LARGEST_ANGLE``.
 """
 
 # pyright: reportCallIssue=false
 # An intrinsic's first parameter is Numba's, and not for the caller.
 
 import math
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,7 +17,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from quantum_hybrid.compiled.lanes import Rows, fma, integer
+from quantum_hybrid.compiled.vectors import Rows, constant, fma, integer, polynomial, splat
 
 LARGEST_ANGLE = 2.0**16
 """Radians."""
@@ -28,8 +27,9 @@ class _Precision(NamedTuple):
     int_bits: int
     mantissa_bits: int
     high: float
-    """pi/2 to the type's precision, and what is left of it."""
+    """pi/2 rounded to the dtype."""
     low: float
+    """pi/2 - high."""
     sine: tuple[float, ...]
     """sin r = r + r^3 (s0 + s1 r^2 + ...)"""
     cosine: tuple[float, ...]
@@ -71,25 +71,26 @@ _DOUBLE = _Precision(
 
 @intrinsic
 def turn(typing, trig, row, cos, sin):
-    """trig rows ``row`` and ``row + 1`` = cosine and sine of half of row ``row`` plus an angle of
-    this cosine and sine.
+    """trig rows ``row`` and ``row + 1`` = cosine and sine of x / 2 + a.
 
-    True if that is right: no half angle was beyond `LARGEST_ANGLE`, or a NaN.
+    x: the angles in row ``row``, radians. cos, sin: scalars, cosine and sine of a. Returns whether
+    the result is valid: false if an x / 2 is a NaN or beyond `LARGEST_ANGLE`.
     """
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         rows = Rows(context, builder, signature.args[0], args[0])
         precision = _SINGLE if rows.scalar == ir.FloatType() else _DOUBLE
-        half = builder.fmul(rows.load(args[1]), rows.constant(0.5))
+        half = builder.fmul(rows.load(args[1]), constant(rows.vector, 0.5))
         c, s = _cosine_and_sine(builder, rows, half, precision)
-        by_c, by_s = rows.splat(args[2]), rows.splat(args[3])
+        by_c, by_s = splat(builder, rows.vector, args[2]), splat(builder, rows.vector, args[3])
         turned_c = fma(builder, c, by_c, builder.fneg(builder.fmul(s, by_s)))
         rows.store(args[1], turned_c)
         turned_s = fma(builder, s, by_c, builder.fmul(c, by_s))
         rows.store(builder.add(args[1], integer(1)), turned_s)
+        # Ordered comparisons are false for NaN.
         near = builder.and_(
-            builder.fcmp_ordered("<=", half, rows.constant(LARGEST_ANGLE)),
-            builder.fcmp_ordered(">=", half, rows.constant(-LARGEST_ANGLE)),
+            builder.fcmp_ordered("<=", half, constant(rows.vector, LARGEST_ANGLE)),
+            builder.fcmp_ordered(">=", half, constant(rows.vector, -LARGEST_ANGLE)),
         )
         mask = ir.IntType(rows.n_lanes)
         return builder.icmp_unsigned("==", builder.bitcast(near, mask), ir.Constant(mask, -1))
@@ -100,35 +101,27 @@ def turn(typing, trig, row, cos, sin):
 def _cosine_and_sine(builder: Any, rows: Rows, x: Any, precision: _Precision) -> tuple[Any, Any]:
     ints = ir.VectorType(ir.IntType(precision.int_bits), rows.n_lanes)
 
-    def whole(value: int) -> Any:
-        return ir.Constant(ints, [value] * rows.n_lanes)
-
-    # Added to a number this large, a fraction falls off, and the last bits are the whole number.
-    magic = rows.constant(1.5 * 2.0**precision.mantissa_bits)
-    shifted = fma(builder, x, rows.constant(2 / math.pi), magic)
+    # At this magnitude neighbouring floats are 1 apart: adding it rounds to an integer, which then
+    # stands in the low bits of the mantissa.
+    magic = constant(rows.vector, 1.5 * 2.0**precision.mantissa_bits)
+    shifted = fma(builder, x, constant(rows.vector, 2 / math.pi), magic)
     quadrant = builder.bitcast(shifted, ints)
     q = builder.fneg(builder.fsub(shifted, magic))
-    r = fma(builder, q, rows.constant(precision.high), x)
-    r = fma(builder, q, rows.constant(precision.low), r)
+    r = fma(builder, q, constant(rows.vector, precision.high), x)
+    r = fma(builder, q, constant(rows.vector, precision.low), r)
     z = builder.fmul(r, r)
-    sine = fma(builder, builder.fmul(z, r), _polynomial(builder, rows, z, precision.sine), r)
-    cosine = _polynomial(builder, rows, z, precision.cosine)
-    half = fma(builder, z, rows.constant(-0.5), rows.constant(1.0))
+    sine = fma(builder, builder.fmul(z, r), polynomial(builder, z, precision.sine), r)
+    cosine = polynomial(builder, z, precision.cosine)
+    half = fma(builder, z, constant(rows.vector, -0.5), constant(rows.vector, 1.0))
     cosine = fma(builder, builder.fmul(z, z), cosine, half)
-    odd = builder.icmp_signed("!=", builder.and_(quadrant, whole(1)), whole(0))
+    # In odd quadrants sine and cosine change places; the quadrant's next bit is the sign.
+    odd = builder.icmp_signed("!=", builder.and_(quadrant, constant(ints, 1)), constant(ints, 0))
     swapped = builder.select(odd, sine, cosine), builder.select(odd, cosine, sine)
-    to_sign = whole(precision.int_bits - 2)
-    signs = builder.add(quadrant, whole(1)), quadrant
+    to_sign = constant(ints, precision.int_bits - 2)
+    signs = builder.add(quadrant, constant(ints, 1)), quadrant
     turned = []
     for value, bits in zip(swapped, signs, strict=True):
-        sign = builder.shl(builder.and_(bits, whole(2)), to_sign)
+        sign = builder.shl(builder.and_(bits, constant(ints, 2)), to_sign)
         flipped = builder.xor(builder.bitcast(value, ints), sign)
         turned.append(builder.bitcast(flipped, rows.vector))
     return turned[0], turned[1]
-
-
-def _polynomial(builder: Any, rows: Rows, z: Any, coefficients: Sequence[float]) -> Any:
-    value = rows.constant(coefficients[-1])
-    for coefficient in coefficients[-2::-1]:
-        value = fma(builder, value, z, rows.constant(coefficient))
-    return value

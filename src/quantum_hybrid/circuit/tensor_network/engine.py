@@ -1,14 +1,15 @@
-"""Exact for any number of qubits, at a cost that grows with n and not with 2**n.
+"""The engine for many qubits: exact, at a cost linear in n.
 
 From input angles ``(batch, n)`` and weights ``(layers, n)`` to Pauli-Z expectations ``(batch, n)``,
-in float32 or float64. Few layers of a ring or a chain of CNOTs are a matrix-product operator of a
-small bond, and so the circuit can be contracted qubit by qubit (Markov & Shi 2008,
-arXiv:quant-ph/0511069; Vidal 2003, arXiv:quant-ph/0301063): ``transfer`` says how, docs/circuit.md
-derives it. The cost is 16 times higher with each layer of a ring, 4 times with each of a chain.
+in float32 or float64. A few layers of a ring or a chain of CNOTs are a matrix-product operator of
+small bond dimension, so the circuit is contracted qubit by qubit (Markov & Shi 2008,
+arXiv:quant-ph/0511069; Vidal 2003, arXiv:quant-ph/0301063). ``transfer`` makes the tables,
+docs/circuit.md derives them. Each further layer of a ring multiplies the cost by 16, of a chain by
+4.
 
-CPU tensors run in a kernel that Numba compiles (``transfer_kernel``), with gradients by the adjoint
-method and no second derivative; others run in plain torch (``transfer_torch``), and so does what is
-exported: a file that only those who have this package can run would be of little use.
+CPU tensors run in a kernel that Numba compiles (``kernel``), with gradients by the adjoint method
+and no second derivative. Tensors on other devices run in plain torch (``plain_torch``). So does an
+exported graph, which can then be run without this package.
 """
 
 from typing import Any
@@ -26,22 +27,26 @@ from quantum_hybrid.circuit.tensor_network import (
 from quantum_hybrid.circuit.tensor_network import (
     plain_torch as transfer_torch,
 )
-from quantum_hybrid.circuit.tensor_network.plan import ROW_BYTES, Plan, plan_of
-from quantum_hybrid.compiled.threads import share
+from quantum_hybrid.circuit.tensor_network.network import ROW_BYTES, Network, network_of
+from quantum_hybrid.compiled.threads import run_on_threads
 
 CHUNK_PRODUCTS = 2**16
-"""Products of rows that a thread takes at a time: some 150 microseconds."""
+"""Products of rows that a thread takes at a time, about 150 microseconds."""
 
 MAX_BOND = {"ring": 1024, "chain": 256, "none": 1}
-"""At these, 32 samples of 100 qubits take 17 s (ring) or 4 s (chain) on a busy core, forward and
-backward; a ring of a layer less 0.5 s."""
+"""Largest bond dimension. There, 32 samples of 100 qubits take 17 s (ring) or 4 s (chain) on a busy
+core, forward and backward. A ring with one layer less takes 0.5 s."""
 
 MAX_WORK_BYTES = 2 * 2**30
-"""Of one thread, in float32."""
+"""Largest memory of one thread, for float32."""
 
 
 def check(ansatz: Ansatz) -> None:
-    """Refuse what would not fit, or takes too long, before anything is allocated."""
+    """Refuse a circuit that does not fit or takes too long, before anything is allocated.
+
+    Raises:
+        ValueError: there are too many layers.
+    """
     if not ansatz.cnots:
         return
     base, largest = (4 if ansatz.entangler == "ring" else 2), MAX_BOND[ansatz.entangler]
@@ -73,20 +78,21 @@ def expectations(
 
 
 class _Call:
-    """One call of the kernel: its plan, its angles, and its samples in chunks of tiles."""
+    """The arguments of the kernel for one batch, forward and backward."""
 
     def __init__(self, inputs: Tensor, weights: Tensor, ansatz: Ansatz) -> None:
         self.ansatz = ansatz
         angles, later_angles = inputs.detach().numpy(), weights.detach().numpy()[1:, None, :]
-        self.plan = plan_of(ansatz, angles.itemsize)
+        self.network = network_of(ansatz, angles.itemsize)
         first = np.add(angles, weights.detach().numpy()[0], order="C")
         later = np.ascontiguousarray(later_angles + angles if ansatz.reupload else later_angles)
-        with np.errstate(invalid="ignore"):  # the cosine of an infinity is meant to be NaN
+        with np.errstate(invalid="ignore"):  # the cosine of an infinity is NaN, as intended
             self.trig = [function(x) for x in (first, later) for function in (np.cos, np.sin)]
-            # An output need not depend on all inputs, but a broken sample must not look sound.
+            # An output may not depend on every input. Adding this makes all outputs of a sample
+            # NaN if one of its inputs is not finite.
             self.broken = (0 * angles).sum(1, keepdims=True)
-        self.n_tiles = -(-len(inputs) // self.plan.n_lanes)
-        self.chunk = max(1, CHUNK_PRODUCTS // n_products(self.plan))
+        self.n_tiles = -(-len(inputs) // self.network.n_lanes)
+        self.chunk = max(1, CHUNK_PRODUCTS // n_products(self.network))
 
     def run(self) -> Tensor:
         outputs = np.empty_like(self.trig[0])
@@ -109,17 +115,17 @@ class _Call:
         counters = np.zeros(1, np.int64)
 
         def work(memory: np.ndarray) -> None:
-            function(*own, *self.trig, self.plan, self.chunk, counters, memory)
+            function(*own, *self.trig, self.network, self.chunk, counters, memory)
 
         n_chunks = -(-self.n_tiles // self.chunk)
-        share(work, n_chunks, transfer_kernel.n_scalars(self.plan), self.trig[0].dtype)
+        run_on_threads(work, n_chunks, transfer_kernel.n_scalars(self.network), self.trig[0].dtype)
 
 
-def n_products(plan: Plan) -> int:
-    """Products of rows in one tile's forward and backward pass, about."""
-    n_sectors = len(plan.prefix_sectors) + len(plan.closing_sectors)
-    per_sector = len(plan.later_z.forward.stream) // 5
-    return plan.n_qubits * (4 * n_sectors * per_sector + 4 * plan.n_coefficients)
+def n_products(network: Network) -> int:
+    """Approximate number of products of rows in one tile's forward and backward pass."""
+    n_sectors = len(network.prefix_sectors) + len(network.closing_sectors)
+    per_sector = len(network.later_z.forward.stream) // 5
+    return network.n_qubits * (4 * n_sectors * per_sector + 4 * network.n_coefficients)
 
 
 first_order.register("tensor_network", _Call)

@@ -1,8 +1,7 @@
-"""The `tensor_network` engine in plain torch: any device, differentiable as often as one likes.
+"""The `tensor_network` engine in plain torch: any device, derivatives of any order.
 
-The same sums as in `transfer_kernel`, as products of matrices: for each qubit the matrix that takes
-states to states, with all sectors as rows. It is the one to read; docs/circuit.md says why it is
-right.
+The sums of ``kernel`` as products of dense matrices: for each qubit one matrix from states to
+states, with all sectors as rows. This is the version to read first; docs/circuit.md derives it.
 """
 
 from functools import lru_cache, partial
@@ -19,7 +18,7 @@ from quantum_hybrid.circuit.ansatz import Ansatz
 from quantum_hybrid.circuit.tensor_network.transfer import Transitions, transfer_of
 
 GRAPH_BYTES = 256 * 2**20
-"""Above this, a batch is cut up, and each part is computed again in the backward pass."""
+"""Above this the batch is split, and each part is recomputed in the backward pass."""
 
 
 def expectations(
@@ -31,13 +30,16 @@ def expectations(
         outputs = (n_encodings * inputs + weights.sum(0)).cos()
     else:
         outputs = _in_parts(ansatz, inputs, weights)
-    # An output need not depend on all inputs, but a broken sample must not look sound.
+    # An output may not depend on every input. This makes all outputs of a sample NaN if one of its
+    # inputs is not finite.
     return outputs + (0 * inputs).sum(1, keepdim=True)
 
 
 def _in_parts(ansatz: Ansatz, inputs: Tensor, weights: Tensor) -> Tensor:
     run = partial(_contract, ansatz)
-    if torch.compiler.is_compiling():  # a graph that depends on the batch would be one a batch
+    if (
+        torch.compiler.is_compiling()
+    ):  # otherwise torch would trace one graph for each size of a batch
         return run(inputs, weights)
     n_states, n_sectors = _counts(ansatz.n_layers, ansatz.entangler)
     n_numbers = (2 * n_states + 3 * n_sectors) * n_states
@@ -57,11 +59,11 @@ def _contract(ansatz: Ansatz, inputs: Tensor, weights: Tensor) -> Tensor:
     z = {qubit: signed[:, qubit, index.later_z] for qubit in later}
     last = index.last.to(inputs.dtype).expand(inputs.shape[0], -1, -1)
 
-    # What a state after each qubit is worth, the identity being measured on all that follow.
+    # Value of each state after a qubit, with the identity measured on all later qubits.
     right = [last]
     for qubit in reversed(later):
         right.insert(0, right[0] @ signed[:, qubit, index.later_identity].mT)
-    # States after each qubit, Z being measured on it and all before.
+    # States after each qubit, with Z measured on it and on all qubits before it.
     left = [signed[:, 0, index.first_z]]
     for qubit in later:
         left.append(left[-1] @ z[qubit])
@@ -88,7 +90,7 @@ def _signed_coefficients(
 
 
 class _Index(NamedTuple):
-    """Where among the signed coefficients each entry of a matrix is."""
+    """For each entry of the matrices its position among the signed coefficients."""
 
     first_z: Int[Tensor, "sectors states"]
     first_identity: Int[Tensor, "sectors states"]
@@ -98,9 +100,9 @@ class _Index(NamedTuple):
 
 
 def _index(n_layers: int, entangler: str, device: torch.device) -> _Index:
-    if torch.compiler.is_dynamo_compiling():  # which cannot follow how the tables are made
+    if torch.compiler.is_dynamo_compiling():  # Dynamo cannot trace the making of the tables
         flat = _traced_tables(n_layers, entangler).to(device)
-    elif torch.compiler.is_compiling():  # a tensor of a graph must not be kept
+    elif torch.compiler.is_compiling():  # a tensor that belongs to a graph must not be cached
         flat = torch.from_numpy(_tables(n_layers, entangler)).to(device)
     else:
         flat = _kept_tables(n_layers, entangler, device)
@@ -110,14 +112,14 @@ def _index(n_layers: int, entangler: str, device: torch.device) -> _Index:
 
 
 def _counts(n_layers: int, entangler: str) -> tuple[int, int]:
-    """States and sectors."""
+    """Number of states, number of sectors."""
     n_states = 4 ** (n_layers - 1)
     return n_states, n_states if entangler == "ring" else 1
 
 
 @lru_cache(maxsize=16)
 def _kept_tables(n_layers: int, entangler: str, device: torch.device) -> Tensor:
-    # A tensor made in inference mode could not serve a later training step from this cache.
+    # Autograd refuses tensors that were made in inference mode, and this one is cached.
     with torch.inference_mode(False):
         return torch.from_numpy(_tables(n_layers, entangler)).to(device)
 

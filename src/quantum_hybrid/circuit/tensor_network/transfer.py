@@ -1,22 +1,22 @@
-"""How Pauli strings pass a site: the tables that the `tensor_network` engine is made of.
+"""How Pauli strings pass a site: the transitions that the `tensor_network` engine adds up.
 
 From an ansatz to lists of transitions; nothing here depends on an angle. docs/circuit.md derives
-them. A site is one qubit through all layers. Reading the circuit from its end, the operator that is
-measured there, Z or the identity, is turned by the last rotation, passes an entangler, is turned by
-the rotation before it, and so on down to the encoded state. The first rotations, and the last
-entangler, are part of the state and of what is measured, so that ``L`` rotations and ``L - 1``
-entanglers remain. Operators are written ``X^x Z^z``: entanglers take them to one another without
-any sign, and of a rotation by ``t`` they see
+them. A *site* is one qubit through all layers. The circuit is read from its end: the operator
+measured there, Z or the identity, is transformed by the last rotation, then by an entangler, then
+by the rotation before it, and so on down to the encoded state. The first rotations are part of that
+state and the last entangler is part of the measurement, so ``L`` rotations and ``L - 1`` entanglers
+remain. Operators are written ``X^x Z^z``: entanglers map them to each other without a sign, and a
+rotation by ``t`` maps
 
     Z -> cos t Z - sin t X,    X -> cos t X + sin t Z,    1 -> 1,    XZ -> XZ.
 
-An entangler takes the strings ``x``, ``z`` to ``x_j + x_(j-1)`` and ``S_j = z_j + S_(j+1)`` at
-qubit ``j``. So what passes from a qubit to the next is a *state*: for each entangler the bits
-``x_j`` and ``S_(j+1)``. The ring's last CNOT joins the ends: a *sector* fixes ``x_(n-1)`` and
-``z_0`` of each entangler, in the same bits, and a sum over the sectors is taken at the end.
+An entangler maps the strings ``x``, ``z`` to ``x_j + x_(j-1)`` and ``S_j = z_j + S_(j+1)`` at
+qubit ``j``. A qubit hands on to the next one a *state*: for each entangler the bits ``x_j`` and
+``S_(j+1)``. The ring's last CNOT joins the ends: a *sector* fixes ``x_(n-1)`` and ``z_0`` of each
+entangler, in the same bits, and outputs are sums over the sectors.
 
-Every transition carries a product of cosines and sines, one factor a layer: a *coefficient*, whose
-number has a digit for each layer, layer 0 least significant: 0 for 1, 1 for cos, 2 for sin.
+Every transition has a *coefficient*, a product of one factor 1, cos or sin for each layer. Its
+number has a base-3 digit for each layer, layer 0 least significant: 0 for 1, 1 for cos, 2 for sin.
 """
 
 from collections.abc import Callable
@@ -30,11 +30,11 @@ Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 
 _EVEN_BITS = 0x5555_5555
-"""Bit 2k of a state or sector is S (or z_0) at entangler k, bit 2k + 1 is x."""
+"""Mask of the even bits. Bit 2k of a state (sector) is S (z_0) at entangler k, bit 2k + 1 is x."""
 
 
 class Transitions(NamedTuple):
-    """``target`` gets ``source`` times the coefficient, or minus that; one entry a transition."""
+    """One entry a transition: ``target`` += plus or minus the coefficient times ``source``."""
 
     source: Ints
     """State before the qubit; for the first qubit the sector."""
@@ -46,14 +46,14 @@ class Transitions(NamedTuple):
 
 
 class Site(NamedTuple):
-    """All transitions of a qubit where Z is measured, and where the identity is."""
+    """All transitions of a qubit on which Z is measured, and on which the identity is measured."""
 
     z: Transitions
     identity: Transitions
 
 
 class Transfer(NamedTuple):
-    """The tables for a number of layers and an entangler, for any number of qubits from 2 on."""
+    """All transitions for a number of layers and an entangler; the same for every n from 2 on."""
 
     n_states: int
     n_sectors: int
@@ -63,15 +63,15 @@ class Transfer(NamedTuple):
     later: Site
     """Any other qubit, from a state."""
     last: Bools
-    """(sectors, states): whether a state may follow the last qubit."""
+    """(sectors, states): whether a state is allowed after the last qubit."""
     odd: Bools
-    """(states,): the sum of ``x S`` over the entanglers. No qubit changes it, since a symmetric
-    operator stays symmetric; so half of a sector's states are never reached."""
+    """(states,): parity of the sum of ``x S`` over the entanglers. No transition changes it, since
+    a symmetric operator stays symmetric, so half of a sector's states are never reached."""
 
 
 @lru_cache(maxsize=16)
 def transfer_of(n_layers: int, entangler: str) -> Transfer:
-    """The tables for ``ring`` or ``chain``."""
+    """The transitions for ``ring`` or ``chain``."""
     n_states = 4 ** (n_layers - 1)
     states = np.arange(n_states)
     if entangler == "ring":
@@ -89,7 +89,7 @@ def transfer_of(n_layers: int, entangler: str) -> Transfer:
 
 
 class _Crossing(NamedTuple):
-    """An entangler at one qubit: bits of source and target, and the operator before it."""
+    """An entangler at one qubit: its two bits of source and target, and the operator before it."""
 
     source: Ints
     target: Ints
@@ -98,28 +98,30 @@ class _Crossing(NamedTuple):
 
 
 _Entangler = Callable[[Ints, Ints, int, int], _Crossing | None]
-"""From an operator's ``x`` and ``z`` after it and two bits that are free."""
+"""From the operator's ``x`` and ``z`` after the entangler and two free bits; None if the bits are
+not allowed."""
 
 
 def _later(x: Ints, z: Ints, x_before: int, s: int) -> _Crossing:
+    # s is S_j of the source; S_(j+1) = S_j + z_j follows.
     source = np.full_like(x, 2 * x_before + s)
     return _Crossing(source, 2 * x + (s ^ z), x ^ x_before, np.full_like(z, s))
 
 
 def _first_of_chain(x: Ints, z: Ints, x_before: int, s: int) -> _Crossing | None:
-    if x_before:
+    if x_before:  # there is no qubit before the first one
         return None
     return _later(x, z, 0, s)._replace(source=np.zeros_like(x))
 
 
 def _first_of_ring(x: Ints, z: Ints, x_last: int, s: int) -> _Crossing:
-    """CNOT(n-1, 0) comes after the chain: it adds ``x_(n-1)`` to ``x_0``, and ``z_0``, which the
-    chain has not seen yet, to every S but that of qubit 0."""
+    """CNOT(n-1, 0) follows the chain. It adds ``x_(n-1)`` to ``x_0``, and ``z_0`` to every S except
+    that of qubit 0."""
     return _Crossing(2 * x_last + z, 2 * (x ^ x_last) + s, x ^ x_last, s ^ z)
 
 
 def _paths(n_layers: int, z: int, entangler: _Entangler) -> Transitions:
-    """All ways down from a Z (or, for ``z`` = 0, an identity) that is measured."""
+    """All transitions of a site on which Z (or, for ``z`` = 0, the identity) is measured."""
     zero = np.zeros(1, dtype=np.int64)
     paths = _Paths(zero, zero + z, zero, zero, zero, zero)
     for layer in range(n_layers - 1, 0, -1):
@@ -140,6 +142,7 @@ class _Paths(NamedTuple):
 
 
 def _rotate(paths: _Paths, layer: int) -> _Paths:
+    # X and Z branch into two terms; 1 and XZ commute with RY.
     mixed = paths.x != paths.z
     kept, turning = (_Paths(*(field[mask] for field in paths)) for mask in (~mixed, mixed))
     digit = 3**layer
@@ -148,7 +151,7 @@ def _rotate(paths: _Paths, layer: int) -> _Paths:
         x=turning.z,
         z=turning.x,
         coefficient=turning.coefficient + 2 * digit,
-        negative=turning.negative ^ turning.z,
+        negative=turning.negative ^ turning.z,  # -sin t X from Z, +sin t Z from X
     )
     return _joined([kept, cos, sin])
 

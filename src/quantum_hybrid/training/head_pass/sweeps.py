@@ -1,9 +1,9 @@
-"""What `one_pass` does to a chunk of logits, word by word: compiled, or in plain torch.
+"""The two sweeps of `one_pass` over a chunk of logits: sums, then gradients.
 
-A chunk is (vocabulary, rows), since that is how the projection is quickest. ``readout``
-(vocabulary, m) times ``points`` (rows, m) is Q. `TorchSweeps` and `CompiledSweeps` give the same
-numbers; the latter reads the chunk once to sum and once to differentiate, and stores nothing else
-as large.
+A chunk is (vocabulary, rows), the order in which the projection is fastest. Q = readout points^T
+with ``readout`` (vocabulary, m) and ``points`` (rows, m). `TorchSweeps` and `CompiledSweeps`
+compute the same quantities. The compiled ones read the chunk once for each sweep and store nothing
+else of its size.
 """
 
 from __future__ import annotations
@@ -16,20 +16,21 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from quantum_hybrid.compiled.vectors import LANES
-
-ROWS_CHOSEN_FOR = 4 * LANES
-"""Of so many rows at a time the most likely words are looked for."""
+VECTOR_ROWS = 16
+"""Rows of a chunk that a vector of the compiled sweeps holds, one a lane. A chunk is padded to a
+multiple of it."""
+ROWS_CHOSEN_FOR = 4 * VECTOR_ROWS
+"""Rows for which `likeliest` writes H at a time."""
 
 
 @dataclass(frozen=True)
 class Mixture:
-    """How H comes of C and Q."""
+    """How H is made of C and Q."""
 
     weights: Float[Tensor, "2"]
-    """What C and Q are multiplied by if logits are mixed; else logarithms of their shares."""
+    """Weights of C and Q if logits are mixed, else the logarithms of the weights of p_C and p_Q."""
     of_logits: bool
-    """H = weights[0] C + weights[1] Q; if false, probabilities are mixed, and no sweep needs H."""
+    """True: H = weights[0] C + weights[1] Q. False: probabilities are mixed; no sweep uses H."""
 
 
 @runtime_checkable
@@ -37,31 +38,32 @@ class Sweeps(Protocol):
     """The two sweeps over one chunk."""
 
     def normalisers(self, ablated: Float[Tensor, " vocabulary"]) -> Float[Tensor, "4 rows"]:
-        """Logarithm of the sum of exponentials of C, Q, H, and H with ``ablated`` for weighted Q.
+        """Log-sum-exp over the words of C, Q, H, and H with ``ablated`` in place of weights[1] Q.
 
-        The last two mean nothing unless logits are mixed.
+        The last two are undefined unless logits are mixed.
         """
         ...
 
     def differentiate(
         self,
         normalisers: Float[Tensor, "4 rows"],
-        shares: Float[Tensor, "4 rows"],
+        factors: Float[Tensor, "4 rows"],
         by_readout: Float[Tensor, "vocabulary m"],
     ) -> tuple[Float[Tensor, "rows m"], Float[Tensor, "2 rows"]]:
-        """The gradient that all words' probabilities bring; the chunk becomes the one by C.
+        """The part of the gradients that comes from all words' probabilities.
 
-        By C it is shares[0] p_C + shares[2] p_H, by Q shares[1] p_Q + shares[3] p_H. That by the
-        readout gets added to `by_readout`. Returns that by the points, and the sums over words of
-        p_H C and p_H Q, which mean nothing unless logits are mixed.
+        The gradient by C, factors[0] p_C + factors[2] p_H, replaces the chunk. That by Q is
+        factors[1] p_Q + factors[3] p_H; from it follow the gradient by the readout, which is added
+        to `by_readout`, and that by the points, which is returned. The second result is the sums
+        over words of p_H C and p_H Q, undefined unless logits are mixed.
         """
         ...
 
 
 def sweeps_over(classical: Tensor, readout: Tensor, points: Tensor, mixture: Mixture) -> Sweeps:
-    """The compiled ones where they can: float32 on the CPU."""
+    """Compiled for float32 on the CPU, otherwise in plain torch."""
     if classical.device.type == "cpu" and classical.dtype == torch.float32:
-        # Numba takes its time to import.
+        # Importing Numba takes half a second.
         from quantum_hybrid.training.head_pass.compiled_sweeps import CompiledSweeps
 
         return CompiledSweeps(classical, readout, points, mixture)
@@ -76,11 +78,11 @@ def likeliest(
     normalisers: Float[Tensor, "4 rows"],
     count: int,
 ) -> Int[Tensor, "rows count"]:
-    """The words that H makes most likely, most likely first, of a chunk before its gradient.
+    """The ``count`` words that H makes most likely, most likely first, for each row of a chunk.
 
-    H is written down for a few rows at a time: (vocabulary, 64) numbers, twice as many where
-    probabilities are mixed. At 50,257 words and 256 rows that took 0.2 s on one core, of which
-    half is for the choice itself.
+    The chunk must still hold C. H is stored for 64 rows at a time: (vocabulary, 64) numbers, two
+    such arrays if probabilities are mixed. At 50,257 words and 256 rows this took 0.2 s on one
+    core, half of it in ``topk``.
     """
     found = []
     for start in range(0, classical.shape[1], ROWS_CHOSEN_FOR):
@@ -97,7 +99,7 @@ def likeliest(
 
 
 class TorchSweeps:
-    """On any device, in any dtype; keeps a few tensors as large as the chunk."""
+    """Any device, any dtype; keeps a few tensors of the chunk's size."""
 
     def __init__(
         self,
@@ -122,19 +124,19 @@ class TorchSweeps:
     def differentiate(
         self,
         normalisers: Float[Tensor, "4 rows"],
-        shares: Float[Tensor, "4 rows"],
+        factors: Float[Tensor, "4 rows"],
         by_readout: Float[Tensor, "vocabulary m"],
     ) -> tuple[Float[Tensor, "rows m"], Float[Tensor, "2 rows"]]:
         """See `Sweeps`."""
         classical, quantum, weights = self._classical, self._quantum, self._mixture.weights
-        by_quantum = (quantum - normalisers[1]).exp_().mul_(shares[1])
+        by_quantum = (quantum - normalisers[1]).exp_().mul_(factors[1])
         if self._mixture.of_logits:
             p = (weights[0] * classical + weights[1] * quantum).sub_(normalisers[2]).exp_()
             moments = torch.stack([(p * classical).sum(0), (p * quantum).sum(0)])
-            classical.sub_(normalisers[0]).exp_().mul_(shares[0]).addcmul_(p, shares[2])
-            by_quantum.addcmul_(p, shares[3])
+            classical.sub_(normalisers[0]).exp_().mul_(factors[0]).addcmul_(p, factors[2])
+            by_quantum.addcmul_(p, factors[3])
         else:
-            moments = torch.zeros_like(shares[:2])
-            classical.sub_(normalisers[0]).exp_().mul_(shares[0])
+            moments = torch.zeros_like(factors[:2])
+            classical.sub_(normalisers[0]).exp_().mul_(factors[0])
         by_readout.addmm_(by_quantum, self._points)
         return by_quantum.T @ self._readout, moments

@@ -1,9 +1,9 @@
-"""How the native kernel walks through a circuit's states: which rows, in what groups and order.
+"""The passes of the native kernel over a state: which rows, in which groups, in which order.
 
-Everything the loops of ``kernel`` need to know of an ansatz, worked out once. How long a row is and
-how large a group, ``layout`` says. For few qubits its lanes are different samples; from
-``LANES_HOLD_QUBITS_FROM`` on they are the last qubits of a single one, because so many states
-together would leave the caches.
+`Passes` holds everything that the loops of ``kernel`` need to know of an ansatz. The process's
+layout gives the length of a row and the size of a group. Lanes are different samples for few
+qubits. From ``LANES_HOLD_QUBITS_FROM`` on they are the last qubits of a single sample, because the
+states of a full register of samples would exceed the caches.
 """
 
 from functools import lru_cache
@@ -15,22 +15,22 @@ from numpy.typing import NDArray
 from quantum_hybrid.circuit.ansatz import Ansatz
 from quantum_hybrid.circuit.native.parities import PREFIXES, SINGLES
 from quantum_hybrid.circuit.native.rotations import WITH_LANES, first_kind
-from quantum_hybrid.compiled.lanes import LAYOUT
 from quantum_hybrid.compiled.layout import Layout
+from quantum_hybrid.compiled.vectors import LAYOUT
 
 Ints = NDArray[np.int64]
 
 LANES_HOLD_QUBITS_FROM = 12
 BLOCK_BYTES = 2**16
-"""Of a part of a state that is worked on by itself: what a cache of the second level has room for
-several times over. 32 and 128 KiB took as long at 16 qubits, and longer at 20 and 22
-(docs/log.md)."""
+"""Part of a state that several passes process while it is in the cache; a second-level cache holds
+several. 32 and 128 KiB took as long at 16 qubits, and longer at 20 and 22 (docs/log.md)."""
 SKEW_BYTES = 1024
-"""A quarter of the bytes after which a first-level cache of 64 sets begins again."""
+"""A quarter of the 4 KiB after which addresses map to the same set of a first-level cache again
+(64 sets of 64 bytes)."""
 
 
-class Plan(NamedTuple):
-    """The qubits of the rows are in groups, in order, each rotated in one pass over the state."""
+class Passes(NamedTuple):
+    """The row qubits in groups, in order; one pass over the state rotates a group."""
 
     n_qubits: int
     n_layers: int
@@ -38,43 +38,43 @@ class Plan(NamedTuple):
     n_lane_qubits: int
     """Qubits that are bits of the lane number; 0 if the lanes are samples."""
     skew: int
-    """Scalars: states that are worked on together begin 1, 2 or 3 times as many further apart than
-    they are long. That is a power of two, and all rows of one number would share one set of a
-    first-level cache."""
+    """`SKEW_BYTES` in scalars. States that are processed together begin their length plus 1, 2 or 3
+    times this apart. Their length is a power of two: without the skew, equal rows of all states
+    would map to the same set of the first-level cache."""
     block_rows: int
-    """Rows of a *block*, a part of a state of `BLOCK_BYTES` or the whole of a smaller one."""
+    """Rows of a *block*: `BLOCK_BYTES` of a state, or the whole of a smaller state."""
     first_local: int
-    """The first of the groups whose passes stay within blocks: they are done block by block."""
+    """From this group on, passes stay within blocks and run block by block."""
     group_start: Ints
     """First qubit of each group."""
     group_size: Ints
     group_kind: Ints
-    """What ``rotations.rotate`` does with each group."""
+    """The kind of each group's pass, for ``rotations.rotate``."""
     group_stride: Ints
     """Bytes between rows that differ in the group's last qubit."""
     group_offset: Ints
     """Where the group's part of ``bases`` begins."""
     group_count: Ints
-    """How many of them are of one pass."""
+    """Number of ``bases`` that one call of ``rotations.rotate`` processes."""
     bases: Ints
-    """Rows of a group with all of its own bits 0, one for each outer index, in bytes."""
+    """For each group and value of the other bits: the row with the group's bits 0, in bytes."""
     sources: Ints
     """The row that the entangler takes to each base, in bytes."""
     images: Ints
-    """(groups, max_group), flat: each bit of a group as a row, in bytes; of the first group, as the
-    entangler's source."""
+    """(groups, max_group), flat: the row number in which only this bit of the group is 1, in bytes;
+    for the first group, the row that the entangler takes to it."""
     parity_kind: Ints
-    """What ``parities.fold`` and its like do with each group."""
+    """The kind of each group for the intrinsics of ``parities``."""
     parity_row: Ints
-    """Which of the sums over rows, see `kernel`, each output is."""
+    """For each output, the sum over rows from which it is read (see `_parity_rows`)."""
     lane_signs: NDArray
     """Sign of each lane in each output's parity, ``(n, lanes)``; 1 when the lanes are samples."""
     cnots: Ints
-    """Of one layer, ``(count, 2)``, control and target."""
+    """CNOTs of one layer, ``(count, 2)``, control and target."""
 
 
 class Work(NamedTuple):
-    """How large a thread's memory must be, in scalars."""
+    """Size of a thread's memory, in scalars."""
 
     forward: int
     """Length of ``work`` for `kernel.forward`."""
@@ -84,7 +84,7 @@ class Work(NamedTuple):
 
 @lru_cache(maxsize=64)
 def work_of(ansatz: Ansatz, itemsize: int, layout: Layout = LAYOUT) -> Work:
-    """The memory that a layout takes, for floats of this size."""
+    """The memory that a circuit takes in a layout, for floats of ``itemsize`` bytes."""
     n, n_lanes = ansatz.n_qubits, layout.row_bytes // itemsize
     n_rows = n - _lane_qubits(n, n_lanes)
     skew, of_group = SKEW_BYTES // itemsize, 2 << layout.max_group
@@ -98,8 +98,8 @@ def work_of(ansatz: Ansatz, itemsize: int, layout: Layout = LAYOUT) -> Work:
 
 
 @lru_cache(maxsize=32)
-def plan_of(ansatz: Ansatz, dtype: np.dtype) -> Plan:
-    """The plan for floats of this type."""
+def passes_of(ansatz: Ansatz, dtype: np.dtype) -> Passes:
+    """The passes for a circuit, in this process's layout, for floats of this dtype."""
     row_bytes, max_group = LAYOUT
     n, n_lanes = ansatz.n_qubits, row_bytes // dtype.itemsize
     in_lanes = _lane_qubits(n, n_lanes)
@@ -110,6 +110,7 @@ def plan_of(ansatz: Ansatz, dtype: np.dtype) -> Plan:
     images = np.zeros((len(sizes), max_group), dtype=np.int64)
     bases, offsets = [], []
     for group, (size, shift) in enumerate(zip(sizes, shifts, strict=True)):
+        # All values of the other bits, with a gap of zeros where the group's bits are.
         outer = np.arange(2 ** (n_rows - size))
         offsets.append(sum(map(len, bases)))
         bases.append((outer >> shift << shift + size) | (outer & 2**shift - 1))
@@ -117,6 +118,7 @@ def plan_of(ansatz: Ansatz, dtype: np.dtype) -> Plan:
             row = 1 << shift + bit
             images[group, bit] = _source(ansatz, row << in_lanes) >> in_lanes if group == 0 else row
     all_bases = np.concatenate(bases)
+    # The entangler is linear over GF(2): the source of a row is the xor of those of its bits.
     sources = np.zeros_like(all_bases)
     for bit in range(n_rows):
         row = _source(ansatz, 1 << bit + in_lanes) >> in_lanes
@@ -127,7 +129,7 @@ def plan_of(ansatz: Ansatz, dtype: np.dtype) -> Plan:
         2 ** ((n_rows if group < first_local else block) - size) for group, size in enumerate(sizes)
     ]
     signed_by = SINGLES if ansatz.entangler == "none" else PREFIXES
-    return Plan(
+    return Passes(
         n_qubits=n,
         n_layers=ansatz.n_layers,
         n_lanes=n_lanes,
@@ -157,14 +159,15 @@ def _kinds(ansatz: Ansatz, sizes: list[int], lanes_hold_qubits: bool) -> list[in
 
 
 def _first_local(ansatz: Ansatz, starts: list[int], n_outside: int) -> int:
-    """The entangler, which comes before the first group, moves rows from any block to any other."""
+    """The first group whose qubits are all within blocks; not group 0 after an entangler."""
+    # The entangler moves rows from any block to any other.
     within = [start >= n_outside for start in starts]
     return max(within.index(True), 1 if ansatz.cnots else 0)
 
 
 def _parity_rows(ansatz: Ansatz, n_rows: int) -> Ints:
-    """The sums are signed by a prefix of the rows' qubits (without an entangler, by one of them),
-    by all but the first, and by none."""
+    """For each output the number of its sum. The sums are signed by each prefix of the row qubits
+    (without an entangler, by each single one), by all but the first, and by none."""
     first = [1 << n_rows - 1 - qubit for qubit in range(n_rows)]
     if ansatz.entangler != "none":
         first = [sum(first[: qubit + 1]) for qubit in range(n_rows)]
@@ -185,10 +188,12 @@ def _lane_qubits(n: int, n_lanes: int) -> int:
 
 
 def _group_sizes(n: int, max_group: int) -> list[int]:
-    """Groups of up to ``max_group``: as even as may be, but first and last as large as may be.
+    """Sizes of the groups, at most ``max_group``.
 
-    One is not enough for two qubits: output 0 of a ring reads the qubits from 1 on, which are a
-    group's first ones only if qubit 0 is in another.
+    First and last are as large as possible, the others as even as possible.
+
+    Two qubits make two groups: output 0 of a ring is signed by the qubits from 1 on, and these are
+    a prefix of a group only if qubit 0 is in another.
     """
     count = max(min(n, 2), -(-n // max_group))
     if count <= 2:
