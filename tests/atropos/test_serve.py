@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shutil
 import signal
 import socket
 import subprocess
@@ -87,6 +88,9 @@ def teacher() -> Iterator[LoopbackTeacher]:
 
 
 STEPS, MANY = 3, 8
+
+
+RECORDS = ("groups.jsonl", "metrics.jsonl")
 
 
 class Serving:
@@ -207,6 +211,22 @@ def ends_because_none_is_sent(serving: Serving, teacher: LoopbackTeacher) -> Non
     assert "groups could not be sent to the trainer" in serving.said()
     assert "Traceback" not in serving.said().split("error: ")[-1]
     assert len(serving.groups()) < 30
+
+
+def test_what_was_recorded_is_not_cut_where_no_checkpoint_is(serving, teacher) -> None:
+    """A run of an earlier version, killed before its first checkpoint."""
+    more = ("--env.total_steps", MANY, "--openai.base_url", teacher.url)
+    process = serving.start(*serving.new, *more)
+    try:
+        serving.batch(process)
+    finally:
+        process.kill()
+    process.wait()
+    shutil.rmtree(serving.run / "checkpoints")
+    before = {name: (serving.run / name).read_bytes() for name in RECORDS}
+    assert serving.start().wait(WITHIN_S) == 2
+    assert "the run recorded steps but has no checkpoint to resume from" in serving.said()
+    assert {name: (serving.run / name).read_bytes() for name in RECORDS} == before
 
 
 @pytest.mark.parametrize("longest", [2])

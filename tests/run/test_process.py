@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.server
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -204,7 +205,7 @@ def test_a_run_stopped_by_a_signal_resumes_to_the_same_end(
                 break
         rest, errors = process.communicate()
     assert process.returncode == 128 + number
-    assert f"Go on with: python {ATROPOS} process --env.run_dir stopped" in rest
+    assert f"Go on with: python {shlex.quote(str(ATROPOS))} process --env.run_dir stopped" in rest
     assert "Traceback" not in errors
     assert not (workplace / "stopped" / "summary.json").exists()
     assert main(["process", "--env.run_dir", "stopped"]) == 0

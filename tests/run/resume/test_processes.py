@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import random
+import shlex
 import signal
 import subprocess
 import sys
@@ -144,7 +145,7 @@ def test_torchrun_starts_stops_and_resumes_it(runs, teacher, tmp_path) -> None:
     is_started.set()
     assert started[0].wait() == 1
     assert "error: stopped by SIGINT" in said(run)
-    again = f"torchrun ... {ROOT / 'atropos.py'} process --env.run_dir {run}"
+    again = f"torchrun ... {shlex.quote(str(ROOT / 'atropos.py'))} process --env.run_dir {run}"
     assert again in said(run)
     assert start(runs, run, *several, cache=cache).wait() == 0, said(run)
     figure_rows_agree(run, alone, 2e-3)
