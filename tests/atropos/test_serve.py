@@ -20,6 +20,7 @@ import httpx2
 import pytest
 
 from loopback_teacher import LoopbackTeacher
+from quantum_hybrid.cli import main
 from quantum_hybrid.run.tracking import read_metrics
 from quantum_hybrid.text.encoder import IGNORED
 
@@ -270,31 +271,39 @@ def test_groups_that_the_api_refuses_are_not_bought_without_end(serving, teacher
         ends_because_none_is_sent(serving, teacher)
 
 
-def test_without_an_api_nothing_is_paid_for_and_nothing_left(serving, teacher) -> None:
+def refused(serving: Serving, capsys: pytest.CaptureFixture[str], *flags: Any) -> tuple[int, str]:
+    """Exit status and error of a `serve` in this process, which must leave no run."""
+    own = ("--env.rollout_server_url", serving.url, "--env.run_dir", serving.run)
+    status = main([str(part) for part in ("serve", *own, *serving.new, *flags)])
+    assert not serving.run.exists()
+    return status, capsys.readouterr().err
+
+
+def test_without_an_api_nothing_is_paid_for_and_nothing_left(serving, teacher, capsys) -> None:
     for url, message in (
         ("http://127.0.0.1:9", "error: Atropos's API at http://127.0.0.1:9 cannot be reached"),
         (teacher.url, f"error: what answers at {teacher.url} is no Atropos API"),
     ):
         serving.url = url
-        process = serving.start(*serving.new, "--openai.base_url", teacher.url)
-        assert process.wait(WITHIN_S) == 1
-        assert serving.said().splitlines()[-1].startswith(message)
+        status, error = refused(serving, capsys, "--openai.base_url", teacher.url)
+        assert status == 1
+        assert error.startswith(message)
+        assert error.count("\n") == 1
     assert teacher.asked == 0
-    assert not serving.run.exists()
 
 
-def test_groups_larger_than_the_trainers_batch_are_refused_at_once(serving, teacher) -> None:
-    more = ("--env.group_size", 3, "--openai.base_url", teacher.url)
-    assert serving.start(*serving.new, *more).wait(WITHIN_S) == 2
-    assert "error: --env.group_size 3: must be at most the trainer's batch size, 2" in (
-        serving.said()
-    )
-    assert teacher.asked == 0
-    assert not serving.run.exists()
-
-
-def test_groups_of_one_answer_are_refused_before_the_teacher_is_asked(serving, teacher) -> None:
-    more = ("--env.group_size", 1, "--openai.base_url", teacher.url)
-    assert serving.start(*serving.new, *more).wait(WITHIN_S) == 2
-    assert "scores of one answer are all the same" in serving.said()
+@pytest.mark.parametrize(
+    ("size", "message"),
+    [
+        (1, "--env.group_size 1: no group would be sent, since the scores of one answer are all"),
+        (3, "--env.group_size 3: must be at most the trainer's batch size, 2"),
+    ],
+)
+def test_groups_that_do_not_fit_the_trainer_are_refused_before_the_teacher_is_asked(
+    serving, teacher, capsys, size, message
+) -> None:
+    more = ("--env.group_size", size, "--openai.base_url", teacher.url)
+    status, error = refused(serving, capsys, *more)
+    assert status == 2
+    assert error.startswith(f"error: {message}")
     assert teacher.asked == 0
