@@ -50,6 +50,10 @@ Text = Annotated[str, Strict(False)]
 Name = Annotated[Text, Field(min_length=1)]
 
 
+KINDS = {"int": "a whole number", "float": "a number", "bool": "true or false", "string": "text"}
+"""Types in the words of an error message, by pydantic's names for them."""
+
+
 class Settings(BaseModel):
     """Immutable settings, validated on construction. Errors are one-line `UsageError`s."""
 
@@ -87,7 +91,7 @@ def first_line(model: type[BaseModel], error: ValidationError) -> str:
         choices = expected.replace("'", "").replace(" or ", ", ")
         return f"`{name}` {value!r}: must be one of {choices}"
     if reason in ("type", "parsing"):
-        return f"`{name}` {value!r}: must be a {'str' if kind == 'string' else kind}"
+        return f"`{name}` {value!r}: must be {KINDS.get(kind, kind)}"
     if first["type"] == "string_too_short":
         return f"`{name}` {value!r}: must not be empty"
     if field is not None and (allowed := _range(field.metadata)):

@@ -28,11 +28,11 @@ def test_atropos_may_hand_over_text_and_change_what_is_its_own() -> None:
 @pytest.mark.parametrize(
     ("flag", "value", "message"),
     [
-        ("env.batch_size", "abc", "--env.batch_size 'abc': must be a int"),
+        ("env.batch_size", "abc", "--env.batch_size 'abc': must be a whole number"),
         ("env.eval_handling", "MAYBE", "--env.eval_handling 'MAYBE': must be one of STOP_TRAIN"),
         ("env.max_reasoning_tokens", "1", "--env.max_reasoning_tokens 1: must be from 1024 to"),
-        ("openai.health_check", "maybe", "--openai.health_check 'maybe': must be a bool"),
-        ("slurm", "maybe", "--slurm 'maybe': must be a bool"),
+        ("openai.health_check", "maybe", "--openai.health_check 'maybe': must be true or false"),
+        ("slurm", "maybe", "--slurm 'maybe': must be true or false"),
     ],
 )
 def test_a_value_that_atropos_does_not_allow_is_one_line_and_leaves_nothing(

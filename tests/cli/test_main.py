@@ -36,7 +36,10 @@ def run(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     [
         (["--env.n_qubits", "0"], "--env.n_qubits 0: must be from 1 to 20"),
         (["--env.n_qubits", "1000"], "--env.n_qubits 1000: must be from 1 to 20"),
-        (["--env.n_qubits", "many"], "--env.n_qubits: invalid int value: 'many'"),
+        (
+            ["--env.n_qubits", "many"],
+            "--env.n_qubits: invalid value 'many': must be a whole number",
+        ),
         (["--env.n_layers", "-1"], "--env.n_layers -1: must be from 1 to 100"),
         (["--env.n_layers=-1"], "--env.n_layers -1: must be from 1 to 100"),
         (["--env.group_size", "0"], "--env.group_size 0: must be from 1 to 128"),
@@ -159,7 +162,7 @@ def test_a_value_that_cannot_be_read_is_one_line(verb, tmp_path, monkeypatch, ca
     monkeypatch.chdir(tmp_path)
     assert main([verb, "--env.seed", "abc"]) == 2
     shown = capsys.readouterr()
-    assert shown.err == "error: --env.seed: invalid int value: 'abc'\n"
+    assert shown.err == "error: --env.seed: invalid value 'abc': must be a whole number\n"
     assert shown.out == ""
     assert list(tmp_path.iterdir()) == []
 
@@ -286,7 +289,7 @@ def test_no_verb_prints_the_help(capsys) -> None:
         ("env: {n_qubits: [4]}", "env.n_qubits: must be one value"),
         ("slurm: true", "must hold the sections env: and openai: only"),
         ("env: {n_qubit: 4}", "env.n_qubit: did you mean --env.n_qubits?"),
-        ("env: {n_qubits: '4'}", "env.n_qubits '4': must be a int"),
+        ("env: {n_qubits: '4'}", "env.n_qubits '4': must be a whole number"),
         ("env: {mixing: average}", "env.mixing 'average': must be one of logits, probability"),
         ("[1, 2]", "must hold the sections env: and openai: only"),
         ("env: [", "not a YAML file"),

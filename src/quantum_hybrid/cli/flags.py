@@ -12,12 +12,12 @@ import argparse
 import difflib
 import inspect
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from types import NoneType
 from typing import Annotated, Any, Literal, NoReturn, get_args, get_origin
 
 from quantum_hybrid.cli.atropos_flags import ATROPOS
-from quantum_hybrid.config import RunConfig, ServerConfig, Settings
+from quantum_hybrid.config import KINDS, RunConfig, ServerConfig, Settings
 from quantum_hybrid.errors import UsageError
 from quantum_hybrid.keys import WHERE_KEYS_BELONG
 
@@ -100,7 +100,7 @@ def add_settings_flags(parser: argparse.ArgumentParser) -> None:
             group.add_argument(
                 f"--{section}.{name}",
                 default=argparse.SUPPRESS,
-                type=_boolean if kind is bool else str if choices else kind,
+                type=str if choices else _reader(kind),
                 choices=choices,
                 metavar=None if choices else kind.__name__.upper(),
                 help=f"{declared.description}{default}".replace("%", "%%"),
@@ -120,6 +120,23 @@ def _type(annotation: Any) -> Any:
     if get_origin(annotation) is Literal:
         return annotation
     return get_args(plain)[0] if get_origin(plain) is Annotated else plain
+
+
+def _reader(kind: type) -> Callable[[str], Any]:
+    """The function that reads a flag's value."""
+    if kind is bool:
+        return _boolean
+
+    def read(text: str) -> Any:
+        try:
+            return kind(text)
+        except ValueError as error:
+            allowed = KINDS[kind.__name__]
+            raise argparse.ArgumentTypeError(
+                f"invalid value {text!r}: must be {allowed}"
+            ) from error
+
+    return read
 
 
 def _boolean(text: str) -> bool:
