@@ -282,7 +282,7 @@ def refused(serving: Serving, capsys: pytest.CaptureFixture[str], *flags: Any) -
 def test_without_an_api_nothing_is_paid_for_and_nothing_left(serving, teacher, capsys) -> None:
     for url, message in (
         ("http://127.0.0.1:9", "error: Atropos's API at http://127.0.0.1:9 cannot be reached"),
-        (teacher.url, f"error: what answers at {teacher.url} is no Atropos API"),
+        (teacher.url, f"error: the server at {teacher.url} is no Atropos API"),
     ):
         serving.url = url
         status, error = refused(serving, capsys, "--openai.base_url", teacher.url)

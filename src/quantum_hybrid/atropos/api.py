@@ -1,6 +1,6 @@
-"""The API server that a trainer takes groups from: is it there, and does the trainer fit?
+"""Check of Atropos's API server and of its trainer before a run is opened.
 
-Asked before a run is opened, so that nothing is paid for a trainer that is not there.
+So that no answers are paid for if there is no trainer to send them to.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ PATIENCE = ClientTimeout(total=30)
 
 
 def check_api(config: BaseEnvConfig) -> None:
-    """Raise `TrainerError` without an Atropos API, `UsageError` where its trainer does not fit.
+    """Raise `TrainerError` if there is no Atropos API, `UsageError` if its trainer does not fit.
 
-    A trainer may also register later; then its batch size is checked when the run meets it.
+    A trainer may register later; then its batch size is checked when groups are first needed.
     """
     url = config.rollout_server_url
     try:
         info = asyncio.run(_info(url))
         batch_size = int(info["batch_size"])
     except (ClientResponseError, ValueError, TypeError, KeyError) as error:
-        raise TrainerError(f"what answers at {url} is no Atropos API ({error})") from error
+        raise TrainerError(f"the server at {url} is no Atropos API ({error})") from error
     except (ClientError, OSError) as error:
         raise TrainerError(f"Atropos's API at {url} cannot be reached ({error})") from error
     if 0 <= batch_size < config.group_size:

@@ -1,14 +1,13 @@
-"""The Atropos environment: a run whose steps are taken as fast as a trainer wants groups.
+"""The Atropos environment: a run that takes its steps when a trainer needs groups.
 
 A thin translation to and from atroposlib. The run is a `RunSession` like any other: it asks its
-teacher, trains its student, evaluates, keeps checkpoints, and ends with its last step. BaseEnv's
-loop only decides when the next step is due, and sends its group; its server manager stays idle.
+teacher, trains its student, evaluates, writes checkpoints and ends with its last step. BaseEnv's
+loop decides when the next step is due and sends its group; its server manager stays idle.
 
-A step is taken in `get_next_item`, which nothing cancels but the end of the run, and not in a
-worker, which BaseEnv's loop cancels whenever the trainer is behind and starts again with the same
-item: by then the group has been trained on, once, and is only sent. A group is sent once, too: the
-loop cancels the worker that sends, not the sending, and what a signal finds unsent is sent before
-the run ends.
+Each group is trained on once and sent once, although BaseEnv's loop cancels its workers whenever
+the trainer is behind and starts them again with the same items. So a step is taken in
+`get_next_item`, which only the end of the run cancels, and a worker only sends the group; if the
+worker is cancelled, the sending goes on. When a signal ends the run, unsent groups are sent first.
 """
 
 from __future__ import annotations
@@ -35,21 +34,21 @@ from quantum_hybrid.run.stop import StopRequest
 
 Model = TypeVar("Model", bound=BaseModel)
 NEVER = 2**62
-"""Steps of the trainer after which BaseEnv's loop would end: the run itself ends it."""
+"""Number of trainer steps after which BaseEnv's loop ends by itself; here the run ends it."""
 
 
 class QuantumHybridEnvConfig(RunConfig, BaseEnvConfig):
-    """A run's settings and, beside them, Atropos's own; Atropos gives text and changes its own."""
+    """A run's settings and Atropos's own. Atropos passes values as text and modifies its own."""
 
     model_config = ConfigDict(frozen=False, strict=False, extra="ignore")
 
 
 class _AllServed(Exception):
-    """The last group has been handed to the API."""
+    """The last group has been sent to the API."""
 
 
 class QuantumHybridEnv(BaseEnv):
-    """Distils a teacher into a hybrid quantum-classical student; scores the teacher's answers."""
+    """Distils a teacher into a hybrid student and sends the scored answers to a trainer."""
 
     name = "quantum_hybrid"
     env_config_cls: Any = QuantumHybridEnvConfig
@@ -61,7 +60,7 @@ class QuantumHybridEnv(BaseEnv):
         job: Distillation,
         stop: StopRequest,
     ) -> None:
-        """`config` is what `settings_of` this run and of what Atropos was told gives."""
+        """config: from `settings_of`. job: opened. stop: ends `serve` on a signal."""
         config = config.model_copy()
         for name, value in _left_to_the_run(run).items():
             setattr(config, name, value)
@@ -80,15 +79,15 @@ class QuantumHybridEnv(BaseEnv):
 
     @classmethod
     def cli(cls) -> None:
-        """What an Atropos user's own script calls: the same program as `python atropos.py`."""
+        """The command line that an Atropos user's script calls; the same as `python atropos.py`."""
         from quantum_hybrid.cli import main
 
         sys.exit(main())
 
     async def serve(self) -> None:
-        """Take the run's steps as the trainer wants groups, to the last one.
+        """Take the run's steps when the trainer needs groups, up to the last step.
 
-        Raises `TrainerError` if the API cannot be reached, or takes none of several groups.
+        Raises `TrainerError` if the API cannot be reached or several groups in a row are not sent.
         """
         try:
             await self._job.begin()
@@ -105,7 +104,7 @@ class QuantumHybridEnv(BaseEnv):
             await self._end()
 
     async def _send_what_is_left(self) -> None:
-        """Let the step that is being taken end, and send every group that has been trained on."""
+        """Wait for the current step, then send all groups that have been trained on."""
         await self._end_of_step()
         for group in [*self._unsent]:
             self._start_sending(group)
@@ -116,7 +115,7 @@ class QuantumHybridEnv(BaseEnv):
             await asyncio.gather(self._step, return_exceptions=True)
 
     async def _end(self) -> None:
-        """Let what is being done end, and keep what has been trained."""
+        """Wait for the current step, cancel BaseEnv's workers, and write a checkpoint."""
         await self._end_of_step()
         tasks = [*self.workers, *self._sending]
         for task in tasks:
@@ -153,13 +152,13 @@ class QuantumHybridEnv(BaseEnv):
     async def collect_trajectories(
         self, item: ScoredGroup
     ) -> tuple[ScoredDataGroup | None, list[Any]]:
-        """The group in Atropos's own form; None if a cancelled worker has begun to send it."""
+        """The group in Atropos's form; None if a cancelled worker has started to send it."""
         return (ScoredDataGroup(**item.as_fields()) if item in self._unsent else None), []
 
     async def handle_send_to_api(
         self, scored_data: Any, item: Any = None, *args: Any, **kwargs: Any
     ) -> None:
-        """Send a group, also if the worker that sends it is cancelled."""
+        """Send a group to the end, even if the worker that sends it is cancelled."""
         await asyncio.shield(self._start_sending(item))
 
     def _start_sending(self, group: ScoredGroup) -> asyncio.Task[None]:
@@ -177,7 +176,7 @@ class QuantumHybridEnv(BaseEnv):
 
     @retry(stop=stop_after_attempt(3), wait=wait_random_exponential(max=10))
     async def _send_scored_data_to_api(self, scored_data: Any) -> None:
-        """Send a group and count it; BaseEnv's own takes the API's refusal for a success."""
+        """Send a group and count it. BaseEnv's own method treats a refusal as a success."""
         scored_data["env_id"] = self.env_id
         url = f"{self.config.rollout_server_url}/scored_data"
         async with (
@@ -189,7 +188,7 @@ class QuantumHybridEnv(BaseEnv):
         self._n_refused_in_a_row = 0
 
     async def get_server_info(self) -> None:
-        """What the trainer registered with; a `UsageError` if it does not fit."""
+        """Fetch the trainer's registration. Raises `UsageError` if the group size does not fit."""
         try:
             await super().get_server_info()
         except ValueError as error:
@@ -216,11 +215,12 @@ def _left_to_the_run(run: RunDirectory) -> dict[str, Any]:
 def settings_of(
     config: RunConfig, atropos: Mapping[str, Mapping[str, Any]]
 ) -> QuantumHybridEnvConfig:
-    """A run's settings with what Atropos itself was told, by section: `env`, `openai`, and none.
+    """A run's settings with Atropos's own, given by section: `env`, `openai` and the empty string.
 
-    Raises `UsageError` for what Atropos does not allow, and for what would serve nothing.
+    Raises `UsageError` for a value that Atropos does not allow and for settings with which no group
+    would be sent.
     """
-    _checked(APIServerConfig, atropos["openai"])  # its servers stay idle, whatever they are told
+    _checked(APIServerConfig, atropos["openai"])  # Checked only: its servers stay idle.
     manager = _checked(ServerManagerConfig, atropos[""])
     for name in ("slurm", "testing"):
         if getattr(manager, name):
@@ -242,7 +242,7 @@ def _checked(model: type[Model], values: Mapping[str, Any]) -> Model:
 
 
 def serve_run(run: RunDirectory, config: QuantumHybridEnvConfig) -> dict[str, Any]:
-    """Serve a run's groups to an Atropos API; returns the run's summary."""
+    """Train a run, send its groups to an Atropos API, and return the run's summary."""
 
     async def train(job: Distillation, stop: StopRequest) -> None:
         await QuantumHybridEnv(config, run, job, stop).serve()

@@ -1,4 +1,4 @@
-"""What a student is worth: metrics on held-out answers, and the reward of each answer."""
+"""Metrics on held-out answers with their statistics, and the reward of each answer."""
 
 from quantum_hybrid.evaluation.metrics import (
     ablated_logits,

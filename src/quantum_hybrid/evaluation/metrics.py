@@ -1,4 +1,4 @@
-"""Every number that is logged about a student's predictions, each with its formula.
+"""Every logged number about a student's predictions, with its formula.
 
 Rows are (hidden state, next token) pairs of answers. Losses are means over rows, in nats per token.
 The vocabulary projection runs in chunks of rows, so memory does not grow with the text.
@@ -30,7 +30,7 @@ from quantum_hybrid.student import (
 from quantum_hybrid.text.encoder import Example, teacher_rows
 
 LARGEST_LOSS = 700.0
-"""In nats per token; the perplexity of a larger one is no float64."""
+"""In nats per token; the perplexity of a larger loss overflows float64."""
 ROWS_PER_CHUNK = 256
 EXAMPLES_PER_BATCH = 4
 
@@ -101,9 +101,9 @@ def evaluate(
 ) -> dict[str, float]:
     """All eval/* and model/* metrics of docs/metrics.md on held-out answers.
 
-    eval/kl_to_teacher is there only if the teacher's probabilities are known on some answer in the
-    student's own vocabulary; eval/kl_tokens says on how many tokens. Of several processes the first
-    has the metrics, the others have helped it with the backbone.
+    eval/kl_to_teacher exists only if some answer has the teacher's probabilities in the student's
+    own vocabulary; eval/kl_tokens is the number of its tokens. With several processes, the first
+    one returns the metrics; the others compute a part of the hidden states and return nothing.
     """
     head = student.head
     rows = all_answer_rows(student, examples, ranks)
@@ -123,9 +123,9 @@ def evaluate(
 def all_answer_rows(
     student: HybridForCausalLM, examples: Sequence[Example], ranks: Ranks = ALONE
 ) -> AnswerRows:
-    """The rows of any number of examples, a few of them at a time through the backbone.
+    """The rows of any number of examples; the backbone gets a few examples at a time.
 
-    Several processes take turns with these; only in the first one is every hidden state right.
+    Several processes divide the batches among them; only the first one ends with all hidden states.
     """
     starts = range(0, len(examples), EXAMPLES_PER_BATCH)
     batches = [examples[start : start + EXAMPLES_PER_BATCH] for start in starts]
@@ -140,7 +140,7 @@ def all_answer_rows(
 
 
 def _empty_rows(student: HybridForCausalLM, examples: Sequence[Example]) -> Tensor:
-    """Room for their hidden states."""
+    """Uninitialised hidden states, to be received from another process."""
     reads_hidden = student.head.quantum.down.weight
     return reads_hidden.new_empty(len(answer_targets(examples)[0]), reads_hidden.shape[1])
 
@@ -188,7 +188,7 @@ def _add_kl(
     for width in {len(teacher[row][0]) for row in known}:
         same = [row for row in known if len(teacher[row][0]) == width]
         classical = head.classical(rows.hidden[same])
-        # In float64, or the rest of a student that is nearly certain would be rounding only.
+        # In float64: the rest left by a nearly certain student would be rounding error in float32.
         log_q = F.log_softmax(head.mix(classical, head.quantum.up(z[same])).double(), -1)
         ids = torch.tensor([teacher[row][0] for row in same])
         log_p = torch.tensor([teacher[row][1] for row in same], dtype=torch.float64)

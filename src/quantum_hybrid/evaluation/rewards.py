@@ -4,12 +4,12 @@
     A = (log V - L) / (log V + L)
     B = tanh(L_ablated - L)
 
-L is the hybrid's cross-entropy on the answer, in nats per token, taken before the student has been
-trained on it; V is the size of the vocabulary, so A is 0 for a student that guesses uniformly, 1
-for one that is certain of every token, and falls strictly with L. L_ablated is the same loss with
-the quantum logits replaced by their mean over the group: B is what the quantum pathway contributes
-to this answer. w_p and w_q are `perplexity_weight` and `quantum_weight`; the divisor
-keeps the reward in [-1, 1] for any weights and is 1 when they add up to at most 1.
+L is the hybrid's cross-entropy on the answer, in nats per token, before the student is trained on
+it. V is the size of the vocabulary: A is 0 for a student that guesses uniformly and 1 for one that
+is certain of every token, and it decreases strictly with L. L_ablated is the loss with the quantum
+logits replaced by their mean over the group, so B measures what the quantum pathway contributes to
+this answer. w_p and w_q are `perplexity_weight` and `quantum_weight`. The divisor keeps the reward
+in [-1, 1] for all weights; it is 1 if they add up to at most 1.
 """
 
 from __future__ import annotations

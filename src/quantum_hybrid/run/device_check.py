@@ -1,15 +1,15 @@
-"""A trained student's circuits on a device: how far shots and noise take it from exact.
+"""A trained student's circuits on a device: the effect of shots and noise on its predictions.
 
 From a finished run and a PennyLane device to a table and `device-NAME.json` in the run's directory.
-Held-out answer tokens are drawn at random; both circuits of the student run on the device, the
-second on s times what was *measured* of the first, as on hardware. The same is done with
-PennyLane's `default.qubit` and the same number of shots, which has no noise but that of the shots:
-what the device differs by beyond that is its own. That is one draw; for the first circuit what is
-expected of shots alone is computed too, as the mean of (1 - z^2) / shots over tokens and qubits.
+Held-out answer tokens are drawn at random. Both circuits of the student run on the device; the
+second one gets s times the *measured* outputs of the first, as on hardware. The same is done with
+PennyLane's `default.qubit` and the same number of shots, whose only noise is that of the shots; a
+larger deviation is the device's own. Both are one draw. For the first circuit the expected effect
+of shots is computed too, as the mean of (1 - z^2) / shots over tokens and qubits.
 
-A difference of losses is a mean over the tokens of some answers, and the answers are the
-independent units: its 95 % interval is +- t(m - 1) clustered standard errors over m answers
-(Cochran 1977, section 6.3). It holds for other answers and other shots, not for other students.
+A difference of losses is a mean over the tokens of several answers, which are the independent
+units. Its 95 % interval (`evaluation.mean_over_units`) holds for other answers and other shots, not
+for other students.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ PATHWAYS: tuple[str, ...] = ("quantum", "hybrid")
 
 @dataclass(frozen=True)
 class DeviceRequest:
-    """What the user asked for."""
+    """The user's request: device, shots, tokens, noise and the device's own options."""
 
     device: str
     shots: int
@@ -54,7 +54,7 @@ class DeviceRequest:
 
 @dataclass(frozen=True)
 class Deviation:
-    """Of expectation values from the exact ones, over tokens and qubits."""
+    """Deviation of expectation values from the exact ones, over tokens and qubits."""
 
     rms: float
     largest: float
@@ -62,16 +62,16 @@ class Deviation:
 
 @dataclass(frozen=True)
 class LossDifference:
-    """Mean measured minus exact loss in nats per token, and half its 95 % interval."""
+    """Mean measured minus exact loss in nats per token, with half of its 95 % interval."""
 
     mean: float
     half_width: float | None
-    """None where there is but one answer."""
+    """None for a single answer."""
 
 
 @dataclass(frozen=True)
 class Findings:
-    """Of one source of expectation values: the device, or shots alone."""
+    """Deviations from exact for one source of expectation values: the device, or shots alone."""
 
     expectations: dict[str, Deviation]
     loss: dict[str, LossDifference]
@@ -79,10 +79,10 @@ class Findings:
 
 @torch.no_grad()
 def check_device(path: Path, request: DeviceRequest, announce: Callable[[str], None]) -> None:
-    """Run the student of a finished run on the device, print what that changes, and keep it."""
+    """Run the student of a finished run on the device; print and store the deviations."""
     config = _student_config(path)
     transformers_logging.disable_progress_bar()
-    sources = _open(config, request)  # before anything heavy is loaded
+    sources = _open(config, request)  # A wrong device is refused before the student is loaded.
     student = _load_student(path, config)
     encoder = Encoder(AutoTokenizer.from_pretrained(path / "student"))
     examples = [encoder.example(*pair) for pair in read_held_out(path)]
@@ -143,7 +143,7 @@ def _open(config: HybridConfig, request: DeviceRequest) -> dict[str, DeviceCircu
 
 
 def _draw(rows: AnswerRows, request: DeviceRequest) -> AnswerRows:
-    """Some of the rows at random, in order, their answers numbered anew."""
+    """A random subset of the rows, in order, with their answers renumbered from 0."""
     generator = torch.Generator().manual_seed(request.seed or 0)
     kept = torch.randperm(len(rows.targets), generator=generator)[: request.tokens].sort().values
     answers = rows.example[kept].unique(return_inverse=True)[1]
@@ -204,7 +204,7 @@ def _findings(
 
 
 def loss_difference(values: Float[Tensor, " rows"], example: Tensor) -> LossDifference:
-    """Mean over tokens, with the interval that the module's docstring states."""
+    """Mean over tokens with its 95 % interval over answers."""
     estimate = mean_over_units(values, example)
     return LossDifference(estimate.mean, estimate.half_width())
 

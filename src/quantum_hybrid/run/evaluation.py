@@ -1,7 +1,7 @@
-"""The student of a run as its last checkpoint has it, on the run's own held-out answers.
+"""Held-out metrics of a run's last checkpoint, on the run's own held-out answers.
 
-Reads the run and writes nothing into it: neither a teacher nor a cache of answers is needed, and a
-run that is at work, or that lies on a medium that cannot be written, can be evaluated too.
+The run is only read: no teacher and no cache of answers is needed, and a run in progress or on a
+read-only medium can be evaluated too.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ TASK = "atropos|quantum_hybrid_eval|0"
 def evaluate_run(
     run: str, announce: Callable[[str], None], results: Path | None = None
 ) -> dict[str, float]:
-    """All held-out metrics of the run's last checkpoint; also as files in the folder `results`.
+    """All held-out metrics of the run's last checkpoint; also written to the folder `results`.
 
-    Raises `UsageError` where there is no run, or none that has come to a checkpoint.
+    Raises `UsageError` if there is no run, or the run has no checkpoint.
     """
     path = user_path(run, f"`run_dir` {run!r}")
     if not (path / "config.json").is_file():
         raise UsageError(f"`run_dir` {run!r}: must be the directory of a run to evaluate")
     plan = recorded(path)
     if results is not None and results.resolve().is_relative_to(path.resolve()):
-        raise UsageError(f"{results}: lies in the run, into which nothing is written; name another")
+        raise UsageError(f"{results}: lies in the run, which is only read; name another folder")
     held_out = read_held_out(path)
     transformers_logging.disable_progress_bar()
     if plan.config.base_model_name == EMBEDDED:
@@ -64,7 +64,7 @@ def evaluate_run(
 
 
 def _in_atropos_layout(metrics: dict[str, float], model: str, started: float) -> dict:
-    """As `BaseEnv.evaluate_log` writes it."""
+    """The layout in which atroposlib's `BaseEnv.evaluate_log` writes metrics."""
     return {
         "config_general": {
             "model_name": model,

@@ -60,5 +60,5 @@ def test_a_run_without_a_checkpoint_is_refused_and_stays_as_it_is(runs, killed, 
 def test_results_do_not_go_into_the_run(runs, killed, folder) -> None:
     before = contents(killed)
     assert evaluate(runs, killed, "--env.data_dir_to_save_evals", str(killed / folder)) == 2
-    assert "into which nothing is written" in said(killed)
+    assert "lies in the run, which is only read" in said(killed)
     assert contents(killed) == before
