@@ -143,8 +143,6 @@ class ServerConfig(Settings, use_attribute_docstrings=True):
     @model_validator(mode="after")
     def _check_servers(self) -> Self:
         for url in self.base_urls():
-            if not url.startswith(("http://", "https://")) or url.endswith("//"):
-                raise UsageError(f"`base_url` {url!r}: must start with http:// or https://")
             if "@" in url:
                 raise UsageError(
                     f"`base_url`: must hold no user name or password; put a key into {KEY_VARIABLE}"
@@ -200,20 +198,22 @@ class ServerConfig(Settings, use_attribute_docstrings=True):
                 )
 
 
-def check_address(base_url: str) -> None:
-    """Raise `UsageError` for an address that the HTTP library cannot use.
+def check_address(url: str, field: str = "base_url") -> None:
+    """Raise `UsageError`, which names the field, for an address that an HTTP library cannot use.
 
-    The library itself raises a different exception for each kind of bad address.
+    The libraries themselves raise a different exception for each kind of bad address.
     """
-    if not base_url.isprintable() or " " in base_url:
-        raise UsageError(f"`base_url` {base_url!r}: must be printable, without spaces")
+    if not url.startswith(("http://", "https://")) or url.endswith("//"):
+        raise UsageError(f"`{field}` {url!r}: must start with http:// or https://")
+    if not url.isprintable() or " " in url:
+        raise UsageError(f"`{field}` {url!r}: must be printable, without spaces")
     try:
-        parts = urlsplit(base_url)
+        parts = urlsplit(url)
         reason = "" if parts.hostname and parts.port != 0 else "it names no host, or port 0"
     except ValueError as error:
         reason = str(error)
     if reason:
-        raise UsageError(f"`base_url` {base_url!r}: is not an address: {reason}")
+        raise UsageError(f"`{field}` {url!r}: is not an address: {reason}")
 
 
 def _is_price(value: str) -> bool:

@@ -100,6 +100,7 @@ class Serving:
     def __init__(self, api: httpx2.Client, base_model: Path, folder: Path) -> None:
         self.api, self.run, self.log = api, folder / "run", folder / "serve.log"
         self.url = str(api.base_url).rstrip("/")
+        self.address = ("--env.rollout_server_url", self.url)
         values = {
             "base_model_name": base_model,
             "group_size": 2,
@@ -179,7 +180,7 @@ def test_a_run_that_is_stopped_and_served_again_goes_on_with_its_own_settings(
         process.send_signal(signal.SIGTERM)
         assert process.wait(WITHIN_S) == 128 + signal.SIGTERM, serving.said()
         assert "Traceback" not in serving.said()
-        assert f" serve --env.run_dir {serving.run}\n" in serving.said()
+        assert f" serve --env.run_dir {serving.run} {' '.join(serving.address)}\n" in serving.said()
         before = serving.figures()
         n_taken = len([row for row in before if "train/hybrid_loss" in row])
         assert len(serving.groups()) == n_taken >= 1

@@ -32,6 +32,8 @@ def test_atropos_may_hand_over_text_and_change_what_is_its_own() -> None:
         ("env.eval_handling", "MAYBE", "--env.eval_handling 'MAYBE': must be one of STOP_TRAIN"),
         ("env.max_reasoning_tokens", "1", "--env.max_reasoning_tokens 1: must be from 1024 to"),
         ("openai.health_check", "maybe", "--openai.health_check 'maybe': must be true or false"),
+        ("env.rollout_server_url", "x", "--env.rollout_server_url 'x': must start with http://"),
+        ("env.rollout_server_url", "http://x:99999", "--env.rollout_server_url 'http://x:99999': "),
         ("slurm", "maybe", "--slurm 'maybe': must be true or false"),
     ],
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -219,6 +220,27 @@ def test_what_a_file_sets_counts_as_set(complete, tmp_path, capsys) -> None:
 def test_nothing_more_is_served_into_a_complete_run(complete, capsys) -> None:
     assert main(["serve", "--env.run_dir", str(complete), "--env.seed", "5"]) == 2
     assert "is a finished run and serves no more groups" in capsys.readouterr().err
+
+
+def test_a_damaged_summary_is_named(complete, capsys) -> None:
+    (complete / "summary.json").write_text("{", encoding="utf-8")
+    assert main(["process", "--env.run_dir", str(complete)]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: {complete / 'summary.json'}: cannot be read: ")
+    assert error.count("\n") == 1
+
+
+@pytest.mark.skipif(shutil.which("setpriv") is None, reason="root needs it to be refused anything")
+@pytest.mark.parametrize("name", ["run", "./run"])
+def test_a_folder_that_cannot_be_written_is_one_line(name, tmp_path) -> None:
+    """Also if the run directory is relative and exists."""
+    (tmp_path / "run").mkdir(mode=0o555)
+    refused = ["setpriv", "--bounding-set", "-dac_override"] if os.geteuid() == 0 else []
+    command = [*refused, sys.executable, str(ATROPOS), "process", "--env.run_dir", name]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr == "error: --env.run_dir 'run': cannot be written: Permission denied\n"
+    assert [*(tmp_path / "run").iterdir()] == []
 
 
 @pytest.mark.parametrize("what", ["the help", "a summary"])

@@ -122,8 +122,9 @@ def plain(
 def test_values_and_gradients_are_those_of_the_plain_formula(
     monkeypatch, mixing, temperature, dtype, rows_at_a_time
 ) -> None:
-    """Chunks whose ends are moved by spans, one of which is longer than a chunk. The weight gives
-    the distance a gradient of the size of the cross-entropies'."""
+    """Spans move the ends of chunks, and one span is longer than a chunk.
+
+    The weight makes the distance's gradient as large as that of the cross-entropies."""
     monkeypatch.setattr(passes, "CHUNK_NUMBERS", rows_at_a_time * VOCABULARY)
     hybrid, (hidden, targets) = head(mixing, dtype), batch(dtype)
     log_q = hybrid(hidden).hybrid.detach()

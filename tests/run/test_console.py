@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import io
+import os
 import sys
 from pathlib import Path
+
+import pytest
 
 from misbehaving_server import ACTING
 from quantum_hybrid.run.console import Console
@@ -44,3 +47,19 @@ def test_a_terminal_that_cannot_spell_a_character_gets_its_number(tmp_path, monk
         sys.stdout.flush()
     assert written.getvalue() == b"sch\\xf6n\n"
     assert "schön" in (tmp_path / "log.txt").read_text(encoding="utf-8")
+
+
+def test_a_reader_that_goes_away_is_an_error_that_the_log_names(tmp_path, monkeypatch) -> None:
+    """Rich by itself ends the program with `SystemExit`, in silence."""
+    nobody_reads, written = os.pipe()
+    os.close(nobody_reads)
+    with Console(tmp_path / "log.txt") as console:
+        with open(written, "w", encoding="utf-8", buffering=1) as output:
+            monkeypatch.setattr(sys, "stdout", output)
+            with pytest.raises(BrokenPipeError):
+                console.line("step 1")
+            os.dup2(os.open(os.devnull, os.O_WRONLY), written)
+        monkeypatch.undo()
+    logged = (tmp_path / "log.txt").read_text(encoding="utf-8")
+    assert "step 1" in logged
+    assert "nobody reads the output any more" in logged

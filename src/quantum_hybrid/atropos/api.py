@@ -11,17 +11,21 @@ from typing import Any
 from aiohttp import ClientError, ClientResponseError, ClientSession, ClientTimeout
 from atroposlib.envs.base import BaseEnvConfig
 
+from quantum_hybrid.config import check_address
 from quantum_hybrid.errors import TrainerError, UsageError
 
 PATIENCE = ClientTimeout(total=30)
 
 
 def check_api(config: BaseEnvConfig) -> None:
-    """Raise `TrainerError` if there is no Atropos API, `UsageError` if its trainer does not fit.
+    """Raise `TrainerError` if there is no Atropos API.
+
+    Raises `UsageError` if its address is none or the trainer does not fit.
 
     A trainer may register later; then its batch size is checked when groups are first needed.
     """
     url = config.rollout_server_url
+    check_address(url, "rollout_server_url")
     try:
         info = asyncio.run(_info(url))
         batch_size = int(info["batch_size"])

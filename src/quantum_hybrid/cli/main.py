@@ -6,6 +6,8 @@ import os
 import select
 import sys
 from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
 
 from quantum_hybrid.cli import cache, device, evaluate, process, serve, setup
 from quantum_hybrid.cli.command import command
@@ -58,14 +60,23 @@ def _run(arguments: list[str]) -> int:
         return _follow(launch, arguments) if launch.rank > 0 else _dispatch(arguments, launch)
     except QuantumHybridError as error:
         if error.resumable_run is not None:
-            verb = "serve" if arguments[0] == "serve" else "process"
-            again = command(launch.size, verb, "--env.run_dir", str(error.resumable_run))
+            again = command(launch.size, *_go_on(arguments, error.resumable_run))
             print(f"Go on with: {again}", flush=True)
         print(shown_row(f"error: {in_flags(str(error), error.quoted)}"), file=sys.stderr)
         return error.exit_status
     except KeyboardInterrupt:
         print("error: interrupted", file=sys.stderr)
         return 130
+
+
+def _go_on(arguments: list[str], run: Path) -> list[str]:
+    """The arguments that resume a run. It has stored its settings, but not Atropos's."""
+    if arguments[0] != "serve":
+        return ["process", "--env.run_dir", str(run)]
+    api = "--env.rollout_server_url"
+    pairs = pairwise(part for argument in arguments for part in argument.split("=", 1))
+    address = next((value for flag, value in pairs if flag == api), None)
+    return ["serve", "--env.run_dir", str(run), *([api, address] if address else [])]
 
 
 def _refuse_keys(arguments: list[str]) -> None:

@@ -1,8 +1,8 @@
 """Means with their uncertainty: from figures of rows or runs to a mean, its error, its interval.
 
 Rows that share a unit are not independent: tokens of one answer, answers of one prompt. The units
-are: answers within a run, or seeds over runs. Every standard error and interval that this project
-prints comes from here.
+are answers within a run, or seeds over runs. Every standard error of a loss comes from here; the
+circuit's own diagnostics estimate other quantities and have their errors beside them.
 """
 
 from __future__ import annotations

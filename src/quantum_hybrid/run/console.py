@@ -16,12 +16,21 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 from quantum_hybrid.shown import shown_row
 
 
+class _Terminal(RichConsole):
+    """Rich's console ends the program in silence when nobody reads it any more; this one raises."""
+
+    def on_broken_pipe(self) -> None:
+        """Raise the `BrokenPipeError` on, within whose handler this is called."""
+        self.quiet = True
+        raise
+
+
 class Console:
     """Prints lines and a progress bar. Every line also goes to the log file, with its time."""
 
     def __init__(self, log_path: Path) -> None:
         self._log = log_path.open("a", encoding="utf-8", buffering=1)
-        self._rich = RichConsole(markup=False, emoji=False, highlight=False, soft_wrap=True)
+        self._rich = _Terminal(markup=False, emoji=False, highlight=False, soft_wrap=True)
         self._progress: Progress | None = None
         self._task: TaskID | None = None
 
@@ -29,8 +38,12 @@ class Console:
         """Print one or more lines and log them."""
         rows = "\n".join(map(shown_row, text.split("\n")))
         encoding = self._rich.encoding
-        self._rich.print(rows.encode(encoding, "backslashreplace").decode(encoding))
         self.log(text)
+        try:
+            self._rich.print(rows.encode(encoding, "backslashreplace").decode(encoding))
+        except BrokenPipeError:
+            self.log("error: nobody reads the output any more, so the run stops; resume it")
+            raise
 
     def log(self, text: str) -> None:
         """Write to the log file only."""

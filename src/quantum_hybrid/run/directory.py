@@ -67,7 +67,9 @@ class RunDirectory:
         except Timeout as error:
             raise UsageError(f"{field}: another process is using this run") from error
         except PermissionError as error:
-            if error.filename is None or not str(error.filename).startswith(str(plan.path)):
+            # The lock names its file by an absolute path, also for a relative run_dir.
+            named = error.filename and Path(error.filename).absolute()
+            if not named or not named.is_relative_to(plan.path.absolute()):
                 raise
             raise UsageError(f"{field}: cannot be written: {error.strerror}") from error
         except OSError as error:
@@ -98,8 +100,12 @@ class RunDirectory:
         return json.loads((self.path / "config.json").read_text(encoding="utf-8"))["run_id"]
 
     def read_summary(self) -> dict[str, Any]:
-        """The content of a complete run's summary.json."""
-        return json.loads((self.path / "summary.json").read_text(encoding="utf-8"))
+        """The content of a complete run's summary.json. Raises `CheckpointError` if damaged."""
+        file = self.path / "summary.json"
+        try:
+            return json.loads(file.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise CheckpointError(f"{file}: cannot be read: {error}") from error
 
     @property
     def is_complete(self) -> bool:

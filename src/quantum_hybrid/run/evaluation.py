@@ -6,6 +6,7 @@ read-only medium can be evaluated too.
 
 from __future__ import annotations
 
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -30,7 +31,8 @@ def evaluate_run(
 ) -> dict[str, float]:
     """All held-out metrics of the run's last checkpoint; also written to the folder `results`.
 
-    Raises `UsageError` if there is no run, or the run has no checkpoint.
+    Raises `UsageError` if there is no run, the run has no checkpoint, or `results` cannot be
+    written.
     """
     path = user_path(run, f"`run_dir` {run!r}")
     if not (path / "config.json").is_file():
@@ -38,6 +40,8 @@ def evaluate_run(
     plan = recorded(path)
     if results is not None and results.resolve().is_relative_to(path.resolve()):
         raise UsageError(f"{results}: lies in the run, which is only read; name another folder")
+    if results is not None:
+        _make_folder(results)
     held_out = read_held_out(path)
     transformers_logging.disable_progress_bar()
     if plan.config.base_model_name == EMBEDDED:
@@ -53,7 +57,6 @@ def evaluate_run(
     announce(f"{path}, checkpoint of step {progress.step}, {len(held_out)} held-out answers")
     announce("\n".join(f"{name:28}{value:12.4f}" for name, value in metrics.items()))
     if results is not None:
-        results.mkdir(parents=True, exist_ok=True)
         content = _in_atropos_layout(metrics, f"{path}, step {progress.step}", started)
         write_json(results / "metrics.json", content)
         config = {"env": plan.config.model_dump(), "openai": plan.server.model_dump()}
@@ -61,6 +64,16 @@ def evaluate_run(
         write_bytes(results / "evaluate_config.yaml", text.encode("utf-8"))
         announce(f"results   {results}")
     return metrics
+
+
+def _make_folder(results: Path) -> None:
+    """Raises `UsageError` if nothing can be written there."""
+    try:
+        results.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=results):
+            pass
+    except OSError as error:
+        raise UsageError(f"{results}: cannot be written: {error.strerror}") from error
 
 
 def _in_atropos_layout(metrics: dict[str, float], model: str, started: float) -> dict:

@@ -62,3 +62,12 @@ def test_results_do_not_go_into_the_run(runs, killed, folder) -> None:
     assert evaluate(runs, killed, "--env.data_dir_to_save_evals", str(killed / folder)) == 2
     assert "lies in the run, which is only read" in said(killed)
     assert contents(killed) == before
+
+
+@pytest.mark.parametrize("name", ["file", "file/folder"])
+def test_results_that_cannot_be_written_are_refused_at_once(runs, killed, tmp_path, name) -> None:
+    (tmp_path / "file").touch()
+    assert evaluate(runs, killed, "--env.data_dir_to_save_evals", str(tmp_path / name)) == 2
+    assert is_one_line(killed), said(killed)
+    assert f"{tmp_path / name}: cannot be written: " in said(killed)
+    assert "held-out answers" not in said(killed), "nothing was evaluated"
