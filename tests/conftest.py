@@ -178,9 +178,9 @@ def new_learner(small_llama: Path) -> Callable[..., Learner]:
     from quantum_hybrid.config import RunConfig
     from quantum_hybrid.training import Learner
 
-    def build(**values: Any) -> Learner:
+    def build(*, resumes: bool = False, **values: Any) -> Learner:
         given = {"base_model_name": str(small_llama), "total_steps": 20, "lora_rank": 4} | values
-        return Learner(RunConfig(**given))
+        return Learner(RunConfig(**given), resumes=resumes)
 
     return build
 

@@ -47,6 +47,21 @@ session.write_json = write_and_be_stopped
 from quantum_hybrid.cli import main
 sys.exit(main(sys.argv[1:]))
 """
+STOPPED_EARLY = """
+import os, signal, sys, time
+from quantum_hybrid.training.learner import CalibrationTexts
+
+def endless(self, body, heed):
+    os.kill(os.getpid(), signal.SIGTERM)
+    given_up = time.monotonic() + 60
+    while time.monotonic() < given_up:
+        heed()
+    raise AssertionError("the signal was not heeded")
+
+CalibrationTexts.hidden_rows = endless
+from quantum_hybrid.cli import main
+sys.exit(main(sys.argv[1:]))
+"""
 
 
 @pytest.fixture
@@ -78,6 +93,14 @@ def test_a_signal_that_comes_when_all_is_written_changes_nothing(command, tmp_pa
     assert f"{name}: stopping" in done.stdout
     assert "student" in done.stdout.splitlines()[-6]
     assert json.loads((tmp_path / "run" / "summary.json").read_text(encoding="utf-8"))["last"]
+
+
+def test_a_signal_interrupts_the_calibration(command, tmp_path) -> None:
+    done = command(STOPPED_EARLY)
+    assert done.returncode == 143, done.stdout + done.stderr
+    assert done.stderr == "error: stopped by SIGTERM\n"
+    assert "building  the head, from 64 training prompts" in done.stdout
+    assert not (tmp_path / "run" / "checkpoints").exists()
 
 
 def test_a_tracking_service_sees_no_path_of_this_machine(tmp_path) -> None:

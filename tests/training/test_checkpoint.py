@@ -38,7 +38,8 @@ def test_a_resumed_run_equals_an_unbroken_one(new_learner, groups, tmp_path, how
         metrics.append(unbroken.train_on(groups[step], step).metrics)
         if step == 1:
             unbroken.save_checkpoint(tmp_path, Progress(2, 3))
-    resumed = new_learner(train_backbone=how)
+    resumed = new_learner(resumes=True, train_backbone=how)
+    assert resumed.model.head.alpha.isnan()
     assert resumed.load_checkpoint(tmp_path, silent) == Progress(2, 3)
     assert not same(resumed, unbroken)
     for step in (2, 3):

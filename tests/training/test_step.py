@@ -205,8 +205,9 @@ def test_each_circuit_is_watched(student, step, groups, monkeypatch, cut) -> Non
 def test_a_start_up_check_finds_it_before_anything_is_trained(new_learner, monkeypatch) -> None:
     forward = QuantumLayer.forward
     monkeypatch.setattr(QuantumLayer, "forward", lambda self, x: forward(self, x).detach())
+    learner = new_learner(train_backbone="none")
     with pytest.raises(TrainingError, match="does not reach the quantum circuit"):
-        new_learner(train_backbone="none")
+        learner.check_gradients()
 
 
 def test_a_nan_loss_stops_the_run_and_changes_nothing(student, step, groups) -> None:

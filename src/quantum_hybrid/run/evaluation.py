@@ -21,7 +21,7 @@ from quantum_hybrid.errors import UsageError
 from quantum_hybrid.paths import user_path
 from quantum_hybrid.run.directory import read_held_out
 from quantum_hybrid.run.plan import recorded
-from quantum_hybrid.training import Learner
+from quantum_hybrid.training import Learner, has_checkpoint
 
 TASK = "atropos|quantum_hybrid_eval|0"
 
@@ -42,17 +42,18 @@ def evaluate_run(
         raise UsageError(f"{results}: lies in the run, which is only read; name another folder")
     if results is not None:
         _make_folder(results)
+    if not has_checkpoint(path / "checkpoints"):
+        raise _no_checkpoint(run)
     held_out = read_held_out(path)
     transformers_logging.disable_progress_bar()
     if plan.config.base_model_name == EMBEDDED:
         prepare_embedded(announce)
     started = time.time()
-    learner = Learner(plan.config)
+    announce(f"evaluating {path} on its {len(held_out)} held-out answers")
+    learner = Learner(plan.config, resumes=True)
     progress = learner.load_checkpoint(path / "checkpoints", announce)
-    if progress is None:
-        raise UsageError(
-            f"`run_dir` {run!r}: holds no checkpoint, so there is no trained student to evaluate"
-        )
+    if progress is None:  # It was removed just now.
+        raise _no_checkpoint(run)
     metrics = learner.evaluate([learner.encoder.example(*pair) for pair in held_out])
     announce(f"{path}, checkpoint of step {progress.step}, {len(held_out)} held-out answers")
     announce("\n".join(f"{name:28}{value:12.4f}" for name, value in metrics.items()))
@@ -64,6 +65,12 @@ def evaluate_run(
         write_bytes(results / "evaluate_config.yaml", text.encode("utf-8"))
         announce(f"results   {results}")
     return metrics
+
+
+def _no_checkpoint(run: str) -> UsageError:
+    return UsageError(
+        f"`run_dir` {run!r}: holds no checkpoint, so there is no trained student to evaluate"
+    )
 
 
 def _make_folder(results: Path) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -41,7 +42,14 @@ from quantum_hybrid.teacher import (
 from quantum_hybrid.text.encoder import Example
 from quantum_hybrid.text.prompts import LeakageCheck, held_out_prompts, training_schedule
 from quantum_hybrid.text.records import Answer, Prompt, Sampling
-from quantum_hybrid.training import Learner, Progress, StepResult, tidy_checkpoints
+from quantum_hybrid.training import (
+    CALIBRATION_PROMPTS,
+    Learner,
+    Progress,
+    StepResult,
+    has_checkpoint,
+    tidy_checkpoints,
+)
 
 GROUPS_AHEAD = 16
 """Minimum number of groups requested in advance. It is raised to twice the number of concurrent
@@ -81,6 +89,8 @@ class Distillation:
         self._open_tracker = open_tracker
         self._left_out = 0
         self._is_whole = True
+        self._is_given_up = threading.Event()
+        self._checkpoints = run.path / "checkpoints"
         self._stack = AsyncExitStack()
         self._ranks = ranks
         n_threads = ranks.threads(compute_threads(teacher))
@@ -121,12 +131,14 @@ class Distillation:
             await self.client.check()  # A wrong key or address ends the run before any work.
         held_out = asyncio.create_task(self._held_out_answers())
         try:
-            self.learner = await self.in_worker(lambda: Learner(self.config, self._ranks))
+            self.learner = await self.in_worker(self._build_learner)
             self.progress = self._kept = await self.in_worker(self._load_progress)
+            await self.in_worker(self.learner.check_gradients)
             self.tracker = self._open_tracker()
             self._stack.callback(self.tracker.close)
             answers = await held_out
         finally:
+            self._is_given_up.set()
             held_out.cancel()
         await self._check_teacher(answers)
         self.held_out = [self.learner.encoder.example(*pair) for pair in answers]
@@ -272,14 +284,25 @@ class Distillation:
     async def save_checkpoint(self) -> None:
         """Write a checkpoint; metrics and groups are synced to the disk before it."""
         self.run.sync()
-        folder = self.run.path / "checkpoints"
-        await self.in_worker(lambda: self.learner.save_checkpoint(folder, self.progress))
+        write = self.learner.save_checkpoint
+        await self.in_worker(lambda: write(self._checkpoints, self.progress))
         self._kept = self.progress
         self._write_account()
 
+    def _build_learner(self) -> Learner:
+        resumes = has_checkpoint(self._checkpoints)
+        if not resumes:
+            self.console.line(f"building  the head, from {CALIBRATION_PROMPTS} training prompts")
+        return Learner(self.config, self._ranks, resumes=resumes, heed=self._heed)
+
+    def _heed(self) -> None:
+        """Raise in the worker thread if nobody waits for the learner any more."""
+        if self._is_given_up.is_set():
+            raise QuantumHybridError("stopped while the head was calibrated")
+
     def _load_progress(self) -> Progress:
         """Restore the last checkpoint and cut the records back to it, or write one of step 0."""
-        folder = self.run.path / "checkpoints"
+        folder = self._checkpoints
         progress = self.learner.load_checkpoint(folder, self.console.line)
         if progress is None:
             self.run.refuse_records()

@@ -62,6 +62,11 @@ def save_checkpoint(
     tidy_checkpoints(folder, progress.step, kept)
 
 
+def has_checkpoint(folder: Path) -> bool:
+    """Whether there is one, whole or damaged."""
+    return bool(_checkpoints(folder))
+
+
 def load_checkpoint(
     folder: Path,
     student: HybridForCausalLM,

@@ -6,6 +6,7 @@ broadcasts every call, and the others repeat it (`follow`).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -66,11 +67,27 @@ class CalibrationTexts:
         return [Example.of_text(text) for text in self._texts[:count]]
 
     @torch.no_grad()
-    def hidden_rows(self, body: nn.Module) -> Float[Tensor, "rows d_model"]:
-        """Hidden states of a model body at the rows outside the template, all texts together."""
-        outputs = (body(input_ids=torch.tensor([text]), use_cache=False) for text in self._texts)
-        pairs = zip(outputs, self._rows, strict=True)
-        return torch.cat([output.last_hidden_state[0, rows] for output, rows in pairs])
+    def hidden_rows(
+        self, body: nn.Module, heed: Callable[[], None]
+    ) -> Float[Tensor, "rows d_model"]:
+        """Hidden states of a model body at the rows outside the template, all texts together.
+
+        `heed` is called before each text; it may raise to stop.
+        """
+        hidden = []
+        for text, rows in zip(self._texts, self._rows, strict=True):
+            heed()
+            output = body(input_ids=torch.tensor([text]), use_cache=False)
+            hidden.append(output.last_hidden_state[0, rows])
+        return torch.cat(hidden)
+
+
+@torch.no_grad()
+def _forget(head: nn.Module) -> None:
+    """Fill the trained parameters with NaN, so that no figure can come from an unset one."""
+    for parameter in head.parameters():
+        if parameter.requires_grad:
+            parameter.fill_(math.nan)
 
 
 def _common_prefix(texts: Sequence[list[int]]) -> int:
@@ -82,28 +99,37 @@ class Learner:
     """Model and optimiser. The same configuration builds the same learner.
 
     Dropout is off: the result of a run depends on its configuration and the teacher's text only.
+
+    One that `resumes` is for a checkpoint, which holds the whole head: it saves the calibration,
+    most of the time that building takes, and its head is NaN until the checkpoint is loaded.
+    `heed` is called often while the head is calibrated; it may raise to stop.
     """
 
-    def __init__(self, config: RunConfig, ranks: Ranks = ALONE) -> None:
+    def __init__(
+        self,
+        config: RunConfig,
+        ranks: Ranks = ALONE,
+        *,
+        resumes: bool = False,
+        heed: Callable[[], None] = lambda: None,
+    ) -> None:
         self.config, self.ranks = config, ranks
-        ranks.tell("build", config, torch.get_num_threads())
+        ranks.tell("build", config, torch.get_num_threads(), resumes)
         with ranks.all_or_none():
-            calibration = self._build()
-        objective = Objective(self.model, config, ranks)
-        # With several processes DDP fixes its gradient buckets at the first backward pass, and the
-        # buckets decide how sums are rounded. This pass makes them the same in a resumed run.
-        check_gradients(objective, calibration.examples(config.group_size))
-        self._objective = objective
+            self._build(resumes, heed)
+        self._objective = Objective(self.model, config, ranks)
 
-    def _build(self) -> CalibrationTexts:
+    def _build(self, resumes: bool, heed: Callable[[], None]) -> None:
         config = self.config
         base = load_base_model(config.base_model_name, find_base_model(config.base_model_name))
         self.tokenizer = base.tokenizer
         self.encoder = Encoder(base.tokenizer)
         prompts = prompts_in("train", config.seed)[-CALIBRATION_PROMPTS:]
-        calibration = CalibrationTexts([self.encoder.prompt_tokens(prompt) for prompt in prompts])
-        with torch.no_grad():
-            base_g = base.norm(calibration.hidden_rows(base.body))
+        texts = CalibrationTexts([self.encoder.prompt_tokens(prompt) for prompt in prompts])
+        self._checked_on = texts.examples(config.group_size)
+        if not resumes:
+            with torch.no_grad():
+                base_g = base.norm(texts.hidden_rows(base.body, heed))
         drop_layers(base.body, config.dropped_layers())
         self.model = HybridForCausalLM.from_base(
             base,
@@ -114,20 +140,31 @@ class Learner:
             engine=config.engine,
             mixing=config.mixing,
         )
-        hidden = calibration.hidden_rows(self.model.backbone)
-        initialise_head(self.model.head, Calibration(hidden, base_g), config.seed)
+        if not resumes:
+            hidden = texts.hidden_rows(self.model.backbone, heed)
+            initialise_head(self.model.head, Calibration(hidden, base_g), config.seed)
         body = cast(PreTrainedModel, self.model.backbone)
         self.model.backbone = adapt(body, config.train_backbone, config.lora_rank, config.seed)
         if config.train_backbone == "none":
             self.model.features = FeatureStore.of(body, base.tokenizer)
         self.model.head.classical.decoder.requires_grad_(config.train_backbone == "full")
+        if resumes:
+            _forget(self.model.head)
         self.optimizer = build_optimizer(self.model, config)
-        return calibration
 
     @property
     def vocabulary(self) -> int:
         """Number of tokens that the head predicts."""
         return self.model.head.classical.decoder.out_features
+
+    def check_gradients(self) -> None:
+        """Check, before the first step, that the gradient reaches the circuits.
+
+        With several processes DDP fixes its gradient buckets at the first backward pass, and the
+        buckets decide how sums are rounded. This pass makes them the same in a resumed run.
+        """
+        self.ranks.tell("check")
+        check_gradients(self._objective, self._checked_on)
 
     def train_on(self, examples: Sequence[Example], step: int) -> StepResult:
         """Take training step number `step`, counted from 0, on a group of answers."""
@@ -181,10 +218,13 @@ def follow(ranks: Ranks) -> None:
     learner: Learner | None = None
     while (heard := ranks.hear())[0] != "end":
         match heard, learner:
-            case ("build", config, n_threads), None:
+            case ("build", config, n_threads, resumes), None:
                 torch.set_num_threads(n_threads)
                 with suppress(QuantumHybridError):
-                    learner = Learner(config, ranks)
+                    learner = Learner(config, ranks, resumes=resumes)
+            case ("check",), Learner():
+                with suppress(TrainingError):
+                    learner.check_gradients()
             case ("train", group, step), Learner():
                 with suppress(TrainingError):
                     learner.train_on(group, step)
