@@ -143,10 +143,6 @@ class ServerConfig(Settings, use_attribute_docstrings=True):
     @model_validator(mode="after")
     def _check_servers(self) -> Self:
         for url in self.base_urls():
-            if "@" in url:
-                raise UsageError(
-                    f"`base_url`: must hold no user name or password; put a key into {KEY_VARIABLE}"
-                )
             if "?" in url or "#" in url:
                 raise UsageError(
                     f"`base_url`: must be an address without a query; put a key into {KEY_VARIABLE}"
@@ -203,6 +199,11 @@ def check_address(url: str, field: str = "base_url") -> None:
 
     The libraries themselves raise a different exception for each kind of bad address.
     """
+    if "@" in url:
+        raise UsageError(
+            f"`{field}`: must hold no user name or password; a teacher's key goes into "
+            f"{KEY_VARIABLE}"
+        )
     if not url.startswith(("http://", "https://")) or url.endswith("//"):
         raise UsageError(f"`{field}` {url!r}: must start with http:// or https://")
     if not url.isprintable() or " " in url:

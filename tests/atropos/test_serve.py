@@ -151,10 +151,14 @@ def serving(api, small_llama, tmp_path, monkeypatch) -> Serving:
 def test_a_run_is_served_to_its_last_step_and_leaves_what_any_run_leaves(serving, teacher) -> None:
     process = serving.start(*serving.new, "--openai.base_url", teacher.url)
     try:
+        waiting = "waiting   for a trainer"
+        wait_for(process, lambda: waiting in serving.said() or None)
         served = [group for _ in range(STEPS) for group in serving.batch(process)]
         assert process.wait(WITHIN_S) == 0, serving.said()
     finally:
         process.kill()
+    assert serving.said().count(waiting) == 1
+    assert "Waiting to register" not in serving.said()
     assert serving.all_of(served)
     for group in served:
         assert len(group["tokens"]) == len(group["masks"]) == len(group["scores"]) == 2
@@ -215,8 +219,10 @@ def ends_because_none_is_sent(serving: Serving, teacher: LoopbackTeacher) -> Non
     assert len(serving.groups()) < 30
 
 
-def test_what_was_recorded_is_not_cut_where_no_checkpoint_is(serving, teacher) -> None:
-    """A run of an earlier version, killed before its first checkpoint."""
+def test_a_killed_run_goes_on_without_the_trainer_or_not_without_a_checkpoint(
+    serving, teacher, tmp_path, capsys
+) -> None:
+    """Without: as a run of an earlier version, killed before its first checkpoint."""
     more = ("--env.total_steps", MANY, "--openai.base_url", teacher.url)
     process = serving.start(*serving.new, *more)
     try:
@@ -224,6 +230,9 @@ def test_what_was_recorded_is_not_cut_where_no_checkpoint_is(serving, teacher) -
     finally:
         process.kill()
     process.wait()
+    shutil.copytree(serving.run, tmp_path / "copy")
+    assert main(["process", "--env.run_dir", str(tmp_path / "copy")]) == 0
+    assert f"no more groups go to the trainer at {serving.url}\n" in capsys.readouterr().out
     shutil.rmtree(serving.run / "checkpoints")
     before = {name: (serving.run / name).read_bytes() for name in RECORDS}
     assert serving.start().wait(WITHIN_S) == 2

@@ -13,6 +13,7 @@ worker is cancelled, the sending goes on. When a signal ends the run, unsent gro
 from __future__ import annotations
 
 import asyncio
+import logging
 import sys
 from collections.abc import Mapping
 from typing import Any, TypeVar
@@ -71,6 +72,7 @@ class QuantumHybridEnv(BaseEnv):
         self._unsent: list[ScoredGroup] = []  # trained on, and not yet on its way
         self._sending: set[asyncio.Task[None]] = set()
         self._n_sent = self._n_refused_in_a_row = 0
+        self._waits = False
 
     @classmethod
     def config_init(cls) -> tuple[Any, list[APIServerConfig]]:
@@ -89,6 +91,8 @@ class QuantumHybridEnv(BaseEnv):
 
         Raises `TrainerError` if the API cannot be reached or several groups in a row are not sent.
         """
+        root = logging.getLogger()
+        root.addFilter(_is_news)
         try:
             await self._job.begin()
             await self._stop.unless(self.env_manager())
@@ -101,6 +105,7 @@ class QuantumHybridEnv(BaseEnv):
             url = self.config.rollout_server_url
             raise TrainerError(f"Atropos's API at {url} cannot be reached ({error})") from error
         finally:
+            root.removeFilter(_is_news)
             await self._end()
 
     async def _send_what_is_left(self) -> None:
@@ -122,6 +127,17 @@ class QuantumHybridEnv(BaseEnv):
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await self._job.keep()
+
+    async def _register_env(self) -> dict[str, Any]:
+        """Register with the API, and say once if it has no trainer that takes groups yet."""
+        reply = await super()._register_env()
+        if reply["status"] != "success" and not self._waits:
+            self._waits = True
+            self._job.console.line(
+                f"waiting   for a trainer at {self.config.rollout_server_url}: to register, and to "
+                "ask for its first batch"
+            )
+        return reply
 
     async def setup(self) -> None:
         """Nothing: the run was opened before."""
@@ -199,6 +215,11 @@ class QuantumHybridEnv(BaseEnv):
 
     def load_checkpoint(self) -> None:
         """Nothing: the run has checkpoints of its own."""
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Whether BaseEnv's message is not the one that it repeats every second as it waits."""
+    return not record.getMessage().startswith("Waiting to register the env")
 
 
 def _left_to_the_run(run: RunDirectory) -> dict[str, Any]:

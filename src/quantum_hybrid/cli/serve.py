@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 
 from quantum_hybrid.cli.flags import add_atropos_flags, add_settings_flags
 from quantum_hybrid.cli.given import Given
@@ -33,7 +34,7 @@ def run(namespace: argparse.Namespace, launch: Launch) -> int:
     with given.naming_the_file():
         settings = settings_of(plan.config, given.atropos)
     check_api(settings)
-    with RunDirectory.open(plan) as run:
+    with RunDirectory.open(replace(plan, trainer=settings.rollout_server_url)) as run:
         serve_run(run, settings)
         print("\n".join(where_things_are(run, launch)))
     return 0

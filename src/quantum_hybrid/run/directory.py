@@ -42,6 +42,8 @@ class RunDirectory:
     config: RunConfig
     server: ServerConfig
     resumes: bool
+    trainer: str | None
+    """Address of the Atropos API that the run was begun to serve; None for a run of `process`."""
 
     @classmethod
     @contextmanager
@@ -58,11 +60,12 @@ class RunDirectory:
             raise UsageError(f"{field}: cannot be written: {error.strerror}") from error
         try:
             with FileLock(plan.path / ".lock", timeout=0):
-                run = cls(plan.path, plan.config, plan.server, plan.resumes)
+                run = cls(plan.path, plan.config, plan.server, plan.resumes, plan.trainer)
                 if not plan.resumes:
                     if (plan.path / "config.json").exists():
                         raise UsageError(f"{field}: another process has just created a run here")
-                    write_json(plan.path / "config.json", description(plan.config, plan.server))
+                    content = description(plan.config, plan.server, plan.trainer)
+                    write_json(plan.path / "config.json", content)
                 yield run
         except Timeout as error:
             raise UsageError(f"{field}: another process is using this run") from error

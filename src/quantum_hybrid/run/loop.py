@@ -24,6 +24,10 @@ def run_process(run: RunDirectory, ranks: Ranks = ALONE) -> dict[str, Any]:
 
     async def main() -> dict[str, Any]:
         async with RunSession(run, ranks) as session:
+            if run.trainer is not None:
+                session.console.line(
+                    f"note      begun by serve: no more groups go to the trainer at {run.trainer}"
+                )
             return await session.to_its_end(distil)
 
     return asyncio.run(main())

@@ -39,6 +39,9 @@ class RunPlan:
     config: RunConfig
     server: ServerConfig
     resumes: bool
+    trainer: str | None = None
+    """Address of the Atropos API that a new run serves, or that a resumed one was begun to serve;
+    None for a run of `process`."""
 
 
 def resolve(env: Mapping[str, Any], openai: Mapping[str, Any]) -> RunPlan:
@@ -80,7 +83,8 @@ def recorded(path: Path) -> RunPlan:
         stored = json.loads(file.read_text(encoding="utf-8"))
         # Runs older than a field get its default.
         config = RunConfig(**stored["env"] | {"run_dir": str(path)})
-        return RunPlan(path, config, ServerConfig(**stored["openai"]), resumes=True)
+        server = ServerConfig(**stored["openai"])
+        return RunPlan(path, config, server, resumes=True, trainer=stored.get("trainer"))
     except OSError as error:
         raise UsageError(f"{file}: cannot be read: {error.strerror}") from error
     except UsageError as error:

@@ -28,11 +28,14 @@ REPORTED_PACKAGES = [
 ]
 
 
-def description(config: RunConfig, server: ServerConfig) -> dict[str, Any]:
-    """The content of config.json for a new run."""
+def description(
+    config: RunConfig, server: ServerConfig, trainer: str | None = None
+) -> dict[str, Any]:
+    """The content of config.json for a new run; `trainer` is the Atropos API that it serves."""
     return {
         "env": config.model_dump(),
         "openai": server.model_dump(),
+        "trainer": trainer,
         "run_id": secrets.token_hex(6),
         "config_hash": config_hash(config),
         "command": sys.argv,
