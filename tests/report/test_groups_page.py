@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from misbehaving_server import ACTING
 from quantum_hybrid.report.groups_page import groups_page_path, write_groups_page
 
 HOSTILE = [
@@ -32,13 +33,16 @@ class Content(HTMLParser):
         super().__init__()
         self.elements: set[str] = set()
         self.texts: list[str] = []
+        self.directions: list[str | None] = []
         self._in_text = False
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.elements.add(tag)
-        if (dict(attrs).get("class") or "").startswith("text"):
+        found = dict(attrs)
+        if (found.get("class") or "").startswith("text"):
             self._in_text = True
             self.texts.append("")
+            self.directions.append(found.get("dir"))
 
     def handle_endtag(self, tag: str) -> None:
         self._in_text &= tag != "div"
@@ -69,6 +73,23 @@ def test_what_a_model_wrote_is_shown_as_it_is_and_is_no_element(text, harmless, 
     assert content.elements == harmless
     assert "script" not in harmless
     assert content.texts == [text.encode("utf-8", "replace").decode()] * 2
+
+
+def test_no_character_acts_unseen(tmp_path) -> None:
+    """Not in the page's source either: `cat` shows it to a terminal."""
+    content = page_of(tmp_path, ACTING, f"{ACTING}\n\tשלום 👩\u200d👧")
+    prompt, answer = content.texts
+    assert "[U+001B][31m" in prompt
+    assert "[U+202E][U+2066][U+200F]" in prompt
+    assert answer == f"{prompt}\n\tשלום 👩\u200d👧"
+    source = (tmp_path / "groups.html").read_bytes().decode("utf-8")
+    assert {c for c in ACTING if not c.isprintable()}.isdisjoint(source)
+
+
+def test_the_direction_of_a_text_is_its_own(tmp_path) -> None:
+    content = page_of(tmp_path, "שלום", "abc")
+    assert content.directions == ["auto", "auto"]
+    assert ": <bdi>שלום</bdi></summary>" in (tmp_path / "groups.html").read_text(encoding="utf-8")
 
 
 def test_the_groups_themselves_are_not_changed(tmp_path) -> None:

@@ -1,7 +1,8 @@
 """Scored groups as one HTML page: prompts, answers and scores.
 
-Model text cannot act on the page: HTML's special characters are escaped, the page has no script,
-and its Content-Security-Policy forbids loading anything.
+Model text cannot act on the page: HTML's special characters are escaped, control and bidirectional
+characters are shown by their code points, each text has a direction of its own, the page has no
+script, and its Content-Security-Policy forbids loading anything.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from quantum_hybrid.durable import write_bytes
+from quantum_hybrid.shown import shown_text
 
 _HEAD = """<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8">
@@ -52,15 +54,16 @@ def _group(number: int, group: dict[str, Any]) -> str:
     mean = sum(group["scores"]) / len(group["scores"])
     return (
         f"<details><summary>Group {number}, mean score "
-        f'<span class="score">{mean:.3f}</span>: {_escaped(_shortened(prompt))}</summary>\n'
-        f'<div class="text prompt">{_escaped(prompt)}</div>\n{shown}</details>\n'
+        f'<span class="score">{mean:.3f}</span>: '
+        f"<bdi>{_escaped(_shortened(prompt))}</bdi></summary>\n"
+        f'<div class="text prompt" dir="auto">{_escaped(prompt)}</div>\n{shown}</details>\n'
     )
 
 
 def _answer(text: str, score: float) -> str:
     return (
         f'<div class="answer">score <span class="score">{score:.3f}</span>\n'
-        f'<div class="text">{_escaped(text)}</div></div>\n'
+        f'<div class="text" dir="auto">{_escaped(text)}</div></div>\n'
     )
 
 
@@ -71,4 +74,4 @@ def _shortened(text: str) -> str:
 
 def _escaped(text: str) -> str:
     # A model's token can be part of a character, which is not valid UTF-8.
-    return html.escape(text.encode("utf-8", "replace").decode("utf-8"))
+    return html.escape(shown_text(text.encode("utf-8", "replace").decode("utf-8")))
