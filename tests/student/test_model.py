@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+import torch.nn.functional as F
 from transformers import AutoConfig
 
 from quantum_hybrid.backbone import drop_layers, load_base_model
@@ -109,6 +110,55 @@ def test_the_logits_are_the_hybrids(make_student) -> None:
     with torch.no_grad():
         expected = student.head(student.hidden_states(TOKENS)).hybrid
     assert torch.equal(logits(student), expected)
+
+
+LABELS = TOKENS.clone()
+LABELS[0, :5] = LABELS[1, 7] = -100
+"""Without a question of five tokens and without the end of the other text: 9 are predicted."""
+
+
+def loss_by_hand(student) -> torch.Tensor:
+    """Summed over the labels: those that are not -100 and have a token before them."""
+    text = student(TOKENS).logits.log_softmax(-1)
+    counted = [
+        (row, t) for row, first, last in [(0, 5, 7), (1, 1, 6)] for t in range(first, last + 1)
+    ]
+    return -torch.stack([text[row, t - 1, TOKENS[row, t]] for row, t in counted]).sum()
+
+
+@pytest.mark.parametrize("mixing", ["logits", "probability"])
+def test_the_loss_is_the_hybrid_s_cross_entropy_of_the_next_label(make_student, mixing) -> None:
+    student = make_student(mixing=mixing)
+    whole = student(TOKENS).logits
+    expected = F.cross_entropy(whole[:, :-1].reshape(14, 512), TOKENS[:, 1:].reshape(14))
+    torch.testing.assert_close(student(TOKENS, labels=TOKENS).loss, expected)
+    output = student(TOKENS, labels=LABELS)
+    torch.testing.assert_close(output.loss, loss_by_hand(student) / 9)
+    assert torch.equal(output.logits, whole)
+    assert student(TOKENS).loss is None
+
+
+@pytest.mark.parametrize("count", [36, torch.tensor(36)])
+def test_the_loss_is_a_share_of_a_batch_of_several_steps(make_student, count) -> None:
+    student = make_student()
+    loss = student(TOKENS, labels=LABELS, num_items_in_batch=count).loss
+    torch.testing.assert_close(loss, loss_by_hand(student) / 36)
+
+
+def test_a_loaded_student_has_the_same_loss(make_student, tmp_path) -> None:
+    student = make_student()
+    student.save_pretrained(tmp_path)
+    loaded = HybridForCausalLM.from_pretrained(tmp_path)
+    assert loaded(TOKENS, labels=LABELS).loss.equal(student(TOKENS, labels=LABELS).loss)
+
+
+def test_the_gradient_of_the_loss_reaches_every_weight(make_student) -> None:
+    student = make_student()
+    student(TOKENS, labels=LABELS).loss.backward()
+    without = {name for name, weight in student.named_parameters() if weight.grad is None}
+    assert without == set()
+    for circuit in (student.head.quantum.circuit1, student.head.quantum.circuit2):
+        assert circuit.weights.grad.abs().min() > 0
 
 
 @pytest.mark.parametrize("family", ["gpt2", "phi", "qwen2"])

@@ -140,9 +140,17 @@ class HybridForCausalLM(PreTrainedModel, GenerationMixin):
         past_key_values: Any = None,
         use_cache: bool | None = None,
         logits_to_keep: int | Tensor = 0,
+        labels: Tensor | None = None,
+        num_items_in_batch: int | Tensor | None = None,
         **kwargs: Any,
     ) -> CausalLMOutputWithPast:
-        """Hybrid logits of the last `logits_to_keep` positions; 0 keeps all, as in Hugging Face."""
+        """Hybrid logits of the last `logits_to_keep` positions; 0 keeps all, as in Hugging Face.
+
+        With `labels`, of the shape of `input_ids`, `loss` is the cross-entropy of the hybrid
+        predictor in nats: position t predicts label t + 1, and a label of -100 does not count. It
+        is the mean over the labels, or their sum over `num_items_in_batch`. It needs the logits of
+        all positions.
+        """
         output = self.backbone(
             input_ids=input_ids,
             attention_mask=attention_mask,
@@ -152,7 +160,16 @@ class HybridForCausalLM(PreTrainedModel, GenerationMixin):
         )
         kept = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
         logits: HybridLogits = self.head(output.last_hidden_state[:, kept])
+        loss = None
+        if labels is not None:
+            loss = self.loss_function(
+                logits=logits.hybrid,
+                labels=labels,
+                vocab_size=self.config.vocab_size,
+                num_items_in_batch=num_items_in_batch,
+            )
         return CausalLMOutputWithPast(
+            loss=loss,
             logits=logits.hybrid,  # type: ignore[arg-type]
             past_key_values=output.past_key_values,
         )
