@@ -47,6 +47,10 @@ def main() -> None:
     parser.add_argument("run", type=Path, help="directory of a finished run")
     parser.add_argument("question", help="what the student is asked")
     arguments = parser.parse_args()
+    student = arguments.run / "student"
+    # A folder that is not there is a model's name for Hugging Face, which then asks its hub.
+    if not (student / "config.json").is_file():
+        parser.exit(2, f"error: {student} holds no student; wanted: a finished run's directory\n")
     print("\n".join(compare(arguments.run, arguments.question)))
 
 

@@ -67,3 +67,15 @@ def test_an_example_says_what_it_wants(monkeypatch, capsys):
         run(monkeypatch, "compare_pathways.py")
     assert end.value.code == 2
     assert "required: run, question" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["no-such-run", "unfinished"])
+def test_a_run_without_a_student_is_one_line(monkeypatch, capsys, tmp_path, name):
+    (tmp_path / "unfinished/student").mkdir(parents=True)
+    directory = tmp_path / name
+    with pytest.raises(SystemExit) as end:
+        run(monkeypatch, "compare_pathways.py", str(directory), "Why is the sky blue?")
+    assert end.value.code == 2
+    assert capsys.readouterr().err == (
+        f"error: {directory / 'student'} holds no student; wanted: a finished run's directory\n"
+    )
