@@ -1,8 +1,6 @@
 """What is the native engine's own: both uses of its lanes, depth, threads, and what it refuses."""
 
 import re
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -185,21 +183,6 @@ def test_a_second_derivative_is_refused():
     (first,) = torch.autograd.grad(outputs.sum(), weights, create_graph=True)
     with pytest.raises(RuntimeError, match="second derivative is not supported by engine='native'"):
         torch.autograd.grad(first.sum(), weights)
-
-
-def test_it_compiles_into_one_graph():
-    """In a process of its own: the checks of shapes that tests run with are no part of the code."""
-    code = """
-import torch
-from quantum_hybrid.circuit import QuantumLayer
-layer = QuantumLayer(4, 2)
-compiled = torch.compile(layer, fullgraph=True, backend="aot_eager")
-inputs = torch.linspace(-1, 1, 12).view(3, 4).requires_grad_()
-torch.testing.assert_close(compiled(inputs), layer(inputs))
-one, other = (torch.autograd.grad(f(inputs).square().sum(), inputs) for f in (compiled, layer))
-torch.testing.assert_close(one, other)
-"""
-    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 @pytest.mark.parametrize(
