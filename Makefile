@@ -29,10 +29,12 @@ setup: .venv/.ready
 run: setup
 	$(BIN)/python atropos.py process
 
-# Two at a time, a file each. One thread for torch: threads that share cores with others wait for
+# Two at a time, a file each, in the order of their names: xdist's own order puts files of one long
+# test last, where a worker waits for the other. One thread for torch: threads that share cores with others wait for
 # each other many times longer than the tests' tiny models take.
 test: setup
-	OMP_THREAD_LIMIT=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+	OMP_THREAD_LIMIT=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile \
+	  --no-loadscope-reorder
 
 check: setup
 	$(BIN)/ruff format --check .
