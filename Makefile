@@ -30,8 +30,8 @@ run: setup
 	$(BIN)/python atropos.py process
 
 # Two at a time, a file each, in the order of their names: xdist's own order puts files of one long
-# test last, where a worker waits for the other. One thread for torch: threads that share cores with others wait for
-# each other many times longer than the tests' tiny models take.
+# test last, where a worker waits for the other. One thread for torch: threads that share cores with
+# others wait for each other many times longer than the tests' tiny models take.
 test: setup
 	OMP_THREAD_LIMIT=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile \
 	  --no-loadscope-reorder
