@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import signal
@@ -15,12 +14,6 @@ import pytest
 from misbehaving_server import ACTING
 from processes import launch
 from quantum_hybrid.cli import main
-from quantum_hybrid.cli.config_file import read_config_file
-from quantum_hybrid.cli.flags import OURS
-from quantum_hybrid.config import RunConfig, ServerConfig
-from quantum_hybrid.report.summary import summarise
-from quantum_hybrid.run.directory import RunDirectory
-from quantum_hybrid.run.plan import RunPlan
 from quantum_hybrid.teacher.cache import AnswerCache, answers_path
 from tiny_runs import contents
 
@@ -180,18 +173,6 @@ def test_a_short_run_needs_no_word_about_its_warm_up(tmp_path, monkeypatch, caps
     assert error == "error: --env.warmup_steps 4: must be at most --env.total_steps, which is 3\n"
 
 
-@pytest.fixture
-def complete(tmp_path) -> Path:
-    """Those files of a complete run of seed 5 that its summary needs."""
-    config = RunConfig(run_dir=str(tmp_path / "run"), seed=5, train_backbone="none")
-    plan = RunPlan(tmp_path / "run", config, ServerConfig(), resumes=False)
-    names = ("tokens", "hybrid_loss", "quantum_ablation", "hybrid_minus_classical")
-    figures = {"step": 1, "model/alpha": 0.5} | {f"eval/{name}": 0.25 for name in names}
-    with RunDirectory.open(plan) as run:
-        (run.path / "summary.json").write_text(json.dumps(summarise([figures])), encoding="utf-8")
-    return tmp_path / "run"
-
-
 @pytest.mark.parametrize("verb", ["process", "serve", "evaluate"])
 @pytest.mark.parametrize(
     ("name", "value", "made_with"),
@@ -208,13 +189,6 @@ def test_a_run_is_not_gone_on_with_by_other_settings_not_even_the_defaults(
     assert error.startswith(expected + made_with)
     assert error.count("\n") == 1
     assert contents(complete) == before
-
-
-def test_what_a_file_sets_counts_as_set(complete, tmp_path, capsys) -> None:
-    (tmp_path / "run.yaml").write_text(f"env: {{run_dir: {complete}, seed: 0}}", encoding="utf-8")
-    assert main(["serve", "--config", str(tmp_path / "run.yaml")]) == 2
-    where = f"error: --config {tmp_path / 'run.yaml'}: --env.seed 0: --env.run_dir '{complete}'"
-    assert capsys.readouterr().err.startswith(where)
 
 
 def test_nothing_more_is_served_into_a_complete_run(complete, capsys) -> None:
@@ -304,78 +278,6 @@ def test_no_verb_prints_the_help(capsys) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("env: {n_qubits: 0}", "--config run.yaml: --env.n_qubits 0: must be from 1 to 20"),
-        ("env: {rollout_server_url: u}", "env.rollout_server_url: it is Atropos's, for serve"),
-        ("env: {n_qubits: [4]}", "env.n_qubits: must be one value"),
-        ("slurm: true", "must hold the sections env: and openai: only"),
-        ("env: {n_qubit: 4}", "env.n_qubit: did you mean --env.n_qubits?"),
-        ("env: {n_qubits: '4'}", "env.n_qubits '4': must be a whole number"),
-        ("env: {mixing: average}", "env.mixing 'average': must be one of logits, probability"),
-        ("[1, 2]", "must hold the sections env: and openai: only"),
-        ("env: [", "not a YAML file"),
-        ("openai: [{base_url: 'http://a/v1'}, {model_name: m}]", "every server of a list must"),
-        ("openai: [3]", "openai: must be a mapping"),
-        (
-            "openai: [{base_url: 'http://a', timeout: 1}, {base_url: 'http://b', timeout: 2}]",
-            "timeout must be the same for all servers",
-        ),
-        ("openai: {api_key: sk-1}", "keys are read from the environment only"),
-        ("other: {}", "must hold the sections env: and openai: only"),
-    ],
-)
-def test_a_bad_yaml_file_is_named(text, message, tmp_path, monkeypatch, capsys) -> None:
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "run.yaml").write_text(text, encoding="utf-8")
-    assert main(["process", "--config", "run.yaml"]) == 2
-    assert message in capsys.readouterr().err
-
-
-def test_a_list_of_servers_is_read_as_atropos_writes_it(tmp_path) -> None:
-    path = tmp_path / "run.yaml"
-    path.write_text(
-        "openai:\n"
-        "  - {base_url: 'http://a/v1', model_name: big, input_price: 0.5, output_price: 2}\n"
-        "  - {base_url: 'http://b/v1', model_name: small, timeout: 9}\n",
-        encoding="utf-8",
-    )
-    assert read_config_file(str(path), OURS) == {
-        "--openai.base_url": "http://a/v1,http://b/v1",
-        "--openai.model_name": "big,small",
-        "--openai.input_price": "0.5,",
-        "--openai.output_price": "2,",
-        "--openai.timeout": 9.0,
-    }
-
-
-VARIABLES = ["ATROPOS_HERMES_API_KEY", "OPENAI_API_KEY", "OPENAI_API_KEY_2"]
-
-
-@pytest.mark.parametrize("variable", VARIABLES)
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        ["process", "--env.n_qubits=0", "--env.wandb_name", "x-sk-a-long-secret-key"],
-        ["process", "--env.n_qubits=0", "--openai.base_url=http://a/v1/sk-a-long-secret-key"],
-        ["serve", "--openai.api_key", "another-key"],
-        ["evaluate", "--openai.api_key=another-key"],
-    ],
-)
-def test_a_key_in_the_command_line_is_refused_and_not_repeated(
-    arguments, variable, tmp_path, monkeypatch, capsys
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv(variable, "sk-a-long-secret-key")
-    assert main(arguments) == 2
-    error = capsys.readouterr().err
-    assert "keys are read from the environment only" in error
-    assert "secret" not in error
-    assert "another-key" not in error
-    assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["process", "--env.group_size", "2"], "--env.group_size 2: must be at least the number"),
@@ -426,67 +328,11 @@ def test_only_the_first_of_several_processes_shows_the_help(monkeypatch, capsys)
     assert capsys.readouterr().out == ""
 
 
-@pytest.mark.parametrize("verb", ["serve", "evaluate"])
-@pytest.mark.parametrize("flag", [["--config", "run.yaml"], ["--config=run.yaml"]], ids=len)
-def test_a_key_in_a_file_for_atropos_is_refused_and_not_repeated(
-    verb, flag, tmp_path, monkeypatch, capsys
-) -> None:
-    """Atropos's own command line would print every value that it reads."""
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "run.yaml").write_text(
-        "openai: [{base_url: http://a/v1, api_key: sk-a-secret}]", encoding="utf-8"
-    )
-    assert main([verb, *flag]) == 2
-    shown = capsys.readouterr()
-    assert "keys are read from the environment only" in shown.err
-    assert "sk-a-secret" not in shown.err + shown.out
-    assert [path.name for path in tmp_path.iterdir()] == ["run.yaml"]
-
-
-@pytest.mark.parametrize("variable", VARIABLES)
-@pytest.mark.parametrize("verb", ["process", "serve", "evaluate"])
-def test_a_key_anywhere_in_a_file_is_refused_and_not_repeated(
-    verb, variable, tmp_path, monkeypatch, capsys
-) -> None:
-    """A run records its configuration, which must not hold a key."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv(variable, "sk-a-long-secret-key")
-    (tmp_path / "run.yaml").write_text(
-        "env: {wandb_name: x-sk-a-long-secret-key, n_qubits: 0}", encoding="utf-8"
-    )
-    assert main([verb, "--config", "run.yaml"]) == 2
-    shown = capsys.readouterr()
-    assert "keys are read from the environment only" in shown.err
-    assert "secret" not in shown.err + shown.out
-    assert [path.name for path in tmp_path.iterdir()] == ["run.yaml"]
-
-
-@pytest.mark.parametrize("entry", ["{env: {%s: 1}}", "{env: {seed: %s}}", "{env: [%s}"])
-def test_a_line_about_somebody_s_file_acts_on_no_terminal(
-    entry, tmp_path, monkeypatch, capsys
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    name = f'"a\\e[31m\\u202e\\n\\r{"x" * 900}"'
-    (tmp_path / "run.yaml").write_text(entry % name, encoding="utf-8")
-    assert main(["process", "--config", "run.yaml"]) == 2
-    error = capsys.readouterr().err
-    assert error.startswith("error: --config run.yaml: ")
-    assert error.removesuffix("\n").isprintable()
-    assert len(error) < 2100
-
-
 @pytest.mark.parametrize("flag", [f"--a{ACTING}b", f"--env.run_dir={ACTING}/\0"], ids=len)
 def test_a_line_about_a_flag_acts_on_no_terminal(flag, tmp_path, monkeypatch, capsys) -> None:
     monkeypatch.chdir(tmp_path)
     assert main(["process", "--env.eval_prompts", "999", flag]) == 2
     assert capsys.readouterr().err.removesuffix("\n").isprintable()
-
-
-def test_a_flag_overrides_the_yaml_file(tmp_path, monkeypatch, capsys) -> None:
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "run.yaml").write_text("env: {n_qubits: 4, n_layers: 0}", encoding="utf-8")
-    assert main(["process", "--config", "run.yaml", "--env.n_layers", "-7"]) == 2
-    assert "--env.n_layers -7" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
