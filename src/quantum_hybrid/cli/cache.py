@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from quantum_hybrid.errors import UsageError
+from quantum_hybrid.output import say
 from quantum_hybrid.paths import user_path
 from quantum_hybrid.processes.launch import Launch
 
@@ -49,5 +50,5 @@ def run(namespace: argparse.Namespace, launch: Launch) -> int:
                 lines = inventory.export_answers(cache, file)
             case _:
                 lines = inventory.collect_garbage(cache, only_tell=namespace.dry_run)
-    print("\n".join(lines))
+    say("\n".join(lines))
     return 0

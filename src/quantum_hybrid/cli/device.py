@@ -6,6 +6,7 @@ import argparse
 import ast
 from typing import Any
 
+from quantum_hybrid.output import say
 from quantum_hybrid.processes.launch import Launch
 
 HELP = "run a trained student's circuits on a PennyLane device and compare with the exact results"
@@ -54,7 +55,7 @@ def run(namespace: argparse.Namespace, launch: Launch) -> int:
         namespace.depolarising,
         dict(namespace.option),
     )
-    check_device(path, request, print)
+    check_device(path, request, say)
     return 0
 
 

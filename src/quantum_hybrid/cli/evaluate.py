@@ -7,6 +7,7 @@ import argparse
 from quantum_hybrid.cli.flags import add_atropos_flags, add_settings_flags
 from quantum_hybrid.cli.given import Given
 from quantum_hybrid.errors import UsageError
+from quantum_hybrid.output import say
 from quantum_hybrid.paths import user_path
 from quantum_hybrid.processes.launch import Launch
 
@@ -34,5 +35,5 @@ def run(namespace: argparse.Namespace, launch: Launch) -> int:
 
     named = given.atropos["env"].get("data_dir_to_save_evals")
     field = f"`data_dir_to_save_evals` {named!r}"
-    evaluate_run(str(run_dir), print, None if named is None else user_path(str(named), field))
+    evaluate_run(str(run_dir), say, None if named is None else user_path(str(named), field))
     return 0

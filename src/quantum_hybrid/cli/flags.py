@@ -20,6 +20,7 @@ from quantum_hybrid.cli.atropos_flags import ATROPOS
 from quantum_hybrid.config import KINDS, RunConfig, ServerConfig, Settings
 from quantum_hybrid.errors import UsageError
 from quantum_hybrid.keys import WHERE_KEYS_BELONG
+from quantum_hybrid.output import say
 
 SECTIONS: dict[str, type[Settings]] = {"env": RunConfig, "openai": ServerConfig}
 OURS = [f"--{section}.{name}" for section, model in SECTIONS.items() for name in model.model_fields]
@@ -62,6 +63,10 @@ class Parser(argparse.ArgumentParser):
             flag = unknown[0].split("=")[0]
             raise UsageError(f"unknown argument {flag}{suggestion(flag, self._flags())}")
         return parsed, unknown
+
+    def print_help(self, file: Any = None) -> None:
+        """Print the help on standard output. argparse's own method ignores a failure to write."""
+        say(self.format_help().removesuffix("\n"))
 
     def _flags(self) -> list[str]:
         return list(self._option_string_actions)

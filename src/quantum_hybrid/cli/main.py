@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import select
 import sys
 from collections.abc import Sequence
 from itertools import pairwise
@@ -13,8 +12,9 @@ from quantum_hybrid.cli import cache, device, evaluate, process, serve, setup
 from quantum_hybrid.cli.command import command
 from quantum_hybrid.cli.flags import Parser, in_flags
 from quantum_hybrid.compiled.layout import named
-from quantum_hybrid.errors import QuantumHybridError, UsageError
+from quantum_hybrid.errors import OutputError, QuantumHybridError, ReaderGone, UsageError
 from quantum_hybrid.keys import WHERE_KEYS_BELONG, hold_a_key
+from quantum_hybrid.output import complain, drop_unwritten, say
 from quantum_hybrid.processes.launch import Launch
 from quantum_hybrid.shown import shown_row
 
@@ -26,31 +26,14 @@ VERBS = {
     "serve": serve,
     "evaluate": evaluate,
 }
-READER_IS_GONE = 128 + 13
-"""Exit status that a shell reports for a program ended by SIGPIPE."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb and return the exit status."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
     try:
-        try:
-            return _run(arguments)
-        finally:
-            sys.stdout.flush()
-    except BrokenPipeError:
-        if not _reader_is_gone():
-            raise
-        # Python flushes stdout again at exit, which would raise once more.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return READER_IS_GONE
-
-
-def _reader_is_gone() -> bool:
-    """Whether the reader of standard output has closed the pipe, as `head` does."""
-    poll = select.poll()
-    poll.register(sys.stdout, 0)
-    return any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))
+        return _run(list(sys.argv[1:] if argv is None else argv))
+    finally:
+        drop_unwritten()
 
 
 def _run(arguments: list[str]) -> int:
@@ -59,14 +42,26 @@ def _run(arguments: list[str]) -> int:
         launch = Launch.of(os.environ)
         return _follow(launch, arguments) if launch.rank > 0 else _dispatch(arguments, launch)
     except QuantumHybridError as error:
-        if error.resumable_run is not None:
-            again = command(launch.size, *_go_on(arguments, error.resumable_run))
-            print(f"Go on with: {again}", flush=True)
-        print(shown_row(f"error: {in_flags(str(error), error.quoted)}"), file=sys.stderr)
+        run = error.resumable_run
+        again = None if run is None else command(launch.size, *_go_on(arguments, run))
+        _report(error, again)
         return error.exit_status
     except KeyboardInterrupt:
-        print("error: interrupted", file=sys.stderr)
+        complain("error: interrupted")
         return 130
+
+
+def _report(error: QuantumHybridError, again: str | None) -> None:
+    """Print the error, and `again`, the command that resumes an unfinished run."""
+    line = f"error: {in_flags(str(error), error.quoted)}"
+    if again is not None:
+        try:
+            say(f"Go on with: {again}")
+        except OutputError:
+            line += f"; go on with: {again}"
+    elif isinstance(error, ReaderGone):
+        return  # By convention: whoever closes the pipe wants no more.
+    complain(shown_row(line))
 
 
 def _go_on(arguments: list[str], run: Path) -> list[str]:

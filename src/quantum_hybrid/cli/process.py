@@ -9,6 +9,7 @@ from quantum_hybrid.cli.command import command
 from quantum_hybrid.cli.flags import add_settings_flags
 from quantum_hybrid.cli.given import Given
 from quantum_hybrid.errors import UsageError
+from quantum_hybrid.output import say
 from quantum_hybrid.processes.launch import Launch
 from quantum_hybrid.report.groups_page import groups_page_path
 from quantum_hybrid.report.summary import summary_lines
@@ -41,12 +42,12 @@ def run(namespace: argparse.Namespace, launch: Launch) -> int:
     with RunDirectory.open(plan) as run, Ranks.joined(launch) as ranks:
         if run.is_complete:
             lines = [f"{run.path} is complete; nothing was done.", ""]
-            print("\n".join([*lines, *summary_lines(run.read_summary())]))
+            say("\n".join([*lines, *summary_lines(run.read_summary())]))
         else:
             from quantum_hybrid.run.loop import run_process
 
             run_process(run, ranks)
-    print("\n".join(where_things_are(run, launch)))
+    say("\n".join(where_things_are(run, launch)))
     return 0
 
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 from quantum_hybrid.cli.flags import add_atropos_flags, add_settings_flags
 from quantum_hybrid.cli.given import Given
 from quantum_hybrid.cli.process import where_things_are
+from quantum_hybrid.output import say
 from quantum_hybrid.processes.launch import Launch
 
 HELP = "train as process does and send the scored groups to an Atropos trainer"
@@ -36,5 +37,5 @@ def run(namespace: argparse.Namespace, launch: Launch) -> int:
     check_api(settings)
     with RunDirectory.open(replace(plan, trainer=settings.rollout_server_url)) as run:
         serve_run(run, settings)
-        print("\n".join(where_things_are(run, launch)))
+        say("\n".join(where_things_are(run, launch)))
     return 0

@@ -13,6 +13,7 @@ from types import TracebackType
 from rich.console import Console as RichConsole
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
+from quantum_hybrid.output import output_error
 from quantum_hybrid.shown import shown_row
 
 
@@ -21,7 +22,6 @@ class _Terminal(RichConsole):
 
     def on_broken_pipe(self) -> None:
         """Raise the `BrokenPipeError` on, within whose handler this is called."""
-        self.quiet = True
         raise
 
 
@@ -35,15 +35,18 @@ class Console:
         self._task: TaskID | None = None
 
     def line(self, text: str = "") -> None:
-        """Print one or more lines and log them."""
+        """Print one or more lines and log them.
+
+        Raises `OutputError` if they cannot be printed. Later lines are only logged.
+        """
         rows = "\n".join(map(shown_row, text.split("\n")))
         encoding = self._rich.encoding
         self.log(text)
         try:
             self._rich.print(rows.encode(encoding, "backslashreplace").decode(encoding))
-        except BrokenPipeError:
-            self.log("error: nobody reads the output any more, so the run stops; resume it")
-            raise
+        except OSError as error:
+            self._rich.quiet = True
+            raise output_error(error) from error
 
     def log(self, text: str) -> None:
         """Write to the log file only."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import signal
 from collections.abc import Callable, Coroutine, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 
-from quantum_hybrid.errors import Interrupted
+from quantum_hybrid.errors import Interrupted, OutputError
 
 T = TypeVar("T")
 
@@ -62,7 +62,10 @@ class StopRequest:
         loop.remove_signal_handler(number)
         signal.signal(number, signal.SIG_DFL)
         self.signal = signal.Signals(number)
-        self._announce(
-            f"{self.signal.name}: stopping after the current step; send it again to stop at once"
-        )
         self._requested.set()
+        # Ctrl-C ends a reader such as `tee` too. The run stops all the same; the log has the line.
+        with suppress(OutputError):
+            self._announce(
+                f"{self.signal.name}: stopping after the current step; send it again to stop at "
+                "once"
+            )

@@ -1,8 +1,10 @@
-"""A full disk, or a file at its size limit: one line of error, and nothing is lost."""
+"""A full disk or output, or a file at its size limit: one line of error, and nothing is lost."""
 
 from __future__ import annotations
 
+import os
 import shutil
+import signal
 import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
@@ -24,6 +26,28 @@ def test_what_cannot_be_written_is_one_line_and_costs_nothing(
     assert is_one_line(run), said(run)
     assert "cannot be written" in said(run)
     assert not [*run.rglob(".*.tmp")]
+    runs.finish(run)
+    assert remains(run) == remains(unbroken)
+
+
+@pytest.mark.parametrize("cause", ["full", "nobody reads"])
+def test_an_output_that_cannot_be_written_is_one_line_and_costs_nothing(
+    runs, unbroken, tmp_path, cause
+) -> None:
+    run, errors, pipe = tmp_path / "run", tmp_path / "errors", tmp_path / "pipe"
+    if cause == "full":
+        assert runs.status(run, output="/dev/full", errors=str(errors)) == 1
+        reason = "standard output cannot be written: No space left on device"
+    else:
+        os.mkfifo(pipe)
+        pid = runs.start(run, output=str(pipe), errors=str(errors))
+        with pipe.open(encoding="utf-8") as reader:
+            reader.readline()
+        assert runs.forks.wait(pid) == 128 + signal.SIGPIPE
+        reason = "nobody reads the output any more"
+    again = f"go on with: python atropos.py process --env.run_dir {run}"
+    assert errors.read_text(encoding="utf-8") == f"error: {reason}; {again}\n"
+    assert f"error: {reason}\n" in (run / "log.txt").read_text(encoding="utf-8")
     runs.finish(run)
     assert remains(run) == remains(unbroken)
 
