@@ -16,8 +16,9 @@ device-NAME.json results of `quantum-hybrid device`, if it was run
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -51,10 +52,12 @@ class RunDirectory:
         """Create or reopen the directory and hold its lock within the block.
 
         Raises `UsageError` if another process holds the lock or the directory cannot be written,
-        and `WriteError` if the disk is full.
+        and `WriteError` if the disk is full. After a `UsageError` from the block, a new run without
+        records is removed.
         """
         field = f"`run_dir` {str(plan.path)!r}"
         try:
+            made = [folder for folder in (plan.path, *plan.path.parents) if not folder.exists()]
             plan.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise UsageError(f"{field}: cannot be written: {error.strerror}") from error
@@ -66,7 +69,8 @@ class RunDirectory:
                         raise UsageError(f"{field}: another process has just created a run here")
                     content = description(plan.config, plan.server, plan.trainer)
                     write_json(plan.path / "config.json", content)
-                yield run
+                with run._removed_if_refused(made):
+                    yield run
         except Timeout as error:
             raise UsageError(f"{field}: another process is using this run") from error
         except PermissionError as error:
@@ -83,6 +87,24 @@ class RunDirectory:
                 "intact: free some space and resume",
                 resumable_run=plan.path,
             ) from error
+
+    @contextmanager
+    def _removed_if_refused(self, made: Sequence[Path]) -> Iterator[None]:
+        """Remove a new run, and the folders made for it, at a `UsageError` before its first record.
+
+        Some settings can be checked only with the model or the teacher at hand. A run keeps its
+        settings, so it could never start.
+        """
+        try:
+            yield
+        except UsageError:
+            if not self.resumes and not self._records():
+                with suppress(OSError):  # Another process may have put something there.
+                    for entry in self.path.iterdir():
+                        shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+                    for folder in made:
+                        folder.rmdir()
+            raise
 
     @property
     def metrics_path(self) -> Path:
@@ -121,12 +143,16 @@ class RunDirectory:
         A run without a checkpoint cannot continue from them, and records are cut only when there is
         a checkpoint to cut them back to.
         """
-        for path in (self.metrics_path, self.groups_path):
-            if path.exists() and path.stat().st_size > 0:
-                raise CheckpointError(
-                    f"{path}: the run recorded steps but has no checkpoint to resume from; nothing "
-                    "was changed: name a new run_dir; cached answers are free"
-                )
+        if records := self._records():
+            raise CheckpointError(
+                f"{records[0]}: the run recorded steps but has no checkpoint to resume from; "
+                "nothing was changed: name a new run_dir; cached answers are free"
+            )
+
+    def _records(self) -> list[Path]:
+        """Those of the files of metrics and groups that hold something."""
+        files = (self.metrics_path, self.groups_path)
+        return [path for path in files if path.exists() and path.stat().st_size > 0]
 
     def truncate(self, step: int) -> None:
         """Cut the metrics and groups recorded after the checkpoint of this step.

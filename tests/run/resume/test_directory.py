@@ -12,6 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from quantum_hybrid.config import RunConfig, ServerConfig
+from quantum_hybrid.errors import UsageError
+from quantum_hybrid.run.directory import RunDirectory
+from quantum_hybrid.run.plan import RunPlan
 from tiny_runs import contents, copied, figures, is_one_line, line_of_step, remains, said
 
 
@@ -73,6 +77,44 @@ def test_a_run_of_before_there_were_these_flags_goes_on(runs, unbroken, killed, 
     assert runs.forks.run(replace(runs.order(run), arguments=arguments)) == 0, said(run)
     assert figures(run) == figures(unbroken)
     assert contents(run / "student") == contents(unbroken / "student")
+
+
+@pytest.mark.parametrize("is_made_before", [False, True])
+@pytest.mark.parametrize(
+    ("flag", "value", "reason"),
+    [
+        ("env.drop_layers", "0-99", "--env.drop_layers 0-99: the backbone has layers 0 to 3"),
+        ("env.base_model_name", "no-model", "no-model': cannot be loaded"),
+    ],
+)
+def test_a_new_run_that_can_never_start_leaves_nothing(
+    runs, tmp_path, flag, value, reason, is_made_before
+) -> None:
+    """What it asks for is found wrong once the backbone is loaded."""
+    run, output = tmp_path / "runs" / "run", tmp_path / "out"
+    if is_made_before:
+        run.mkdir(parents=True)
+    if value == "no-model":
+        (tmp_path / value).mkdir()
+        (tmp_path / value / "config.json").write_text('{"model_type": "x"}', encoding="utf-8")
+        value = str(tmp_path / value)
+    assert runs.status(run, f"--{flag}", value, output=str(output)) == 2
+    assert reason in output.read_text(encoding="utf-8")
+    assert run.exists() == run.parent.exists() == is_made_before
+    assert [*tmp_path.rglob("run/*")] == []
+
+
+@pytest.mark.parametrize("resumes", [False, True])
+def test_a_run_that_has_begun_is_never_removed(tmp_path, resumes) -> None:
+    plan = RunPlan(tmp_path / "run", RunConfig(), ServerConfig(), resumes)
+
+    def record_and_refuse(run: RunDirectory) -> None:
+        run.metrics_path.write_text("" if resumes else "{}\n", encoding="utf-8")
+        raise UsageError("wrong")
+
+    with pytest.raises(UsageError, match="wrong"), RunDirectory.open(plan) as run:
+        record_and_refuse(run)
+    assert (tmp_path / "run" / "metrics.jsonl").exists()
 
 
 @pytest.mark.parametrize("missing", ["metrics.jsonl", "groups.jsonl"])
