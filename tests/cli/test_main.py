@@ -50,6 +50,14 @@ def run(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
             ["--env.data_path_to_save_groups", "~nobody-here/x"],
             "'~nobody-here/x': no home directory",
         ),
+        (
+            ["--env.data_path_to_save_groups", "no/such/groups.jsonl"],
+            "--env.data_path_to_save_groups 'no/such/groups.jsonl': cannot be written: No such",
+        ),
+        (
+            ["--env.run_dir", "run", "--env.data_path_to_save_groups", "x" * 300],
+            "xxx': cannot be written: File name too long",
+        ),
         (["--env.n_qubit", "4"], "unknown argument --env.n_qubit: did you mean --env.n_qubits?"),
         (["--openai.api_key", "sk-1"], "keys are read from the environment only"),
         (["--env.use_wandb", "maybe"], "invalid value 'maybe': must be true or false"),

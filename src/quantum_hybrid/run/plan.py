@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import tempfile
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -103,14 +104,27 @@ def refuse_finished(plan: RunPlan) -> None:
 
 
 def _new_plan(path: Path, config: RunConfig, server: ServerConfig) -> RunPlan:
-    groups = config.data_path_to_save_groups
-    if groups is not None:
-        field = f"`data_path_to_save_groups` {groups!r}"
-        file = user_path(groups, field)
+    if config.data_path_to_save_groups is not None:
+        _check_groups_file(path, config.data_path_to_save_groups)
+    return RunPlan(path, config, server, resumes=False)
+
+
+def _check_groups_file(run: Path, named: str) -> None:
+    """Raise `UsageError` if the file exists, or if its folder cannot be written.
+
+    A folder within the run directory is made by the run.
+    """
+    field = f"`data_path_to_save_groups` {named!r}"
+    file = user_path(named, field)
+    try:
         for taken in (file, groups_page_path(file)):
             if taken.exists():
                 raise UsageError(f"{field}: {taken} exists; name a new file")
-    return RunPlan(path, config, server, resumes=False)
+        if not file.resolve().is_relative_to(run.resolve()):
+            with tempfile.TemporaryFile(dir=file.parent):
+                pass
+    except OSError as error:
+        raise UsageError(f"{field}: cannot be written: {error.strerror}") from error
 
 
 def _entries(path: Path) -> list[str]:
