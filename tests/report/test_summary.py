@@ -97,6 +97,17 @@ def test_the_verdict_compares_the_hybrid_with_its_classical_pathway(hybrid, diff
     assert "says nothing about quantum advantage." in text
 
 
+@pytest.mark.parametrize("n_answers", [1, 2])
+def test_errors_are_explained_where_there_are_any(n_answers) -> None:
+    row = evaluation(5, 2.0)
+    if n_answers == 1:
+        del row["eval/quantum_ablation_se"]
+    text = " ".join(summary_lines(summarise([row])))
+    assert ("One held-out answer gives no standard error." in text) == (n_answers == 1)
+    assert ("Errors are one standard error over held-out answers." in text) == (n_answers == 2)
+    assert ("+-" in text) == (n_answers == 2)
+
+
 @pytest.mark.parametrize("ablation", [-0.02, 0.0, 0.02])
 def test_the_ablation_keeps_its_sign(ablation) -> None:
     row = evaluation(5, 2.0) | {"eval/quantum_ablation": ablation}

@@ -83,12 +83,14 @@ def _verdict(last: Mapping[str, float]) -> list[str]:
     unused = [
         f"Alpha gives the quantum pathway a weight of {weight:.0e}: the hybrid hardly uses it."
     ]
+    errors = "Errors are one standard error over held-out answers."
+    if "eval/quantum_ablation_se" not in last:
+        errors = "One held-out answer gives no standard error."
     return [
         "The quantum pathway was worth "
         f"{_with_error(last, 'eval/quantum_ablation')} nats per token (held-out loss",
         "without it minus with it). The hybrid's loss minus its classical pathway's is",
-        f"{_with_error(last, 'eval/hybrid_minus_classical')}. "
-        "Errors are one standard error over held-out answers.",
+        f"{_with_error(last, 'eval/hybrid_minus_classical')}. {errors}",
         *(unused if weight < UNUSED else []),
         "One run without separately trained rivals says nothing about quantum advantage.",
     ]
