@@ -224,7 +224,7 @@ def _last_choice(change: Callable[[dict[str, Any]], None]) -> Fault:
     return fault
 
 
-def _content(text: str | None) -> Fault:
+def _content(text: str | int | None) -> Fault:
     return _last_choice(lambda entry: entry["message"].update(content=text))
 
 
@@ -370,6 +370,7 @@ FAULTS: dict[str, tuple[Fault, dict[str, int]]] = {
     "endless answer": (_content("x" * LONG_TEXT), {"oversized": 1}),
     "null answer": (_content(None), {"empty": 1}),
     "blank answer": (_content(" \n\t"), {"empty": 1}),
+    "number for an answer": (_content(7), {"not_text": 1}),
     "withheld answer": (
         _last_choice(lambda entry: entry.update(choice(entry["index"], "", "content_filter"))),
         {"content_filter": 1},

@@ -34,7 +34,7 @@ def account_of(
     return asyncio.run(main())
 
 
-def choice(index: int, text: str | None, reason: str = "stop") -> dict[str, Any]:
+def choice(index: int, text: str | int | None, reason: str = "stop") -> dict[str, Any]:
     return {"index": index, "message": {"content": text}, "finish_reason": reason}
 
 
@@ -53,6 +53,7 @@ def body(*choices: dict[str, Any], **fields: Any) -> dict[str, Any]:
         ({"error": {"message": "overloaded"}}, {"malformed": 1}),
         (body(), {"no_choice": 1}),
         (body(choice(0, "a"), choice(1, None)), {"empty": 1}),
+        (body(choice(0, "a"), choice(1, 7)), {"not_text": 1}),
         (body(choice(0, "a"), choice(1, "b", "content_filter")), {"content_filter": 1}),
         (body(choice(0, "a"), choice(1, "b" * 70_000)), {"oversized": 1}),
         (body(choice(0, "a")), {"missing": 1}),

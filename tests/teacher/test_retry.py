@@ -85,8 +85,12 @@ def test_passing_statuses_are_asked_again(scripted, open_cache, status):
     assert len(scripted.requests) == 2
 
 
-def test_a_wait_of_hours_is_a_failure_at_once(scripted, open_cache):
-    scripted.script = [(429, {"Retry-After": "36000"}, {})]
-    with pytest.raises(TeacherUnreachable, match="failed 1 time, last with HTTP 429"):
+@pytest.mark.parametrize(("asked", "n_tries"), [("36000", 1), ("1e309", 1), ("soon", 3)])
+def test_a_wait_that_is_too_long_or_no_wait_is_named(scripted, open_cache, asked, n_tries):
+    """One that is too long is a failure at once."""
+    scripted.script = [(429, {"Retry-After": asked}, {})] * 3
+    with pytest.raises(TeacherUnreachable) as failed:
         texts(scripted.server(), open_cache(), count=1)
-    assert len(scripted.requests) == 1
+    said = f"last with HTTP 429: (Retry-After '{asked}' is not a wait of at most 300 s)"
+    assert said in str(failed.value)
+    assert len(scripted.requests) == n_tries

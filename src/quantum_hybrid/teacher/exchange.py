@@ -18,7 +18,7 @@ import httpx2
 
 from quantum_hybrid.teacher.faults import Fault, status_fault
 from quantum_hybrid.teacher.replies import ReplyError, parse_object
-from quantum_hybrid.teacher.retry import parse_retry_after
+from quantum_hybrid.teacher.retry import LONGEST_RETRY_AFTER_S, parse_retry_after
 from quantum_hybrid.teacher.server import TeacherServer
 
 CONNECT_TIMEOUT_S = 10.0
@@ -118,7 +118,6 @@ async def _status_fault(reply: httpx2.Response) -> Fault:
         content += part
         if len(content) > _ERROR_BYTES:
             break
-    retry_after = parse_retry_after(reply.headers.get("Retry-After"), datetime.now(UTC))
     try:
         words = _server_message(content[:_ERROR_BYTES].decode("utf-8"))
     except UnicodeDecodeError:
@@ -126,7 +125,12 @@ async def _status_fault(reply: httpx2.Response) -> Fault:
             words = f"(compressed: {coding})"
         else:
             words = _server_message(content[:_ERROR_BYTES].decode("utf-8", "replace"))
-    return status_fault(reply.status_code, words, retry_after, reply.headers.get("Location", ""))
+    asked = reply.headers.get("Retry-After")
+    seconds = parse_retry_after(asked, datetime.now(UTC))
+    if asked is not None and (seconds is None or seconds > LONGEST_RETRY_AFTER_S):
+        longest = f"{LONGEST_RETRY_AFTER_S:.0f} s"
+        words = f"(Retry-After {asked!r} is not a wait of at most {longest}) {words}"
+    return status_fault(reply.status_code, words, seconds, reply.headers.get("Location", ""))
 
 
 def _server_message(body: str) -> str:

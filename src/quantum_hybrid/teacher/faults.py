@@ -18,6 +18,7 @@ These are counted once per request. The following are counted in replies that ar
 missing answers are requested again:
 
     empty           an answer without text, or of white space only
+    not_text        an answer that is a number, a list or another JSON value in place of a string
     content_filter  an answer that the server withheld
     oversized       an answer longer than `replies.MAX_TEXT_BYTES`
     missing         fewer choices than requested

@@ -49,8 +49,8 @@ class Choice:
     logprobs: AnswerLogprobs | None
     index: int = 0
     """Index of the answer within the request, as reported by the server."""
-    lacks: Literal["empty", "content_filter", "oversized"] | None = None
-    """Why there is no text: only white space, withheld by the server, or too long."""
+    lacks: Literal["empty", "not_text", "content_filter", "oversized"] | None = None
+    """Why there is no text: only white space, not a string, withheld by the server, or too long."""
     has_nan_logprobs: bool = False
     """Whether a log-probability was NaN or infinite; `logprobs` does not contain it."""
 
@@ -124,7 +124,8 @@ def _parse_choice(choice: dict[str, Any], index: int) -> Choice:
     if reason == "content_filter":
         return Choice(None, reason, None, index, "content_filter")
     if not text.strip():
-        return Choice(None, reason, None, index, "empty")
+        is_text = content is None or isinstance(content, str)
+        return Choice(None, reason, None, index, "empty" if is_text else "not_text")
     if len(text.encode("utf-8")) > MAX_TEXT_BYTES:
         return Choice(None, reason, None, index, "oversized")
     content = _logprob_rows(choice)
