@@ -35,6 +35,13 @@ def test_what_a_file_sets_counts_as_set(complete, tmp_path, capsys) -> None:
             "timeout must be the same for all servers",
         ),
         ("openai: {api_key: sk-1}", "keys are read from the environment only"),
+        ("env:\n  seed: -1\n  'seed': -1", "--config run.yaml: line 3: seed is set twice"),
+        ("env: {seed: -1, seed: -1}", "--config run.yaml: line 1: seed is set twice"),
+        ("env: {seed: -1}\nenv: {seed: -1}", "--config run.yaml: line 2: env is set twice"),
+        ("openai: [{base_url: a,\n base_url: b}]", "line 2: base_url is set twice"),
+        ("env: &a {n_qubits: [*a]}", "env.n_qubits: must be one value"),
+        ("env: {wandb_name: 2026-13-01}", "not a YAML file: month must be in 1..12"),
+        ("[" * 9999, "not a YAML file: maximum recursion depth exceeded"),
         ("other: {}", "must hold the sections env: and openai: only"),
     ],
 )
@@ -43,6 +50,12 @@ def test_a_bad_yaml_file_is_named(text, message, tmp_path, monkeypatch, capsys) 
     (tmp_path / "run.yaml").write_text(text, encoding="utf-8")
     assert main(["process", "--config", "run.yaml"]) == 2
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("text", ["", "# env:", "env:\n  # seed: 1\nopenai:\n", "env: {}"])
+def test_a_file_of_comments_sets_nothing(text, tmp_path) -> None:
+    (tmp_path / "run.yaml").write_text(text, encoding="utf-8")
+    assert read_config_file(str(tmp_path / "run.yaml"), OURS) == {}
 
 
 def test_a_list_of_servers_is_read_as_atropos_writes_it(tmp_path) -> None:

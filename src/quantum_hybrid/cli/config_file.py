@@ -39,14 +39,42 @@ def _content(path: str) -> Any:
             text = file.read()
         if hold_a_key([text]):
             raise UsageError(f"--config {path}: holds an API key: {WHERE_KEYS_BELONG}")
-        return yaml.safe_load(text) or {}
+        loader = yaml.SafeLoader(text)
+        document = loader.get_single_node()
+        if document is None:
+            return {}
+        _refuse_repeated_keys(path, document, depth=3)
+        return loader.construct_document(document) or {}
     except OSError as error:
         raise UsageError(f"--config {path}: cannot be read: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise UsageError(f"--config {path}: not a YAML file: {shown(str(error))}") from error
 
 
+def _refuse_repeated_keys(path: str, node: Any, depth: int) -> None:
+    """Raise `UsageError` for a key that a mapping of this YAML node holds twice.
+
+    YAML forbids it, but the library keeps the last value. `depth` levels hold settings: the file,
+    its sections, and the servers of a list. Deeper ones are refused anyway, and may be endless.
+    """
+    if depth == 0 or node.id == "scalar":
+        return
+    inner = node.value
+    if node.id == "mapping":
+        inner = [value for _, value in node.value]
+        names = [key.value for key, _ in node.value]
+        for index, (key, _) in enumerate(node.value):
+            if key.value in names[:index]:
+                line = key.start_mark.line + 1
+                name = shown(str(key.value))
+                raise UsageError(f"--config {path}: line {line}: {name} is set twice")
+    for value in inner:
+        _refuse_repeated_keys(path, value, depth - 1)
+
+
 def _section(path: str, section: str, entry: Any, known: Collection[str]) -> dict[str, Any]:
+    if entry is None:  # All of its lines are comments.
+        return {}
     if section == "openai" and isinstance(entry, list):
         entry = _several_servers(path, entry)
     if not isinstance(entry, dict):
