@@ -41,6 +41,7 @@ def run(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
         (["--env.base_model_name", "./no/such"], "'./no/such': no such model folder"),
         (["--env.base_model_name", "a b"], "'a b': must be embedded, a local folder, or a hub"),
         (["--env.run_dir", "/proc/no/run"], "--env.run_dir '/proc/no/run': cannot be written"),
+        (["--env.run_dir", ""], "--env.run_dir '': must name a directory, a new one or that of a"),
         (["--env.run_dir", "~nobody-here/x"], "--env.run_dir '~nobody-here/x': no home directory"),
         (
             ["--env.base_model_name", "~nobody-here"],
@@ -156,6 +157,17 @@ def test_a_home_directory_that_is_not_known_is_one_line(
     expected = f"error: {named} '~nobody-here/x': no home directory is known for ~nobody-here\n"
     assert error == expected
     assert not Path("~nobody-here").exists()
+
+
+@pytest.mark.parametrize("named", ["", "absent", "empty", "other", "other/file"])
+def test_only_the_directory_of_a_run_can_be_evaluated(named, tmp_path, monkeypatch, capsys) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "file").touch()
+    assert main(["evaluate", "--env.run_dir", named]) == 2
+    expected = f"error: --env.run_dir '{named}': must be the directory of a run to evaluate\n"
+    assert capsys.readouterr().err == expected
 
 
 @pytest.mark.parametrize("verb", ["process", "serve", "evaluate"])

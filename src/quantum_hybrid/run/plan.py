@@ -55,6 +55,8 @@ def resolve(env: Mapping[str, Any], openai: Mapping[str, Any]) -> RunPlan:
         path = Path("runs") / time.strftime("%Y%m%d-%H%M%S")
         return _new_plan(path, RunConfig(**env), ServerConfig(**openai))
     field = f"`run_dir` {env['run_dir']!r}"
+    if env["run_dir"] == "":  # It would stand for the working directory.
+        raise UsageError(f"{field}: must name a directory, a new one or that of a run to resume")
     path = user_path(str(env["run_dir"]), field)
     try:
         if not path.exists() or (path.is_dir() and not _entries(path)):
@@ -92,6 +94,17 @@ def recorded(path: Path) -> RunPlan:
         raise CheckpointError(f"{file}: not a run's configuration: {error}") from error
     except (ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"{file}: not a run's configuration") from error
+
+
+def refuse_other_folders(named: str) -> None:
+    """Raise `UsageError` unless this is the directory of a run."""
+    field = f"`run_dir` {named!r}"
+    try:
+        is_run = bool(named) and (user_path(named, field) / "config.json").is_file()
+    except OSError as error:
+        raise UsageError(f"{field}: cannot be read: {error.strerror}") from error
+    if not is_run:
+        raise UsageError(f"{field}: must be the directory of a run to evaluate")
 
 
 def refuse_finished(plan: RunPlan) -> None:
