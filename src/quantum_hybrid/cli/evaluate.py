@@ -22,14 +22,14 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 def run(namespace: argparse.Namespace, launch: Launch) -> int:
     """Compare the flags with the run's settings before torch is imported, then evaluate."""
-    from quantum_hybrid.run.plan import refuse_other_folders, resolve
+    from quantum_hybrid.run.plan import existing_run, resolve
 
     given = Given.of(namespace, with_atropos=True)
     run_dir = given.ours["env"].get("run_dir")
     if run_dir is None:
         raise UsageError("`run_dir`: must be given, the directory of a run to evaluate")
     with given.naming_the_file():
-        refuse_other_folders(str(run_dir))
+        existing_run(str(run_dir))
         resolve(given.ours["env"], given.ours["openai"])  # Raises for settings of another run.
     from quantum_hybrid.run.evaluation import evaluate_run
 

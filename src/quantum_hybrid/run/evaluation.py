@@ -18,9 +18,8 @@ from quantum_hybrid.backbone import prepare_embedded
 from quantum_hybrid.config import EMBEDDED
 from quantum_hybrid.durable import write_bytes, write_json
 from quantum_hybrid.errors import UsageError
-from quantum_hybrid.paths import user_path
 from quantum_hybrid.run.directory import read_held_out
-from quantum_hybrid.run.plan import recorded
+from quantum_hybrid.run.plan import existing_run, recorded
 from quantum_hybrid.training import Learner, has_checkpoint
 
 TASK = "atropos|quantum_hybrid_eval|0"
@@ -34,16 +33,14 @@ def evaluate_run(
     Raises `UsageError` if there is no run, the run has no checkpoint, or `results` cannot be
     written.
     """
-    path = user_path(run, f"`run_dir` {run!r}")
-    if not (path / "config.json").is_file():
-        raise UsageError(f"`run_dir` {run!r}: must be the directory of a run to evaluate")
+    path = existing_run(run)
     plan = recorded(path)
     if results is not None and results.resolve().is_relative_to(path.resolve()):
         raise UsageError(f"{results}: lies in the run, which is only read; name another folder")
-    if results is not None:
-        _make_folder(results)
     if not has_checkpoint(path / "checkpoints"):
         raise _no_checkpoint(run)
+    if results is not None:
+        _make_folder(results)
     held_out = read_held_out(path)
     transformers_logging.disable_progress_bar()
     if plan.config.base_model_name == EMBEDDED:

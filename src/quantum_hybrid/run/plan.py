@@ -96,15 +96,17 @@ def recorded(path: Path) -> RunPlan:
         raise CheckpointError(f"{file}: not a run's configuration") from error
 
 
-def refuse_other_folders(named: str) -> None:
-    """Raise `UsageError` unless this is the directory of a run."""
+def existing_run(named: str) -> Path:
+    """The directory of a run to evaluate. Raises `UsageError` if it is not one."""
     field = f"`run_dir` {named!r}"
+    path = user_path(named, field)
     try:
-        is_run = bool(named) and (user_path(named, field) / "config.json").is_file()
+        is_run = bool(named) and (path / "config.json").is_file()
     except OSError as error:
         raise UsageError(f"{field}: cannot be read: {error.strerror}") from error
     if not is_run:
         raise UsageError(f"{field}: must be the directory of a run to evaluate")
+    return path
 
 
 def refuse_finished(plan: RunPlan) -> None:
