@@ -7,6 +7,7 @@ import pytest
 from quantum_hybrid.cli import main
 from quantum_hybrid.config import HERMES_BASE_URL, HERMES_MODEL, ServerConfig
 from quantum_hybrid.errors import UsageError
+from quantum_hybrid.processes import cores as usable
 from quantum_hybrid.teacher import Prices, TeacherServer, choice, choose_teacher, compute_threads
 
 KEY = {"ATROPOS_HERMES_API_KEY": "sk-secret"}
@@ -187,6 +188,7 @@ def test_what_no_request_can_be_sent_to_is_refused(values, message) -> None:
 @pytest.mark.parametrize(("cores", "beside_the_teacher", "alone"), [(1, 1, 1), (6, 3, 6)])
 def test_threads_are_for_the_cores_that_are_lent(cores, beside_the_teacher, alone, monkeypatch):
     """A container or a batch system may assign fewer cores than the machine has."""
-    monkeypatch.setattr(choice, "usable_cores", lambda: cores)
+    for module in (choice, usable):
+        monkeypatch.setattr(module, "usable_cores", lambda: cores)
     assert compute_threads(choose_teacher(ServerConfig(), {}, 64)) == beside_the_teacher
     assert compute_threads(choose_teacher(ServerConfig(), KEY, 64)) == alone

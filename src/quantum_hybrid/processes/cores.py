@@ -28,6 +28,15 @@ def usable_cores(cgroups: Path = _CGROUPS, membership: Path = _MEMBERSHIP) -> in
     return max(1, min([cores, *whole]))
 
 
+def half_of_the_cores() -> int:
+    """Threads for work that shares its cores with as much other work; at least 1.
+
+    More threads than free cores wait for each other: beside one busy process, two threads on two
+    cores take five times as long as one (docs/log.md).
+    """
+    return max(1, usable_cores() // 2)
+
+
 def quota_in_cores(text: str) -> float | None:
     """The quota over the period, both in microseconds as in `200000 100000`.
 

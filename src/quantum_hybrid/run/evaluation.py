@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import torch
 import yaml
 from transformers.utils import logging as transformers_logging
 
@@ -18,6 +19,7 @@ from quantum_hybrid.backbone import prepare_embedded
 from quantum_hybrid.config import EMBEDDED
 from quantum_hybrid.durable import write_bytes, write_json
 from quantum_hybrid.errors import UsageError
+from quantum_hybrid.processes.cores import half_of_the_cores
 from quantum_hybrid.run.directory import read_held_out
 from quantum_hybrid.run.plan import existing_run, recorded
 from quantum_hybrid.training import Learner, has_checkpoint
@@ -46,6 +48,8 @@ def evaluate_run(
     if plan.config.base_model_name == EMBEDDED:
         prepare_embedded(announce)
     started = time.time()
+    # As many as beside the embedded teacher, so the figures of such a run are its own to the bit.
+    torch.set_num_threads(half_of_the_cores())
     announce(f"evaluating {path} on its {len(held_out)} held-out answers")
     learner = Learner(plan.config, resumes=True)
     progress = learner.load_checkpoint(path / "checkpoints", announce)

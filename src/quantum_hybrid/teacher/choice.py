@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 from quantum_hybrid.config import HERMES_BASE_URL, HERMES_MODEL, ServerConfig
 from quantum_hybrid.errors import UsageError
 from quantum_hybrid.keys import HERMES_KEY_VARIABLE, key_variable
-from quantum_hybrid.processes.cores import usable_cores
+from quantum_hybrid.processes.cores import half_of_the_cores, usable_cores
 from quantum_hybrid.teacher.embedded import EmbeddedTeacher
 from quantum_hybrid.teacher.server import Prices, TeacherServer
 
@@ -114,5 +114,4 @@ def compute_threads(teacher: ChosenTeacher) -> int:
     The result depends only on the teacher and on the cores that this process may use. Another
     number of threads would round sums differently and change the figures of a seed.
     """
-    cores = usable_cores()
-    return max(1, cores // 2) if teacher.is_embedded else cores
+    return half_of_the_cores() if teacher.is_embedded else usable_cores()
