@@ -44,7 +44,7 @@ STUDENT = {
     "env.use_wandb": "false",
 }
 """Of every run, unless its line says otherwise."""
-FEWER = {"device": ["--tokens", "4"]}
+FEWER = {"device": ["--tokens", "4"], "prompts": ["--count", "1"]}
 """What makes another verb small."""
 MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
 LINES = [line for page in PAGES for line in shell_lines(page)]

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 
-from quantum_hybrid.cli import cache, device, evaluate, process, serve, setup
+from quantum_hybrid.cli import cache, device, evaluate, process, prompts, serve, setup
 from quantum_hybrid.cli.command import command
 from quantum_hybrid.cli.flags import Parser, in_flags
 from quantum_hybrid.compiled.layout import named
@@ -20,6 +20,7 @@ from quantum_hybrid.shown import shown_row
 
 VERBS = {
     "process": process,
+    "prompts": prompts,
     "device": device,
     "cache": cache,
     "setup": setup,

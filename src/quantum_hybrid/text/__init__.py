@@ -3,6 +3,7 @@
 Nothing here imports torch.
 """
 
+from quantum_hybrid.text.duplicates import NearDuplicates
 from quantum_hybrid.text.encoder import IGNORED, Encoder, Example, SpanLogprobs, teacher_rows
 from quantum_hybrid.text.prompts import (
     LeakageCheck,
@@ -13,6 +14,7 @@ from quantum_hybrid.text.prompts import (
     training_schedule,
 )
 from quantum_hybrid.text.records import Answer, AnswerLogprobs, Prompt, Sampling
+from quantum_hybrid.text.selection import PromptSelection
 
 __all__ = [
     "IGNORED",
@@ -21,7 +23,9 @@ __all__ = [
     "Encoder",
     "Example",
     "LeakageCheck",
+    "NearDuplicates",
     "Prompt",
+    "PromptSelection",
     "Sampling",
     "SpanLogprobs",
     "held_out_prompts",
