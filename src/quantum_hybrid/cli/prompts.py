@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from quantum_hybrid.errors import Interrupted, TeacherError, UsageError, WriteError
+from quantum_hybrid.output import say
 from quantum_hybrid.paths import user_path
 from quantum_hybrid.processes.launch import Launch
 
@@ -55,17 +56,15 @@ def run(namespace: argparse.Namespace, launch: Launch) -> int:
     """Write the file. What was drawn stays in the cache of answers, so a second start goes on."""
     file = user_path(namespace.file, f"FILE {namespace.file!r}")
     _require_new(file)
-    from quantum_hybrid.processes.cores import usable_cores
+    from quantum_hybrid.processes.cores import half_of_the_cores
     from quantum_hybrid.teacher import AnswerCache, EmbeddedTeacher, PromptWriter, answers_path
     from quantum_hybrid.text.selection import PromptSelection
 
     selection = PromptSelection()
-    # As in a run: with a thread on every core, one more busy program makes it ten times slower.
-    n_threads = max(1, usable_cores() // 2)
     try:
-        with AnswerCache(answers_path()) as cache, EmbeddedTeacher(n_threads) as embedded:
+        with AnswerCache(answers_path()) as cache, EmbeddedTeacher(half_of_the_cores()) as embedded:
             writer = PromptWriter(embedded.server, cache, namespace.seed)
-            print(f"writing {namespace.count} prompts with the embedded teacher", flush=True)
+            say(f"writing {namespace.count} prompts with the embedded teacher")
             asyncio.run(_select(writer, namespace.count, selection))
     except KeyboardInterrupt:
         raise Interrupted(
@@ -75,7 +74,7 @@ def run(namespace: argparse.Namespace, launch: Launch) -> int:
         ) from None
     _require_new(file)
     _write(file, selection)
-    print(f"{file}: {_summary(selection)}")
+    say(f"{file}: {_summary(selection)}")
     return 0
 
 
@@ -97,7 +96,7 @@ async def _select(writer: PromptWriter, count: int, selection: PromptSelection) 
             if is_kept and n_kept % PROMPTS_PER_LINE == 0:
                 seconds = time.monotonic() - started
                 said = f"{n_kept:6} prompts from {selection.n_offered} candidates, {seconds:.0f} s"
-                print(said, flush=True)
+                say(said)
 
 
 def _summary(selection: PromptSelection) -> str:
