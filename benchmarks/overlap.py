@@ -26,7 +26,7 @@ from typing import Any
 from benchmarks.machine import machine
 from quantum_hybrid.paths import cache_directory
 from quantum_hybrid.teacher import AnswerCache, GroupStream, TeacherClient, TeacherServer
-from quantum_hybrid.text.prompts import training_schedule
+from quantum_hybrid.text.prompts import built_in_prompts
 from quantum_hybrid.text.records import Sampling
 
 SECONDS_AN_ANSWER = 2.0
@@ -115,7 +115,7 @@ async def _client_alone(base_url: str, folder: Path) -> float:
     server = TeacherServer(base_url, "slow", None, base_url, max_concurrent_requests=AT_ONCE)
     with AnswerCache(folder / "alone.sqlite") as cache:
         client = TeacherClient(server, cache)
-        schedule = training_schedule(0, GROUP_SIZE)
+        schedule = built_in_prompts().schedule(0, GROUP_SIZE)
         stream = GroupStream(client, schedule, GROUP_SIZE, Sampling(), ahead=2 * AT_ONCE)
         started = time.perf_counter()
         for wanted in range(GROUPS, 0, -1):

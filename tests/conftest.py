@@ -162,13 +162,13 @@ def examples(small_llama: Path) -> list[Example]:
     from transformers import AutoTokenizer
 
     from quantum_hybrid.text.encoder import Encoder
-    from quantum_hybrid.text.prompts import prompts_in
+    from quantum_hybrid.text.prompts import built_in_prompts
     from quantum_hybrid.text.records import Answer
 
     encoder = Encoder(AutoTokenizer.from_pretrained(small_llama))
     texts = ("Six minutes.", "Yes, with a little salt.", "Warm water", "No. Try it again tomorrow!")
     answers = [Answer("p", i, text, "stop", "m") for i, text in enumerate(texts)]
-    pairs = zip(prompts_in("train", 0), answers, strict=False)
+    pairs = zip(built_in_prompts().in_split("train", 0), answers, strict=False)
     return [encoder.example(prompt, answer) for prompt, answer in pairs]
 
 
@@ -176,11 +176,13 @@ def examples(small_llama: Path) -> list[Example]:
 def new_learner(small_llama: Path) -> Callable[..., Learner]:
     """Builds a quick learner for given `RunConfig` values: 4 layers, 512 tokens."""
     from quantum_hybrid.config import RunConfig
+    from quantum_hybrid.text.prompts import built_in_prompts
     from quantum_hybrid.training import Learner
 
     def build(*, resumes: bool = False, **values: Any) -> Learner:
         given = {"base_model_name": str(small_llama), "total_steps": 20, "lora_rank": 4} | values
-        return Learner(RunConfig(**given), resumes=resumes)
+        config = RunConfig(**given)
+        return Learner(config, built_in_prompts().calibration(config.seed), resumes=resumes)
 
     return build
 
@@ -188,7 +190,7 @@ def new_learner(small_llama: Path) -> Callable[..., Learner]:
 @pytest.fixture(scope="session")
 def groups(new_learner: Callable[..., Learner]) -> list[list[Example]]:
     """Four groups of two answers, in the order of a schedule."""
-    from quantum_hybrid.text.prompts import prompts_in
+    from quantum_hybrid.text.prompts import built_in_prompts
     from quantum_hybrid.text.records import Answer
 
     encoder = new_learner(train_backbone="none").encoder
@@ -198,5 +200,5 @@ def groups(new_learner: Callable[..., Learner]) -> list[list[Example]]:
             prompt,
             [Answer(prompt.id, i, texts[(n + i) % 4], "stop", "m") for i in range(2)],
         )
-        for n, prompt in enumerate(prompts_in("train", 0)[:4])
+        for n, prompt in enumerate(built_in_prompts().in_split("train", 0)[:4])
     ]

@@ -211,7 +211,7 @@ def _warm_up(base_model: str) -> None:
     from quantum_hybrid.backbone import adapt, load_base_model
     from quantum_hybrid.circuit import QuantumLayer
     from quantum_hybrid.run import session
-    from quantum_hybrid.training import learner
+    from quantum_hybrid.text import prompts
 
     logging.disable_progress_bar()
     adapt(load_base_model(base_model, base_model).body, "lora", 4, 0)
@@ -219,7 +219,7 @@ def _warm_up(base_model: str) -> None:
         QuantumLayer(3, 2)(torch.zeros(2, 3))
     # Half of a run's time, and nothing of what is compared or resumed.
     session.draw_curves = _draw_nothing
-    learner.CALIBRATION_PROMPTS = 8
+    prompts.CALIBRATION_PROMPTS = 8
     assert threading.active_count() == 1
 
 

@@ -19,6 +19,7 @@ import torch
 from quantum_hybrid.config import RunConfig
 from quantum_hybrid.processes.launch import Launch
 from quantum_hybrid.processes.ranks import ALONE, Ranks
+from quantum_hybrid.text.prompts import built_in_prompts
 from quantum_hybrid.training import Learner, follow
 
 CONFIGS: dict[str, dict[str, Any]] = {
@@ -33,7 +34,8 @@ CONFIGS: dict[str, dict[str, Any]] = {
 def trained(base_model: str, name: str, groups: list[Any], ranks: Ranks = ALONE) -> dict[str, Any]:
     """Figures of every step and of an evaluation, and the parameters."""
     given: dict[str, Any] = {"base_model_name": base_model, "total_steps": 20, "lora_rank": 4}
-    learner = Learner(RunConfig(**given, **CONFIGS[name]), ranks)
+    config = RunConfig(**given, **CONFIGS[name])
+    learner = Learner(config, built_in_prompts().calibration(config.seed), ranks)
     steps = [learner.train_on(group, step) for step, group in enumerate(groups)]
     return {
         "steps": steps,

@@ -33,6 +33,7 @@ from processes import free_port, launch
 from quantum_hybrid.cli.given import Given
 from quantum_hybrid.cli.main import _parser, main
 from quantum_hybrid.run.plan import resolve
+from quantum_hybrid.text import built_in_prompts
 
 STUDENT = {
     "env.group_size": 2,
@@ -44,7 +45,7 @@ STUDENT = {
     "env.use_wandb": "false",
 }
 """Of every run, unless its line says otherwise."""
-FEWER = {"device": ["--tokens", "4"], "prompts": ["--count", "1"]}
+FEWER = {"device": ["--tokens", "4"]}
 """What makes another verb small."""
 MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
 LINES = [line for page in PAGES for line in shell_lines(page)]
@@ -134,6 +135,8 @@ def workplace(small_llama, tmp_path_factory) -> Iterator[Workplace]:
         forks = stack.enter_context(contextlib.closing(ForkServer(small_llama)))
         for block in (block for page in PAGES for block in blocks(page) if block.file):
             (folder / str(block.file)).write_text(block.text, encoding="utf-8")
+        texts = [prompt.text for prompt in built_in_prompts().prompts]
+        (folder / "my-prompts.txt").write_text("\n".join(texts), encoding="utf-8")
         place = Workplace(folder, small_llama, teacher, forks)
         place.run(["process"], "NAME")
         yield place
@@ -184,6 +187,9 @@ def test_a_command_runs(line: ShellLine, workplace) -> None:
 
 
 def _quantum_hybrid(place: Workplace, words: list[str], name: str) -> None:
+    if words[0] == "prompts":
+        _write_prompts(words)
+        return
     if words[0] == "serve":
         _understood(words)
         pytest.skip("an Atropos API must be there to serve to: given to the parser only")
@@ -192,6 +198,12 @@ def _quantum_hybrid(place: Workplace, words: list[str], name: str) -> None:
         return
     _understood(words)
     place.run(words, name)
+
+
+def _write_prompts(words: list[str]) -> None:
+    """Write one prompt, then put the built-in ones into the file: a run needs more than one."""
+    assert _status([*words, "--count", "1"]) == 0
+    Path(words[-1]).write_bytes(built_in_prompts().as_lines())
 
 
 def _status(words: list[str]) -> int | str | None:

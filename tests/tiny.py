@@ -18,7 +18,7 @@ from transformers import (
 )
 
 from quantum_hybrid.backbone import prepare_embedded
-from quantum_hybrid.text.prompts import load_prompts
+from quantum_hybrid.text.prompts import built_in_prompts
 
 D_MODEL, N_LAYERS = 32, 4
 END_OF_TEXT = "<|endoftext|>"
@@ -45,7 +45,7 @@ def byte_level_tokenizer(size: int) -> PreTrainedTokenizerFast:
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    tokenizer.train_from_iterator([prompt.text for prompt in load_prompts()], trainer)
+    tokenizer.train_from_iterator([prompt.text for prompt in built_in_prompts().prompts], trainer)
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, bos_token=END_OF_TEXT, eos_token=END_OF_TEXT
     )

@@ -237,6 +237,9 @@ class RunConfig(Settings, use_attribute_docstrings=True):
     """Sampling temperature of the teacher."""
     seed: int = Field(default=0, ge=0, le=2**31 - 1)
     """Seed of the prompt order, the initialisation and the teacher's sampling."""
+    prompts: Name | None = None
+    """File of prompts: text with one prompt a line, or lines of JSON with `text` or `prompt`.
+    Near-duplicates are left out. The run keeps a copy. Default: the 344 built-in prompts."""
     run_dir: Name | None = None
     """Directory of the run. The directory of an interrupted run resumes that run. Default:
     runs/<date-time>."""
@@ -393,5 +396,8 @@ class RunConfig(Settings, use_attribute_docstrings=True):
 
 def config_hash(config: RunConfig | ServerConfig) -> str:
     """First 12 hex digits of the SHA-256 of the configuration's canonical JSON."""
-    text = json.dumps(config.model_dump(), sort_keys=True, separators=(",", ":"))
+    fields = config.model_dump()
+    if fields.get("prompts") is None:  # As in runs older than this field.
+        fields.pop("prompts", None)
+    text = json.dumps(fields, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:12]

@@ -18,7 +18,7 @@ from quantum_hybrid.evaluation import all_answer_rows, evaluate
 from quantum_hybrid.run.directory import RunDirectory, read_held_out
 from quantum_hybrid.run.plan import RunPlan
 from quantum_hybrid.text.encoder import IGNORED, Encoder
-from quantum_hybrid.text.prompts import prompts_in
+from quantum_hybrid.text.prompts import built_in_prompts
 from quantum_hybrid.text.records import Answer, AnswerLogprobs
 
 TEXTS = ("Six minutes.", "Yes, with a little salt.", "Warm water", "No. Try it again tomorrow!")
@@ -31,7 +31,7 @@ def finished(tmp_path_factory, make_student, small_llama):
     """Files of a finished run: a student of 3 qubits, four held-out answers, a summary."""
     path = tmp_path_factory.mktemp("runs") / "finished"
     plan = RunPlan(path, RunConfig(run_dir=str(path)), ServerConfig(), resumes=False)
-    prompts = prompts_in("test", 0)[: len(TEXTS)]
+    prompts = built_in_prompts().in_split("test", 0)[: len(TEXTS)]
     answers = [
         Answer(p.id, 0, text, "stop", "m", LOGPROBS) for p, text in zip(prompts, TEXTS, strict=True)
     ]
@@ -225,4 +225,4 @@ def test_held_out_answers_come_back_as_they_were_written(finished) -> None:
     pairs = read_held_out(finished.path)
     assert [answer.text for _, answer in pairs] == list(TEXTS)
     assert [answer.logprobs for _, answer in pairs] == [LOGPROBS] * len(TEXTS)
-    assert pairs[0][0] == prompts_in("test", 0)[0]
+    assert pairs[0][0] == built_in_prompts().in_split("test", 0)[0]

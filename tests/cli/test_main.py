@@ -14,6 +14,7 @@ from misbehaving_server import ACTING
 from processes import launch
 from quantum_hybrid.cli import main
 from quantum_hybrid.teacher.cache import AnswerCache, answers_path
+from quantum_hybrid.text import built_in_prompts
 from tiny_runs import contents
 
 ATROPOS = Path(__file__).parents[2] / "atropos.py"
@@ -66,6 +67,10 @@ def run(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
         (["--openai.allow_clear_text", "perhaps"], "'perhaps': must be true or false"),
         (["--openai.model_name", "m"], "--openai.model_name 'm': needs ATROPOS_HERMES_API_KEY"),
         (["--env.eval_prompts", "999"], "--env.eval_prompts 999: the test split has"),
+        (["--env.prompts", "absent"], "--env.prompts 'absent': cannot be read: No such file"),
+        (["--env.prompts", "."], "--env.prompts '.': cannot be read: Is a directory"),
+        (["--env.prompts", ""], "--env.prompts '': must not be empty"),
+        (["--env.prompts", "~nobody-here/x"], "--env.prompts '~nobody-here/x': no home directory"),
     ],
 )
 def test_bad_input_is_one_line_exit_2_and_leaves_nothing(
@@ -80,6 +85,29 @@ def test_bad_input_is_one_line_exit_2_and_leaves_nothing(
     assert error.count("\n") == 1
     assert "sk-1" not in error
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("verb", ["process", "serve"])
+@pytest.mark.parametrize(
+    ("n_prompts", "n_held_out", "message"),
+    [
+        (40, 24, "--env.eval_prompts 24: the test split of p.txt has"),
+        (40, 1, "--env.prompts 'p.txt': the train split has"),
+        (0, 1, "--env.eval_prompts 1: the test split of p.txt has 0 prompts"),
+    ],
+)
+def test_too_few_prompts_are_one_line_and_leave_nothing(
+    verb, n_prompts, n_held_out, message, tmp_path, monkeypatch, capsys
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    texts = [prompt.text for prompt in built_in_prompts().prompts[:n_prompts]]
+    Path("p.txt").write_text("\n".join(texts), encoding="utf-8")
+    arguments = ["--env.prompts", "p.txt", "--env.eval_prompts", str(n_held_out)]
+    assert main([verb, *arguments]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: {message}")
+    assert error.count("\n") == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["p.txt"]
 
 
 @pytest.mark.parametrize("verb", ["process", "setup"])
@@ -109,6 +137,8 @@ def test_a_home_that_cannot_be_written_is_one_line_and_leaves_nothing(
         ["serve", "--help"],
         ["process", "--env.n_qubits", "0"],
         ["process", "--env.base_model_name", "./absent"],
+        ["process", "--env.prompts", "absent"],
+        ["prompts", "--count", "0", "p.jsonl"],
         ["process", "--env.rollout_server_url", "http://a"],
         ["serve", "--env.seed", "abc"],
         ["serve", "--env.n_qubits", "0"],

@@ -29,11 +29,11 @@ SIZES = [2, 3]
 def groups(new_learner) -> list[Any]:
     """Three groups of four answers of very different lengths. One group has log-probabilities by
     token and by span."""
-    from quantum_hybrid.text.prompts import prompts_in
+    from quantum_hybrid.text.prompts import built_in_prompts
 
     encoder = new_learner(train_backbone="none").encoder
     found = []
-    for n, prompt in enumerate(prompts_in("train", 0)[:3]):
+    for n, prompt in enumerate(built_in_prompts().in_split("train", 0)[:3]):
         answers = [Answer(prompt.id, i, TEXTS[(n + i) % 4], "stop", "m") for i in range(4)]
         group = encoder.examples(prompt, answers)
         group[1] = dataclasses.replace(group[1], logprobs=logprobs(group[1]), spans=SPANS)

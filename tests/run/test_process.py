@@ -22,7 +22,7 @@ from quantum_hybrid.run.tracking import read_metrics
 from quantum_hybrid.student import HybridForCausalLM
 from quantum_hybrid.teacher import EmbeddedTeacher
 from quantum_hybrid.text.encoder import IGNORED
-from quantum_hybrid.text.prompts import load_prompts, split_of
+from quantum_hybrid.text.prompts import built_in_prompts, split_of
 from scripted_server import ScriptedServer
 
 ATROPOS = Path(__file__).parents[2] / "atropos.py"
@@ -131,7 +131,7 @@ def test_the_groups_are_the_teachers_text_and_only_answers_are_targets(
     finished, tiny_llama
 ) -> None:
     tokenizer = AutoTokenizer.from_pretrained(tiny_llama)
-    prompts = {prompt.text: prompt for prompt in load_prompts()}
+    prompts = {prompt.text: prompt for prompt in built_in_prompts().prompts}
     groups = json_lines(finished / "groups.jsonl")
     assert len(groups) == STEPS
     for group in groups:
@@ -159,7 +159,7 @@ def test_the_teachers_text_is_what_is_trained_on(finished) -> None:
     from quantum_hybrid.training import Learner
 
     config = json.loads((finished / "config.json").read_text(encoding="utf-8"))["env"]
-    student = Learner(RunConfig(**config)).model
+    student = Learner(RunConfig(**config), built_in_prompts().calibration(config["seed"])).model
     group = json_lines(finished / "groups.jsonl")[0]
     losses = []
     for tokens, mask in zip(group["tokens"], group["masks"], strict=True):

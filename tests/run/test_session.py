@@ -106,6 +106,7 @@ def test_a_signal_interrupts_the_calibration(command, tmp_path) -> None:
 def test_a_tracking_service_sees_no_path_of_this_machine(tmp_path) -> None:
     config = RunConfig(
         run_dir=str(tmp_path / "run"),
+        prompts=str(tmp_path / "prompts.txt"),
         data_path_to_save_groups=str(tmp_path / "groups.jsonl"),
         base_model_name=str(tmp_path),
         seed=3,

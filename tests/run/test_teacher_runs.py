@@ -19,7 +19,7 @@ from misbehaving_server import ACTING, KEY, MODEL, MisbehavingServer, Reply, cho
 from quantum_hybrid.cli import main
 from quantum_hybrid.run.job import GROUPS_AHEAD, MAX_LEFT_OUT_IN_A_ROW
 from quantum_hybrid.run.tracking import read_metrics
-from quantum_hybrid.text.prompts import held_out_prompts, training_schedule
+from quantum_hybrid.text.prompts import built_in_prompts
 
 ATROPOS = Path(__file__).parents[2] / "atropos.py"
 VOLATILE = ("time_s", "train/tokens_per_second")
@@ -138,7 +138,7 @@ class Withholding(MisbehavingServer):
 
 
 def test_a_dead_server_and_a_withheld_prompt_end_no_run(flags, workplace, capsys) -> None:
-    silent = next(training_schedule(0, 2))[0]
+    silent = next(built_in_prompts().schedule(0, 2))[0]
     with Withholding(seed=0, fault_share=0.0) as server:
         server.withheld = silent.text
         urls = f"http://127.0.0.1:9/v1,{server.base_url}"
@@ -160,7 +160,7 @@ def test_a_dead_server_and_a_withheld_prompt_end_no_run(flags, workplace, capsys
 
 
 def test_a_held_out_prompt_without_text_is_not_evaluated(flags, workplace, capsys) -> None:
-    silent = held_out_prompts("test", HELD_OUT, 0)[0]
+    silent = built_in_prompts().held_out("test", HELD_OUT, 0)[0]
     with Withholding(seed=0, fault_share=0.0) as server:
         server.withheld = silent.text
         url = server.base_url

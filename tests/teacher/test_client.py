@@ -71,6 +71,16 @@ def test_kept_answers_cost_no_request(scripted, open_cache):
     assert scripted.requests == []
 
 
+def test_the_id_of_a_prompt_is_no_part_of_what_is_kept(scripted, open_cache):
+    """Two files of prompts may give the same id to different texts."""
+    cache = open_cache()
+    texts(scripted.server(), cache)
+    scripted.requests.clear()
+    other = replace(PROMPT, text="Say something else.")
+    use(scripted.server(), cache, lambda client: client.answers(other, 0, 4, SAMPLING))
+    assert [chat["messages"][0]["content"] for chat in scripted.chats()] == [other.text]
+
+
 def test_only_what_is_missing_is_asked_for(scripted, open_cache):
     cache = open_cache()
     texts(scripted.server(), cache, first=2, count=1)

@@ -11,7 +11,7 @@ import pytest
 
 from quantum_hybrid.errors import TeacherUnreachable
 from quantum_hybrid.teacher import AnswerCache, GroupStream, TeacherClient
-from quantum_hybrid.text.prompts import training_schedule
+from quantum_hybrid.text.prompts import built_in_prompts
 from quantum_hybrid.text.records import Answer, Prompt, Sampling
 from scripted_server import SAMPLING, completion, use
 
@@ -42,7 +42,7 @@ def test_groups_come_in_order_though_the_second_is_written_first(embedded, tmp_p
         with AnswerCache(tmp_path / "answers.sqlite") as cache:
             client = SlowFirst(embedded.server, cache)
             stream = GroupStream(
-                client, training_schedule(0, 2), 2, Sampling(max_tokens=4), ahead=3
+                client, built_in_prompts().schedule(0, 2), 2, Sampling(max_tokens=4), ahead=3
             )
             groups = [await stream.next_group(wanted) for wanted in (3, 2, 1)]
             await stream.close()
@@ -50,7 +50,7 @@ def test_groups_come_in_order_though_the_second_is_written_first(embedded, tmp_p
         return client.asked, [p.id for p, _ in groups], [len(answers) for _, answers in groups]
 
     asked, taken, sizes = asyncio.run(take())
-    schedule = training_schedule(0, 2)
+    schedule = built_in_prompts().schedule(0, 2)
     assert taken == [prompt.id for prompt, _ in (next(schedule) for _ in range(3))]
     assert asked == taken, "no more groups are asked for than are wanted"
     assert sizes == [2, 2, 2]
@@ -75,7 +75,7 @@ def test_a_failure_is_raised_when_its_turn_comes(embedded, tmp_path) -> None:
         with AnswerCache(tmp_path / "answers.sqlite") as cache:
             client = FailsOnThird(embedded.server, cache)
             stream = GroupStream(
-                client, training_schedule(0, 1), 1, Sampling(max_tokens=4), ahead=4
+                client, built_in_prompts().schedule(0, 1), 1, Sampling(max_tokens=4), ahead=4
             )
             for _ in range(2):
                 await stream.next_group(4)
@@ -94,7 +94,7 @@ def test_a_cancelled_wait_loses_no_group(embedded, tmp_path) -> None:
         with AnswerCache(tmp_path / "answers.sqlite") as cache:
             client = TeacherClient(embedded.server, cache)
             stream = GroupStream(
-                client, training_schedule(0, 1), 1, Sampling(max_tokens=4), ahead=2
+                client, built_in_prompts().schedule(0, 1), 1, Sampling(max_tokens=4), ahead=2
             )
             waiting = asyncio.create_task(stream.next_group(2))
             await asyncio.sleep(0)
@@ -103,7 +103,7 @@ def test_a_cancelled_wait_loses_no_group(embedded, tmp_path) -> None:
             prompt, _ = await stream.next_group(2)
             await stream.close()
             await client.close()
-        return prompt.id, next(training_schedule(0, 1))[0].id
+        return prompt.id, next(built_in_prompts().schedule(0, 1))[0].id
 
     taken, first = asyncio.run(take())
     assert taken == first
@@ -125,7 +125,7 @@ def test_as_many_requests_are_under_way_as_may_be_and_no_more(scripted, open_cac
     scripted.completion = together
 
     async def take(client: TeacherClient) -> int:
-        stream = GroupStream(client, training_schedule(0, 2), 2, SAMPLING, ahead=8)
+        stream = GroupStream(client, built_in_prompts().schedule(0, 2), 2, SAMPLING, ahead=8)
         groups = [await stream.next_group(wanted) for wanted in range(12, 0, -1)]
         await stream.close()
         return len(groups)

@@ -13,7 +13,7 @@ from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 from transformers.convert_slow_tokenizer import bytes_to_unicode
 
 from quantum_hybrid.text.alignment import Span, common_spans, decoded_ends, spelled_ends
-from quantum_hybrid.text.prompts import load_prompts
+from quantum_hybrid.text.prompts import built_in_prompts
 
 TEXTS = [
     "Boil it for six minutes.",
@@ -87,7 +87,7 @@ def byte_fallback_tokenizer() -> PreTrainedTokenizerBase:
     trainer = trainers.BpeTrainer(
         vocab_size=600, special_tokens=["<unk>", *rare], show_progress=False
     )
-    tokenizer.train_from_iterator([prompt.text for prompt in load_prompts()], trainer)
+    tokenizer.train_from_iterator([prompt.text for prompt in built_in_prompts().prompts], trainer)
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="<unk>")
 
 
@@ -117,7 +117,7 @@ def tokenizer(request, bpe_tokenizer, embedded_tokenizer) -> PreTrainedTokenizer
 
 
 def trained(tokenizer: Tokenizer, trainer: Any) -> PreTrainedTokenizerBase:
-    tokenizer.train_from_iterator([prompt.text for prompt in load_prompts()], trainer)
+    tokenizer.train_from_iterator([prompt.text for prompt in built_in_prompts().prompts], trainer)
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="[UNK]")
 
 

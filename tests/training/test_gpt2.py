@@ -9,10 +9,9 @@ import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from quantum_hybrid.config import RunConfig
-from quantum_hybrid.text.prompts import prompts_in
+from quantum_hybrid.text.prompts import built_in_prompts
 from quantum_hybrid.text.records import Answer
 from quantum_hybrid.training import Learner
-from quantum_hybrid.training import learner as learner_module
 
 
 @pytest.fixture
@@ -24,9 +23,9 @@ def gpt2(bpe_tokenizer, tmp_path) -> Path:
     return tmp_path
 
 
-def test_a_full_size_gpt2_takes_a_training_step(gpt2, monkeypatch) -> None:
-    monkeypatch.setattr(learner_module, "CALIBRATION_PROMPTS", 8)  # 64 take 20 seconds more
-    learner = Learner(RunConfig(base_model_name=str(gpt2)))
+def test_a_full_size_gpt2_takes_a_training_step(gpt2) -> None:
+    few = built_in_prompts().calibration(0)[:8]  # 64 take 20 seconds more
+    learner = Learner(RunConfig(base_model_name=str(gpt2)), few)
     model, quantum = learner.model, learner.model.head.quantum
     assert model.config.backbone["n_layer"] == 12
     assert quantum.down.weight.shape == (8, 768)
@@ -34,7 +33,7 @@ def test_a_full_size_gpt2_takes_a_training_step(gpt2, monkeypatch) -> None:
     assert quantum.up.weight.shape == (50_257, 8)
     assert model.head.classical.decoder.weight.shape == (50_257, 768)
     assert learner.vocabulary == 50_257
-    prompt = prompts_in("train", 0)[0]
+    prompt = built_in_prompts().in_split("train", 0)[0]
     answers = [Answer(prompt.id, i, f"Number {i}.", "stop", "m") for i in range(2)]
     examples = learner.encoder.examples(prompt, answers)
     before = quantum.circuit1.weights.detach().clone()

@@ -24,11 +24,11 @@ def plan_of(given: Given) -> RunPlan:
 
 def _check(plan: RunPlan) -> None:
     from quantum_hybrid.model_files import find_base_model
-    from quantum_hybrid.text.prompts import held_out_prompts
 
     config = plan.config
     find_base_model(config.base_model_name)
-    held_out_prompts(config.eval_split, config.eval_prompts, config.seed)
+    plan.prompts.held_out(config.eval_split, config.eval_prompts, config.seed)
+    plan.prompts.calibration(config.seed)
     from quantum_hybrid.teacher import choose_teacher
 
     choose_teacher(plan.server, os.environ, config.max_token_length)

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import signal
 import tempfile
 import time
 from collections.abc import Callable
 from contextlib import aclosing
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,7 +21,7 @@ if TYPE_CHECKING:
     from quantum_hybrid.teacher import PromptWriter
     from quantum_hybrid.text.selection import PromptSelection
 
-HELP = "let the embedded teacher write prompts"
+HELP = "let the embedded teacher write prompts, for --env.prompts"
 MOST_PROMPTS = 100_000
 MAX_LEFT_OUT_IN_A_ROW = 500
 """Consecutive candidates without a usable one, after which no more can be expected."""
@@ -118,10 +116,10 @@ def _require_new(file: Path) -> None:
 
 def _write(file: Path, selection: PromptSelection) -> None:
     from quantum_hybrid.durable import write_bytes
+    from quantum_hybrid.text import PromptSet
 
-    lines = [json.dumps(asdict(prompt)) + "\n" for prompt in selection.prompts]
     try:
-        write_bytes(file, "".join(lines).encode("ascii"))
+        write_bytes(file, PromptSet(tuple(selection.prompts)).as_lines())
     except OSError as error:
         raise WriteError(
             f"{file}: cannot be written: {error.strerror}; the candidates are kept in the cache: "

@@ -1,6 +1,7 @@
 """The directory of a run: its files, and the lock that gives it to one process at a time.
 
 config.json      settings, command, commit, package versions, machine
+prompts.jsonl    the prompts, if the run was given a file of them
 log.txt          console output, with times
 metrics.jsonl    every metric, as lines of JSON; also in tensorboard/ and wandb/
 groups.jsonl     the teacher's answers as scored Atropos groups; groups.html shows them
@@ -32,7 +33,7 @@ from quantum_hybrid.paths import user_path
 from quantum_hybrid.run.plan import RunPlan
 from quantum_hybrid.run.provenance import description
 from quantum_hybrid.run.tracking import truncate_metrics
-from quantum_hybrid.text.records import Answer, Prompt
+from quantum_hybrid.text import Answer, Prompt, PromptSet, PromptsFile
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,9 @@ class RunDirectory:
     resumes: bool
     trainer: str | None
     """Address of the Atropos API that the run was begun to serve; None for a run of `process`."""
+    prompts: PromptSet
+    prompts_file: PromptsFile | None
+    """The file that the prompts were read from just now; None for built-in or resumed ones."""
 
     @classmethod
     @contextmanager
@@ -63,11 +67,20 @@ class RunDirectory:
             raise UsageError(f"{field}: cannot be written: {error.strerror}") from error
         try:
             with FileLock(plan.path / ".lock", timeout=0):
-                run = cls(plan.path, plan.config, plan.server, plan.resumes, plan.trainer)
+                run = cls(
+                    plan.path,
+                    plan.config,
+                    plan.server,
+                    plan.resumes,
+                    plan.trainer,
+                    plan.prompts,
+                    plan.prompts_file,
+                )
                 if not plan.resumes:
                     if (plan.path / "config.json").exists():
                         raise UsageError(f"{field}: another process has just created a run here")
-                    content = description(plan.config, plan.server, plan.trainer)
+                    run._write_prompts()  # Before config.json, which makes this a run.
+                    content = description(plan.config, plan.server, plan.trainer, plan.prompts_file)
                     write_json(plan.path / "config.json", content)
                 with run._removed_if_refused(made):
                     yield run
@@ -105,6 +118,11 @@ class RunDirectory:
                     for folder in made:
                         folder.rmdir()
             raise
+
+    def _write_prompts(self) -> None:
+        """Store the prompts that were read from a file as prompts.jsonl."""
+        if self.prompts_file is not None:
+            write_bytes(self.path / "prompts.jsonl", self.prompts.as_lines())
 
     @property
     def metrics_path(self) -> Path:

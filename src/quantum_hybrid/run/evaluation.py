@@ -51,7 +51,7 @@ def evaluate_run(
     # As many as beside the embedded teacher, so the figures of such a run are its own to the bit.
     torch.set_num_threads(half_of_the_cores())
     announce(f"evaluating {path} on its {len(held_out)} held-out answers")
-    learner = Learner(plan.config, resumes=True)
+    learner = Learner(plan.config, plan.prompts.calibration(plan.config.seed), resumes=True)
     progress = learner.load_checkpoint(path / "checkpoints", announce)
     if progress is None:  # It was removed just now.
         raise _no_checkpoint(run)

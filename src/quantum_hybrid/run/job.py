@@ -40,10 +40,9 @@ from quantum_hybrid.teacher import (
     compute_threads,
 )
 from quantum_hybrid.text.encoder import Example
-from quantum_hybrid.text.prompts import LeakageCheck, held_out_prompts, training_schedule
+from quantum_hybrid.text.prompts import LeakageCheck
 from quantum_hybrid.text.records import Answer, Prompt, Sampling
 from quantum_hybrid.training import (
-    CALIBRATION_PROMPTS,
     Learner,
     Progress,
     StepResult,
@@ -147,7 +146,7 @@ class Distillation:
         groups_path.parent.mkdir(parents=True, exist_ok=True)
         groups = groups_path.open("a", encoding="utf-8", buffering=1)
         self._groups = self._stack.enter_context(groups)
-        schedule = training_schedule(self.config.seed, self.config.group_size)
+        schedule = self.run.prompts.schedule(self.config.seed, self.config.group_size)
         self.stream = GroupStream(
             self.client,
             islice(schedule, self.progress.groups_drawn, None),
@@ -291,9 +290,10 @@ class Distillation:
 
     def _build_learner(self) -> Learner:
         resumes = has_checkpoint(self._checkpoints)
+        calibration = self.run.prompts.calibration(self.config.seed)
         if not resumes:
-            self.console.line(f"building  the head, from {CALIBRATION_PROMPTS} training prompts")
-        return Learner(self.config, self._ranks, resumes=resumes, heed=self._heed)
+            self.console.line(f"building  the head, from {len(calibration)} training prompts")
+        return Learner(self.config, calibration, self._ranks, resumes=resumes, heed=self._heed)
 
     def _heed(self) -> None:
         """Raise in the worker thread if nobody waits for the learner any more."""
@@ -327,7 +327,7 @@ class Distillation:
     def _held_out_requests(self) -> list[tuple[Prompt, Sampling]]:
         config = self.config
         sampling = self._sampling(config.teacher_top_logprobs)
-        prompts = held_out_prompts(config.eval_split, config.eval_prompts, config.seed)
+        prompts = self.run.prompts.held_out(config.eval_split, config.eval_prompts, config.seed)
         return [(prompt, sampling) for prompt in prompts]
 
     def _lacks_held_out(self) -> bool:

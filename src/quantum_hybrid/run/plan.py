@@ -1,17 +1,19 @@
-"""The directory and the settings of a run, determined before anything is written.
+"""The directory, settings and prompts of a run, determined before anything is written.
 
 A new run takes the user's settings and the defaults for the rest. A resumed run takes the settings
-in its config.json; settings that the user gives must agree with them.
+in its config.json; settings that the user gives must agree with them. Prompts of a file are read
+from it once, by the new run, and from the copy in the run directory afterwards.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import tempfile
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from quantum_hybrid.config import RunConfig, ServerConfig
 from quantum_hybrid.errors import CheckpointError, UsageError
 from quantum_hybrid.paths import user_path
 from quantum_hybrid.report.groups_page import groups_page_path
+from quantum_hybrid.text import PromptSet, PromptsFile, built_in_prompts, read_prompts_file
 
 FREE_TO_CHANGE = (
     "timeout",
@@ -43,6 +46,9 @@ class RunPlan:
     trainer: str | None = None
     """Address of the Atropos API that a new run serves, or that a resumed one was begun to serve;
     None for a run of `process`."""
+    prompts: PromptSet = field(default_factory=built_in_prompts)
+    prompts_file: PromptsFile | None = None
+    """The file that `prompts` were read from just now; None for built-in or resumed ones."""
 
 
 def resolve(env: Mapping[str, Any], openai: Mapping[str, Any]) -> RunPlan:
@@ -87,7 +93,8 @@ def recorded(path: Path) -> RunPlan:
         # Runs older than a field get its default.
         config = RunConfig(**stored["env"] | {"run_dir": str(path)})
         server = ServerConfig(**stored["openai"])
-        return RunPlan(path, config, server, resumes=True, trainer=stored.get("trainer"))
+        trainer, prompts = stored.get("trainer"), _kept_prompts(path, stored.get("prompts"))
+        return RunPlan(path, config, server, resumes=True, trainer=trainer, prompts=prompts)
     except OSError as error:
         raise UsageError(f"{file}: cannot be read: {error.strerror}") from error
     except UsageError as error:
@@ -109,6 +116,23 @@ def existing_run(named: str) -> Path:
     return path
 
 
+def _kept_prompts(path: Path, source: Mapping[str, Any] | None) -> PromptSet:
+    """The prompts of the run at `path`; `source` is what its config.json says of them.
+
+    Raises `CheckpointError` if they are not those that the run was begun with.
+    """
+    if source is None:
+        return built_in_prompts()
+    file = path / "prompts.jsonl"
+    try:
+        lines = file.read_bytes()
+    except OSError as error:
+        raise CheckpointError(f"{file}: cannot be read: {error.strerror}") from error
+    if hashlib.sha256(lines).hexdigest() != source["sha256_kept"]:
+        raise CheckpointError(f"{file}: does not hold the prompts that the run was begun with")
+    return PromptSet.from_lines(lines, str(file))
+
+
 def refuse_finished(plan: RunPlan) -> None:
     """Raise `UsageError` if the run is complete, so that no more groups can be served into it."""
     if (plan.path / "summary.json").is_file():
@@ -121,7 +145,10 @@ def refuse_finished(plan: RunPlan) -> None:
 def _new_plan(path: Path, config: RunConfig, server: ServerConfig) -> RunPlan:
     if config.data_path_to_save_groups is not None:
         _check_groups_file(path, config.data_path_to_save_groups)
-    return RunPlan(path, config, server, resumes=False)
+    if config.prompts is None:
+        return RunPlan(path, config, server, resumes=False)
+    read = read_prompts_file(config.prompts)
+    return RunPlan(path, config, server, resumes=False, prompts=read.prompts, prompts_file=read)
 
 
 def _check_groups_file(run: Path, named: str) -> None:
@@ -142,9 +169,16 @@ def _check_groups_file(run: Path, named: str) -> None:
         raise UsageError(f"{field}: cannot be written: {error.strerror}") from error
 
 
-def _entries(path: Path) -> list[str]:
-    """Entries of the directory, except files of a run that was killed while it was created."""
-    return [entry for entry in os.listdir(path) if entry not in (".lock", ".config.json.tmp")]
+def _entries(path: Path) -> set[str]:
+    """Entries of the directory, except files of a run that was killed while it was created.
+
+    Such a run has left its lock, so prompts.jsonl beside one is its own and nobody else's.
+    """
+    entries = set(os.listdir(path))
+    return entries - _OF_A_NEW_RUN if ".lock" in entries else entries
+
+
+_OF_A_NEW_RUN = {".lock", ".config.json.tmp", ".prompts.jsonl.tmp", "prompts.jsonl"}
 
 
 def _refuse_changes(field: str, given: Mapping[str, Any], stored: RunConfig | ServerConfig) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 
 from quantum_hybrid.config import RunConfig, ServerConfig, config_hash
 from quantum_hybrid.processes.launch import Launch
+from quantum_hybrid.text import PromptsFile
 
 REPORTED_PACKAGES = [
     "quantum-hybrid-lm",
@@ -29,13 +30,20 @@ REPORTED_PACKAGES = [
 
 
 def description(
-    config: RunConfig, server: ServerConfig, trainer: str | None = None
+    config: RunConfig,
+    server: ServerConfig,
+    trainer: str | None = None,
+    prompts: PromptsFile | None = None,
 ) -> dict[str, Any]:
-    """The content of config.json for a new run; `trainer` is the Atropos API that it serves."""
+    """The content of config.json for a new run.
+
+    `trainer` is the Atropos API that it serves, `prompts` the file that its prompts come from.
+    """
     return {
         "env": config.model_dump(),
         "openai": server.model_dump(),
         "trainer": trainer,
+        "prompts": None if prompts is None else prompts.as_fields(),
         "run_id": secrets.token_hex(6),
         "config_hash": config_hash(config),
         "command": sys.argv,

@@ -40,9 +40,10 @@ from quantum_hybrid.run.tracking import (
     read_metrics,
     replay,
 )
+from quantum_hybrid.shown import shown
 from quantum_hybrid.teacher import choose_teacher
 
-KEPT_HERE = ("run_dir", "data_path_to_save_groups", "wandb_name", "wandb_project")
+KEPT_HERE = ("run_dir", "prompts", "data_path_to_save_groups", "wandb_name", "wandb_project")
 """Settings that are not sent to a tracking service: local paths, and names it already has."""
 
 Train = Callable[[Distillation, StopRequest], Awaitable[None]]
@@ -118,12 +119,22 @@ class RunSession:
             f"student   {config.base_model_name}, {config.n_qubits} qubits x {config.n_layers} "
             f"layers, {config.mixing} mixing, backbone trained: {config.train_backbone}",
         ]
+        if config.prompts is not None:
+            lines.append(f"prompts   {self._prompts()}")
         if self._ranks.size > 1:
             lines.append(f"processes {self._ranks.size}, each with its share of every group")
         learns = method_for(*config.distillation()).introduction
         if learns is not None:
             lines.append(f"learns    {learns}")
         return lines
+
+    def _prompts(self) -> str:
+        """Number of prompts by part and, in a new run, of those that were left out."""
+        run, sizes = self.run, self.run.prompts.sizes()
+        parts = ", ".join(f"{n} {split}" for split, n in sizes.items())
+        read = run.prompts_file
+        left_out = "" if read is None else f"; left out: {read.left_out}"
+        return f"{sum(sizes.values())} of {shown(str(run.prompts.file))}: {parts}{left_out}"
 
     def _open_tracker(self) -> Tracker:
         path, config = self.run.path, self.run.config

@@ -7,12 +7,11 @@ from quantum_hybrid.text.duplicates import NearDuplicates
 from quantum_hybrid.text.encoder import IGNORED, Encoder, Example, SpanLogprobs, teacher_rows
 from quantum_hybrid.text.prompts import (
     LeakageCheck,
-    held_out_prompts,
-    load_prompts,
-    prompts_in,
+    PromptSet,
+    built_in_prompts,
     split_of,
-    training_schedule,
 )
+from quantum_hybrid.text.prompts_file import PromptsFile, read_prompts_file
 from quantum_hybrid.text.records import Answer, AnswerLogprobs, Prompt, Sampling
 from quantum_hybrid.text.selection import PromptSelection
 
@@ -26,12 +25,12 @@ __all__ = [
     "NearDuplicates",
     "Prompt",
     "PromptSelection",
+    "PromptSet",
+    "PromptsFile",
     "Sampling",
     "SpanLogprobs",
-    "held_out_prompts",
-    "load_prompts",
-    "prompts_in",
+    "built_in_prompts",
+    "read_prompts_file",
     "split_of",
     "teacher_rows",
-    "training_schedule",
 ]

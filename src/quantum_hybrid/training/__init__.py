@@ -7,13 +7,12 @@ from quantum_hybrid.training.checkpoint import (
     save_checkpoint,
     tidy_checkpoints,
 )
-from quantum_hybrid.training.learner import CALIBRATION_PROMPTS, Learner, follow
+from quantum_hybrid.training.learner import Learner, follow
 from quantum_hybrid.training.objective import Losses, three_part_loss
 from quantum_hybrid.training.optimizer import build_optimizer, set_learning_rates, trainable_parts
 from quantum_hybrid.training.step import Objective, StepResult, check_gradients, training_step
 
 __all__ = [
-    "CALIBRATION_PROMPTS",
     "Learner",
     "Losses",
     "Objective",

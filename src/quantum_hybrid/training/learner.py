@@ -33,7 +33,7 @@ from quantum_hybrid.model_files import find_base_model
 from quantum_hybrid.processes.ranks import ALONE, Ranks
 from quantum_hybrid.student import Calibration, HybridForCausalLM, initialise_head
 from quantum_hybrid.text.encoder import Encoder, Example
-from quantum_hybrid.text.prompts import prompts_in
+from quantum_hybrid.text.records import Prompt
 from quantum_hybrid.training.checkpoint import (
     Progress,
     load_checkpoint,
@@ -43,11 +43,6 @@ from quantum_hybrid.training.checkpoint import (
 )
 from quantum_hybrid.training.optimizer import build_optimizer
 from quantum_hybrid.training.step import Objective, StepResult, check_gradients, training_step
-
-CALIBRATION_PROMPTS = 64
-"""Number of training prompts whose hidden states initialise the head: the last of the schedule. Up
-to step 197 the training loss is then on prompts that neither pathway has seen. Otherwise alpha,
-which is learned from this loss, would favour the calibrated pathway."""
 
 
 class CalibrationTexts:
@@ -96,7 +91,10 @@ def _common_prefix(texts: Sequence[list[int]]) -> int:
 
 
 class Learner:
-    """Model and optimiser. The same configuration builds the same learner.
+    """Model and optimiser. The same configuration and prompts build the same learner.
+
+    The head is initialised on `calibration`, training prompts that come late in the schedule
+    (`PromptSet.calibration`).
 
     Dropout is off: the result of a run depends on its configuration and the teacher's text only.
 
@@ -108,24 +106,26 @@ class Learner:
     def __init__(
         self,
         config: RunConfig,
+        calibration: Sequence[Prompt],
         ranks: Ranks = ALONE,
         *,
         resumes: bool = False,
         heed: Callable[[], None] = lambda: None,
     ) -> None:
         self.config, self.ranks = config, ranks
-        ranks.tell("build", config, torch.get_num_threads(), resumes)
+        ranks.tell("build", config, calibration, torch.get_num_threads(), resumes)
         with ranks.all_or_none():
-            self._build(resumes, heed)
+            self._build(calibration, resumes, heed)
         self._objective = Objective(self.model, config, ranks)
 
-    def _build(self, resumes: bool, heed: Callable[[], None]) -> None:
+    def _build(
+        self, calibration: Sequence[Prompt], resumes: bool, heed: Callable[[], None]
+    ) -> None:
         config = self.config
         base = load_base_model(config.base_model_name, find_base_model(config.base_model_name))
         self.tokenizer = base.tokenizer
         self.encoder = Encoder(base.tokenizer)
-        prompts = prompts_in("train", config.seed)[-CALIBRATION_PROMPTS:]
-        texts = CalibrationTexts([self.encoder.prompt_tokens(prompt) for prompt in prompts])
+        texts = CalibrationTexts(list(map(self.encoder.prompt_tokens, calibration)))
         self._checked_on = texts.examples(config.group_size)
         if not resumes:
             with torch.no_grad():
@@ -218,10 +218,10 @@ def follow(ranks: Ranks) -> None:
     learner: Learner | None = None
     while (heard := ranks.hear())[0] != "end":
         match heard, learner:
-            case ("build", config, n_threads, resumes), None:
+            case ("build", config, calibration, n_threads, resumes), None:
                 torch.set_num_threads(n_threads)
                 with suppress(QuantumHybridError):
-                    learner = Learner(config, ranks, resumes=resumes)
+                    learner = Learner(config, calibration, ranks, resumes=resumes)
             case ("check",), Learner():
                 with suppress(TrainingError):
                     learner.check_gradients()
