@@ -12,6 +12,9 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 VARIABLE = "QUANTUM_HYBRID_VECTORS"
+VECTOR_ROWS = 16
+"""Rows of a batch that a vector of the sweeps over the vocabulary holds, one a lane, in any layout.
+Chunks of rows are padded to a multiple of it."""
 
 
 class Layout(NamedTuple):

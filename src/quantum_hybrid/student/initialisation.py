@@ -22,16 +22,16 @@ at the end of a run is not explained by a circuit that was never trained.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from quantum_hybrid.circuit import Ansatz
+from quantum_hybrid.circuit import Ansatz, QuantumLayer
 from quantum_hybrid.errors import UsageError
-from quantum_hybrid.student.head import ANGLE_SCALE, HybridHead, QuantumHead
+from quantum_hybrid.student.head import ANGLE_SCALE, HybridHead
 
 PREACTIVATION_STD = 0.05
 """Standard deviation of down(g), so that the angles are phi +- 0.16. docs/log.md compares values
@@ -79,23 +79,35 @@ def initialise_head(head: HybridHead, calibration: Calibration, seed: int) -> No
     g = head.classical.norm(calibration.hidden)
     sums = [rows.sum(0) for rows in calibration.base_probabilities(decoder)]
     probability = torch.stack(sums).sum(0) / len(g)
-    _fisher_components(quantum.down, g, decoder.weight, probability)
-    _centre_circuits(quantum, g, generator)
+    n = quantum.down.out_features
+    weight, bias = fisher_projection(g, decoder.weight, probability, n, PREACTIVATION_STD)
+    quantum.down.weight.copy_(weight)
+    quantum.down.bias.copy_(bias)
+    circuits = (quantum.circuit1, quantum.circuit2)
+    centre_circuits(circuits, quantum.angles(g), generator)
     z = quantum.expectations(g).double()
     moments = torch.zeros(len(probability), z.shape[1], dtype=torch.float64)
     chunks = zip(calibration.base_probabilities(decoder), z.split(ROWS_PER_CHUNK), strict=True)
     for rows, z_rows in chunks:
         moments += rows.T @ (z_rows - z.mean(0))
-    _linear_discriminant(quantum.up, z, moments / len(z), probability)
+    weight, bias = linear_discriminant(z, moments / len(z), probability)
+    quantum.up.weight.copy_(weight)
+    quantum.up.bias.copy_(bias)
     head.alpha_logit.zero_()
 
 
-def _fisher_components(
-    down: nn.Linear,
+def fisher_projection(
     g: Float[Tensor, "rows d_model"],
     decoder: Float[Tensor, "vocabulary d_model"],
     probability: Float[Tensor, " vocabulary"],
-) -> None:
+    n: int,
+    spread: float,
+) -> tuple[Float[Tensor, "n d_model"], Float[Tensor, " n"]]:
+    """Weight and bias of `down`, such that down(g) has mean 0 and standard deviation `spread`.
+
+    `probability` is the mean over rows of the predictions. Raises `UsageError` if the rows span
+    fewer than n directions.
+    """
     embedding = decoder.double()
     mean_embedding = probability @ embedding
     metric = (embedding * probability[:, None]).T @ embedding
@@ -107,7 +119,6 @@ def _fisher_components(
     centred = g.double() - mean
     covariance = centred.T @ centred / len(g)
     eigenvalues, vectors = torch.linalg.eigh(root.T @ covariance @ root)
-    n = down.out_features
     if n > len(eigenvalues) or eigenvalues[-n] <= 0:
         raise UsageError(
             f"`n_qubits` {n}: {len(g)} hidden states of this backbone, {g.shape[1]} numbers "
@@ -115,16 +126,18 @@ def _fisher_components(
         )
     directions = (root @ vectors[:, -n:]).flip(1)
     std = (directions * (covariance @ directions)).sum(0).sqrt()
-    weight = (directions * (PREACTIVATION_STD / std)).T
-    down.weight.copy_(weight)
-    down.bias.copy_(-weight @ mean)
+    weight = (directions * (spread / std)).T
+    return weight, -weight @ mean
 
 
-def _centre_circuits(
-    quantum: QuantumHead, g: Float[Tensor, "rows d_model"], generator: torch.Generator
+@torch.no_grad()
+def centre_circuits(
+    circuits: Sequence[QuantumLayer],
+    angles: Float[Tensor, "rows qubits"],
+    generator: torch.Generator,
 ) -> None:
-    angles = quantum.angles(g)
-    for circuit in (quantum.circuit1, quantum.circuit2):
+    """Draw the weights of circuits that follow each other, and centre their angles at phi."""
+    for circuit in circuits:
         circuit.reset_parameters(generator)
         circuit.weights[0] = _most_sensitive_angle(circuit.ansatz) - angles.mean(0)
         angles = ANGLE_SCALE * circuit(angles)
@@ -137,17 +150,19 @@ def _most_sensitive_angle(ansatz: Ansatz) -> float:
     return math.atan2(1.0, math.sqrt(k - 1))
 
 
-def _linear_discriminant(
-    up: nn.Linear,
-    z: Float[Tensor, "rows qubits"],
-    moments: Float[Tensor, "vocabulary qubits"],
+def linear_discriminant(
+    z: Float[Tensor, "rows n"],
+    moments: Float[Tensor, "vocabulary n"],
     probability: Float[Tensor, " vocabulary"],
-) -> None:
-    """`moments`: p_v (m_v - m), the mean over rows of the probability of v times z - m."""
+) -> tuple[Float[Tensor, "vocabulary n"], Float[Tensor, " vocabulary"]]:
+    """Weight and bias of `up`.
+
+    `moments`: p_v (m_v - m), the mean over rows of the probability of v times z - m. `probability`:
+    p_v, the mean over rows.
+    """
     mean = z.mean(0)
     covariance = (z - mean).T @ (z - mean) / len(z)
     covariance += RIDGE * covariance.diagonal().mean() * torch.eye(len(mean), dtype=torch.float64)
     shift = moments / (probability + PSEUDO_COUNT / len(z))[:, None]
     slope = torch.linalg.solve(covariance, shift.T).T
-    up.weight.copy_(slope)
-    up.bias.copy_(probability.log() - 0.5 * (slope * shift).sum(-1) - slope @ mean)
+    return slope, probability.log() - 0.5 * (slope * shift).sum(-1) - slope @ mean

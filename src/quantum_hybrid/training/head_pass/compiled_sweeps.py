@@ -11,9 +11,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from quantum_hybrid.compiled.layout import VECTOR_ROWS
 from quantum_hybrid.compiled.threads import run_on_threads
 from quantum_hybrid.training.head_pass import vocabulary_kernel
-from quantum_hybrid.training.head_pass.sweeps import VECTOR_ROWS, Mixture
+from quantum_hybrid.training.head_pass.sweeps import Mixture
 
 WORDS_PER_PIECE = 2048
 

@@ -31,10 +31,10 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from quantum_hybrid.compiled.layout import VECTOR_ROWS
 from quantum_hybrid.processes.ranks import ALONE, Ranks
 from quantum_hybrid.student import HybridHead
 from quantum_hybrid.training.head_pass.sweeps import (
-    VECTOR_ROWS,
     Mixture,
     Sweeps,
     likeliest,

@@ -16,9 +16,8 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
-VECTOR_ROWS = 16
-"""Rows of a chunk that a vector of the compiled sweeps holds, one a lane. A chunk is padded to a
-multiple of it."""
+from quantum_hybrid.compiled.layout import VECTOR_ROWS
+
 ROWS_CHOSEN_FOR = 4 * VECTOR_ROWS
 """Rows for which `likeliest` writes H at a time."""
 

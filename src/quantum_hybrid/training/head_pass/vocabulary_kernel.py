@@ -16,9 +16,9 @@ Numba compiles this at the first call, once on a machine: the result is cached o
 
 import numpy as np
 
+from quantum_hybrid.compiled.layout import VECTOR_ROWS
 from quantum_hybrid.compiled.machine_code import compiled
-from quantum_hybrid.training.head_pass.sweeps import VECTOR_ROWS
-from quantum_hybrid.training.head_pass.vector_values import (
+from quantum_hybrid.compiled.vector_values import (
     add,
     exp,
     fma,

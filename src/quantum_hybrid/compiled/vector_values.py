@@ -19,8 +19,8 @@ from numba.extending import intrinsic, register_model
 from numpy.polynomial import Chebyshev, Polynomial
 
 from quantum_hybrid.compiled import vectors
+from quantum_hybrid.compiled.layout import VECTOR_ROWS
 from quantum_hybrid.compiled.vectors import Rows, constant, integer, lane, shuffle
-from quantum_hybrid.training.head_pass.sweeps import VECTOR_ROWS
 
 _FLOATS = ir.VectorType(ir.FloatType(), VECTOR_ROWS)
 _INTS = ir.VectorType(ir.IntType(32), VECTOR_ROWS)
@@ -42,7 +42,7 @@ _VECTOR = _Vector()
 _I = types.int64
 
 
-def _rows(context: Any, builder: Any, array_type: Any, array: Any, at: Any) -> Rows:
+def rows_from(context: Any, builder: Any, array_type: Any, array: Any, at: Any) -> Rows:
     """The array from ``at`` on, as rows."""
     # torch aligns the memory of a tensor, but not that of a slice of it.
     return Rows(
@@ -56,7 +56,7 @@ def load(typing, array, at):
     """The vector at a position."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return _rows(context, builder, signature.args[0], *args).load(integer(0))
+        return rows_from(context, builder, signature.args[0], *args).load(integer(0))
 
     return _VECTOR(array, _I), codegen
 
@@ -66,7 +66,7 @@ def store(typing, array, at, vector):
     """Write a vector to a position."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        _rows(context, builder, signature.args[0], *args[:2]).store(integer(0), args[2])
+        rows_from(context, builder, signature.args[0], *args[:2]).store(integer(0), args[2])
         return context.get_dummy_value()
 
     return types.void(array, _I, _VECTOR), codegen
@@ -87,7 +87,7 @@ def splat_at(typing, array, at):
     """The single number at a position, in all lanes."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        (vector,) = _rows(context, builder, signature.args[0], *args).splats(integer(0), 1)
+        (vector,) = rows_from(context, builder, signature.args[0], *args).splats(integer(0), 1)
         return vector
 
     return _VECTOR(array, _I), codegen

@@ -1,0 +1,72 @@
+"""The common start of all arms: directions for `down`, and for each arm its `up`.
+
+Without classical logits `up` starts as the linear discriminant of the next token given z, with the
+classical pathway's predictions on calibration rows in place of counts. With them it starts at zero,
+so that every arm begins as the classical pathway.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from quantum_hybrid.student.initialisation import fisher_projection, linear_discriminant
+from quantum_hybrid.study.fit import Contender, Start
+from quantum_hybrid.study.readouts import Readouts
+
+ROWS_AT_ONCE = 256
+
+
+class Calibration:
+    """Rows from which all contenders start: g, and the classical pathway's predictions there."""
+
+    def __init__(
+        self,
+        g: Float[Tensor, "rows d_model"],
+        features: Float[Tensor, "rows d_model"],
+        decoder: Float[Tensor, "words d_model"],
+    ) -> None:
+        self._g, self._features, self._decoder = g, features, decoder
+        sums = [rows.sum(0) for rows in self._probabilities()]
+        self._probability = torch.stack(sums).sum(0) / len(g)
+
+    def _probabilities(self) -> Iterator[Float[Tensor, "rows words"]]:
+        for rows in self._features.split(ROWS_AT_ONCE):
+            yield (rows @ self._decoder.T).softmax(-1).double()
+
+    @torch.no_grad()
+    def start(self, n: int) -> Start:
+        """The start of `down`."""
+        weight, bias = fisher_projection(self._g, self._decoder, self._probability, n, 1.0)
+        return Start(weight.float(), bias.float())
+
+    @torch.no_grad()
+    def readouts(self, contenders: Sequence[Contender], *, with_classical: bool) -> Readouts:
+        """Centre the contenders' maps, and give each its `up`."""
+        n = contenders[0].down.out_features
+        readouts = Readouts(len(contenders), len(self._decoder), n)
+        for contender in contenders:
+            contender.map.centre(contender.angles(self._g))
+        if not with_classical:
+            zs = torch.stack([contender(self._g) for contender in contenders]).double()
+            for i, moments in enumerate(self._moments(zs)):
+                readouts.set_arm(i, *self._up(zs[i], moments))
+        return readouts
+
+    def _up(self, z: Tensor, moments: Tensor) -> tuple[Tensor, Tensor]:
+        if (z == z[0]).all():  # Nothing to tell tokens apart by: the frequencies alone.
+            return torch.zeros_like(moments).float(), self._probability.log().float()
+        weight, bias = linear_discriminant(z, moments, self._probability)
+        return weight.float(), bias.float()
+
+    def _moments(self, zs: Float[Tensor, "arms rows n"]) -> Float[Tensor, "arms words n"]:
+        centred = zs - zs.mean(1, keepdim=True)
+        n_arms, n_rows, n = zs.shape
+        columns = centred.transpose(0, 1).reshape(n_rows, n_arms * n)
+        moments = torch.zeros(len(self._decoder), n_arms * n, dtype=torch.float64)
+        for p, part in zip(self._probabilities(), columns.split(ROWS_AT_ONCE), strict=True):
+            moments += p.T @ part
+        return (moments / n_rows).view(-1, n_arms, n).transpose(0, 1)

@@ -1,0 +1,92 @@
+"""Contenders in training: on a planted task, side by side, and reproducible."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from quantum_hybrid.study.arms import ARMS, Shape
+from quantum_hybrid.study.fit import Contender, Fit, Rows, Settings, batches
+from quantum_hybrid.study.start import Calibration
+
+N_ROWS, N_WORDS, D_MODEL = 2048, 40, 12
+SHAPE = Shape(n=3, n_layers=2)
+SETTINGS = Settings(up_rate=0.05, inner_rate=0.05, spread=0.2)
+
+
+@pytest.fixture(scope="module")
+def task() -> tuple[Rows, torch.Tensor]:
+    """Rows whose next token depends on three directions of g, and a decoder."""
+    generator = torch.Generator().manual_seed(0)
+    g = torch.randn(N_ROWS, D_MODEL, generator=generator)
+    decoder = torch.randn(N_WORDS, D_MODEL, generator=generator)
+    decoder[:, 3:] *= 0.05
+    targets = torch.multinomial((g @ decoder.T).softmax(-1), 1, generator=generator)[:, 0]
+    prompts = torch.arange(N_ROWS) // 16
+    return Rows(g, targets, prompts, features=0.5 * g), decoder
+
+
+Task = tuple[Rows, torch.Tensor]
+
+
+def trained(task: Task, names: list[str], *, beside: bool) -> tuple[Fit, torch.Tensor]:
+    rows, decoder = task
+    assert rows.features is not None
+    calibration = Calibration(rows.g[:512], rows.features[:512], decoder)
+    start = calibration.start(SHAPE.n)
+    contenders = [Contender(ARMS[name], SETTINGS, start, SHAPE, seed=0) for name in names]
+    readouts = calibration.readouts(contenders, with_classical=beside)
+    seen = rows if beside else Rows(rows.g, rows.targets, rows.prompts)
+    order = batches(len(rows), 4, torch.Generator().manual_seed(0))
+    fit = Fit(contenders, readouts, decoder, n_steps=len(order))
+    losses = torch.stack([fit.step(seen[numbers]) for numbers in order])
+    return fit, losses
+
+
+@pytest.mark.parametrize("beside", [False, True], ids=["alone", "beside"])
+def test_training_lowers_the_loss_of_arms_that_see_g(task, beside) -> None:
+    _, losses = trained(task, ["identity", "ring", "nothing", "shuffled"], beside=beside)
+    first, last = losses[0], losses[-4:].mean(0)
+    assert (last[:2] < first[:2] - 0.02).all()
+    # What does not see g learns no more than the frequencies of tokens.
+    assert (last[:2] < last[2:].min() - 0.02).all()
+
+
+def test_beside_every_arm_starts_as_the_classical_pathway(task) -> None:
+    given, decoder = task
+    _, losses = trained(task, ["identity", "ring"], beside=True)
+    order = batches(len(given), 4, torch.Generator().manual_seed(0))[0]
+    logits = given.features[order] @ decoder.T
+    expected = torch.nn.functional.cross_entropy(logits, given.targets[order])
+    torch.testing.assert_close(losses[0], expected.expand(2))
+
+
+def test_a_contender_does_not_depend_on_the_others(task) -> None:
+    alone = trained(task, ["ring"], beside=False)[1]
+    among = trained(task, ["identity", "ring", "mlp"], beside=False)[1]
+    torch.testing.assert_close(among[:, 1], alone[:, 0], rtol=1e-5, atol=1e-6)
+
+
+def test_the_same_seed_gives_the_same_bits(task) -> None:
+    one, two = (trained(task, ["ring", "fourier"], beside=True)[1] for _ in range(2))
+    assert torch.equal(one, two)
+
+
+def test_the_losses_of_prompts_are_sums_over_their_rows(task) -> None:
+    fit, _ = trained(task, ["identity"], beside=True)
+    given, decoder = task
+    sums = fit.prompt_losses(given, N_ROWS // 16)
+    z = fit.contenders[0](given.g)
+    weights, bias = fit.readouts.weights[0][:, : SHAPE.n], fit.readouts.biases[0]
+    scale = fit.readouts.log_scales[0].exp()
+    logits = scale * (given.features @ decoder.T) + z @ weights.T + bias
+    losses = torch.nn.functional.cross_entropy(logits, given.targets, reduction="none")
+    torch.testing.assert_close(sums[0], losses.view(-1, 16).sum(1).double(), rtol=1e-4, atol=1e-4)
+
+
+def test_every_epoch_has_an_order_of_its_own_and_every_row_once() -> None:
+    parts = batches(1100, 2, torch.Generator().manual_seed(0))
+    assert [len(part) for part in parts] == [512] * 4
+    first, second = torch.cat(parts[:2]), torch.cat(parts[2:])
+    assert len(first.unique()) == len(second.unique()) == 1024
+    assert not torch.equal(first, second)
