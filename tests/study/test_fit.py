@@ -52,6 +52,23 @@ def test_training_lowers_the_loss_of_arms_that_see_g(task, beside) -> None:
     assert (last[:2] < last[2:].min() - 0.02).all()
 
 
+@pytest.mark.parametrize("name", ["identity", "ring", "frozen random", "polynomial"])
+def test_every_arm_begins_with_numbers_of_the_same_scale(task, name) -> None:
+    fit, _ = trained(task, [name], beside=False)
+    contender = fit.contenders[0]
+    contender.begin(task[0].g)
+    z = contender(task[0].g).double()
+    assert z.mean(0).abs().max() < 1e-3
+    torch.testing.assert_close(z.T.cov(), torch.eye(SHAPE.n).double(), rtol=0.01, atol=0.01)
+
+
+@pytest.mark.parametrize("beside", [False, True], ids=["alone", "beside"])
+def test_what_is_shuffled_is_worth_nothing(task, beside) -> None:
+    fit, _ = trained(task, ["nothing", "shuffled"], beside=beside)
+    nothing, shuffled = fit.prompt_losses(task[0], N_ROWS // 16).sum(1) / N_ROWS
+    assert shuffled > nothing - 0.002
+
+
 def test_beside_every_arm_starts_as_the_classical_pathway(task) -> None:
     given, decoder = task
     _, losses = trained(task, ["identity", "ring"], beside=True)

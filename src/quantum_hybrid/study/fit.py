@@ -20,6 +20,8 @@ from quantum_hybrid.study.arms import Arm, ArmMap, Shape
 from quantum_hybrid.study.readouts import Readouts, classical_logits
 
 BATCH_ROWS = 512
+SMALLEST_VARIANCE = 1e-10
+"""Smaller ones of z are rounding: its numbers are float32 in [-1, 1]."""
 WARM_UP = 0.1
 """Share of the steps in which the learning rate rises linearly; it falls linearly afterwards."""
 
@@ -78,20 +80,43 @@ class Start:
 
 
 class Contender(nn.Module):
-    """down, s tanh, f: from g to the numbers z that `up` reads."""
+    """down, s tanh, f, whitening: from g to the numbers that `up` reads.
+
+    The whitening is fixed at the start. Without it a shift of z would make its weights second
+    biases, and its spread would set their learning rate: arms would differ by their scale.
+    """
+
+    mean: Tensor
+    whitening: Tensor
 
     def __init__(self, arm: Arm, settings: Settings, start: Start, shape: Shape, seed: int) -> None:
         super().__init__()
         self.arm, self.settings = arm, settings
         self.down = start.down(settings.spread)
         self.map: ArmMap = arm.build(shape, seed)
+        self.register_buffer("mean", torch.zeros(shape.n))
+        self.register_buffer("whitening", torch.eye(shape.n))
 
     def angles(self, g: Float[Tensor, "rows d_model"]) -> Float[Tensor, "rows n"]:
         """Input of the arm's map, in (-s, s)."""
         return ANGLE_SCALE * torch.tanh(self.down(g))
 
     def forward(self, g: Float[Tensor, "rows d_model"]) -> Float[Tensor, "rows n"]:
-        return self.map(self.angles(g))
+        return (self.map(self.angles(g)) - self.mean) @ self.whitening
+
+    @torch.no_grad()
+    def begin(self, g: Float[Tensor, "rows d_model"]) -> None:
+        """Centre the map for these rows, and whiten its outputs: mean 0, covariance 1.
+
+        Directions without variance, of an arm that does not see g, stay zero.
+        """
+        self.map.centre(self.angles(g))
+        z = self.map(self.angles(g)).double()
+        variances, directions = torch.linalg.eigh(z.T.cov(correction=0))
+        seen = variances > SMALLEST_VARIANCE
+        scales = torch.where(seen, variances.clamp_min(SMALLEST_VARIANCE).rsqrt(), 0.0)
+        self.mean.copy_(z.mean(0))
+        self.whitening.copy_((directions * scales) @ directions.T)
 
 
 class Fit:

@@ -45,11 +45,11 @@ class Calibration:
 
     @torch.no_grad()
     def readouts(self, contenders: Sequence[Contender], *, with_classical: bool) -> Readouts:
-        """Centre the contenders' maps, and give each its `up`."""
+        """Begin the contenders, and give each its `up`."""
         n = contenders[0].down.out_features
         readouts = Readouts(len(contenders), len(self._decoder), n)
         for contender in contenders:
-            contender.map.centre(contender.angles(self._g))
+            contender.begin(self._g)
         if not with_classical:
             zs = torch.stack([contender(self._g) for contender in contenders]).double()
             for i, moments in enumerate(self._moments(zs)):
