@@ -50,6 +50,7 @@ bench: setup
 	$(BIN)/python -m benchmarks.head
 	$(BIN)/python -m benchmarks.process
 	$(BIN)/python -m benchmarks.overlap
+	$(BIN)/python -m benchmarks.study
 	$(BIN)/python -m benchmarks.circuit
 
 clean:
