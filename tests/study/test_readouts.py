@@ -76,6 +76,25 @@ def test_a_bias_of_the_decoder_is_part_of_c() -> None:
     torch.testing.assert_close(logits[:10, :4].T, F.linear(features, decoder, bias))
 
 
+@pytest.mark.parametrize(
+    ("points", "targets", "classical"),
+    [
+        ((N_ARMS, 7, 4), [0] * 7, None),
+        ((N_ARMS, 7, 3), [0] * 6, None),
+        ((N_ARMS, 7, 3), [0] * 6 + [50], None),
+        ((N_ARMS, 7, 3), [0] * 6 + [-100], None),
+        ((N_ARMS, 0, 3), [], None),
+        ((N_ARMS, 7, 3), [0] * 7, (50, 16)),  # the words are not filled
+        ((N_ARMS, 7, 3), [0] * 7, (56, 7)),  # the rows are not filled
+    ],
+)
+def test_what_the_kernel_would_read_out_of_bounds_is_refused(points, targets, classical) -> None:
+    readouts, *_ = case(50, 7, 3, with_classical=False)
+    c = None if classical is None else torch.zeros(classical)
+    with pytest.raises(ValueError, match=r"allowed|must be from"):
+        readouts.losses(torch.zeros(points), torch.tensor(targets, dtype=torch.long), c)
+
+
 def test_arms_do_not_see_each_other() -> None:
     readouts, points, targets, _, _ = case(40, 16, 4, with_classical=False)
     before = readouts.losses(points, targets)

@@ -62,10 +62,10 @@ class Readouts:
     ) -> Float[Tensor, "arms rows"]:
         """Cross-entropy of each arm and row, in nats.
 
-        `classical` is C as `classical_logits` computes it.
+        `classical` is C as `classical_logits` computes it. Raises `ValueError` for other shapes or
+        types, and for a target that is no word: the kernel checks no bounds.
         """
-        sweep = _Sweep(self, points, classical)
-        return sweep.losses(targets)
+        return _Sweep(self, points, targets, classical).losses()
 
     @torch.no_grad()
     def backward(
@@ -78,9 +78,9 @@ class Readouts:
 
         Sets the gradients of U, b and, with C, t.
         """
-        sweep = _Sweep(self, points, classical)
-        losses = sweep.losses(targets)
-        by_points, by_scales = sweep.differentiate(targets, self._by_weights, self._by_biases)
+        sweep = _Sweep(self, points, targets, classical)
+        losses = sweep.losses()
+        by_points, by_scales = sweep.differentiate(self._by_weights, self._by_biases)
         for arm in range(len(self)):
             self.weights[arm].grad = self._by_weights[arm, : self.n_words]
             self.biases[arm].grad = self._by_biases[arm, : self.n_words]
@@ -88,8 +88,23 @@ class Readouts:
                 self.log_scales[arm].grad = by_scales[arm] * self.log_scales[arm].exp()
         return losses, by_points
 
-    def _arrays(self) -> tuple[np.ndarray, np.ndarray]:
-        return _flat(self._weights), _flat(self._biases)
+    def _check(self, points: Tensor, targets: Tensor, classical: Tensor | None) -> None:
+        n_arms, n_rows, n = points.shape
+        if (n_arms, n) != (len(self), self.n) or len(targets) != n_rows or n_rows == 0:
+            raise ValueError(
+                f"points {tuple(points.shape)} and {len(targets)} targets; allowed: "
+                f"({len(self)}, rows, {self.n}) and as many targets, at least one"
+            )
+        if not 0 <= int(targets.min()) <= int(targets.max()) < self.n_words:
+            raise ValueError(f"targets must be from 0 to {self.n_words - 1}")
+        if classical is None:
+            return
+        filled = (self._biases.shape[1], _filled(n_rows, VECTOR_ROWS))
+        if classical.shape != filled or classical.dtype != torch.float32:
+            raise ValueError(
+                f"classical is {tuple(classical.shape)} of {classical.dtype}; allowed: {filled} "
+                "of float32, as classical_logits makes it"
+            )
 
 
 def classical_logits(
@@ -114,61 +129,70 @@ def classical_logits(
 class _Sweep:
     """The kernel's arguments for one batch, and its results."""
 
-    def __init__(self, readouts: Readouts, points: Tensor, classical: Tensor | None) -> None:
-        n_arms, n_rows, n = points.shape
-        self._n_rows, self._n = n_rows, n
-        weights, biases = readouts._arrays()
-        width = len(weights) // len(biases)
-        filled = F.pad(points, (0, width - n, 0, -n_rows % VECTOR_ROWS))
-        self._points = filled.view(n_arms, -1, VECTOR_ROWS, width).transpose(2, 3).contiguous()
+    def __init__(
+        self, readouts: Readouts, points: Tensor, targets: Tensor, classical: Tensor | None
+    ) -> None:
+        readouts._check(points, targets, classical)
+        n_arms, self._n_rows, self._n = points.shape
+        self._readouts, self._targets = readouts, targets
+        weights, biases = readouts._weights, readouts._biases
+        width = weights.shape[2]
+        # The points of each row, and the same with neighbouring rows together, as the kernel reads.
+        filled = F.pad(points, (0, width - self._n, 0, -self._n_rows % VECTOR_ROWS))
+        self._points = filled[:, : self._n_rows]
+        vectors = filled.view(n_arms, -1, VECTOR_ROWS, width).transpose(2, 3).contiguous()
         self._scales = torch.stack([t.detach().exp() for t in readouts.log_scales])
-        logits = np.zeros(0, np.float32) if classical is None else _flat(classical)
-        self._classical = classical
-        self._readouts = readouts
-        self._given = (weights, biases, _flat(self._points), width, logits, _flat(self._scales))
+        self._of_targets = None  # C of each row's target
+        logits = torch.zeros(0)
+        if classical is not None:
+            logits = classical.contiguous()
+            self._of_targets = logits[targets, torch.arange(self._n_rows)]
+        self._vectors = vectors
+        arrays = map(_flat, (weights, biases, vectors))
+        self._given = (*arrays, width, _flat(logits), _flat(self._scales))
         self._work = np.empty(kernel.work_length(width), np.float32)
 
-    def losses(self, targets: Tensor) -> Tensor:
-        n_arms, filled_rows = len(self._points), self._points.shape[1] * VECTOR_ROWS
-        out = torch.empty(n_arms, 2, filled_rows)
+    def losses(self) -> Float[Tensor, "arms rows"]:
+        """Cross-entropies; needed before `differentiate`."""
+        out = torch.empty(len(self._points), 2, self._vectors.shape[1] * VECTOR_ROWS)
         kernel.add_up(_flat(out), *self._given, self._work)
         self._normalisers = out[:, 0] + out[:, 1].log()
-        return self._normalisers[:, : self._n_rows] - self._target_logits(targets)
+        return self._normalisers[:, : self._n_rows] - self._target_logits()
 
-    def _target_logits(self, targets: Tensor) -> Float[Tensor, "arms rows"]:
-        readouts, rows = self._readouts, range(self._n_rows)
-        weights, biases = readouts._weights[:, targets], readouts._biases[:, targets]
-        points = self._points.transpose(2, 3).flatten(1, 2)[:, : self._n_rows]
-        logits = (weights * points).sum(-1) + biases
-        if self._classical is not None:
-            logits += self._scales[:, None] * self._classical[targets, list(rows)]
+    def _target_logits(self) -> Float[Tensor, "arms rows"]:
+        weights = self._readouts._weights[:, self._targets]
+        logits = (weights * self._points).sum(-1) + self._readouts._biases[:, self._targets]
+        if self._of_targets is not None:
+            logits += self._scales[:, None] * self._of_targets
         return logits
 
     def differentiate(
-        self, targets: Tensor, by_weights: Tensor, by_biases: Tensor
+        self, by_weights: Tensor, by_biases: Tensor
     ) -> tuple[Float[Tensor, "arms rows n"], Float[Tensor, " arms"]]:
-        """Gradients of every arm's mean loss; those by U and b overwrite the given tensors."""
-        n_arms, n_rows = len(self._points), self._n_rows
+        """Gradients of every arm's mean loss; those by U and b overwrite the given tensors.
+
+        The second result is the derivative by e^t.
+        """
+        n_arms, n_rows, targets = len(self._points), self._n_rows, self._targets
         by_weights.zero_()
         by_biases.zero_()
-        by_points = torch.zeros_like(self._points)
+        by_vectors = torch.zeros_like(self._vectors)
         by_scales = torch.zeros_like(self._normalisers)
         factors = torch.zeros(self._normalisers.shape[1])
         factors[:n_rows] = 1 / n_rows
         kernel.differentiate(
-            _flat(by_weights), _flat(by_biases), _flat(by_points), _flat(by_scales), *self._given,
-            _flat(self._normalisers.contiguous()), _flat(factors), self._work,
+            _flat(by_weights), _flat(by_biases), _flat(by_vectors), _flat(by_scales), *self._given,
+            _flat(self._normalisers), _flat(factors), self._work,
         )  # fmt: skip
         # The rest of softmax - one-hot: the target's word of each row.
-        by_points = by_points.transpose(2, 3).flatten(1, 2)[:, :n_rows]
-        points = self._points.transpose(2, 3).flatten(1, 2)[:, :n_rows]
+        by_points = by_vectors.transpose(2, 3).flatten(1, 2)[:, :n_rows]
         by_points = by_points - self._readouts._weights[:, targets] / n_rows
         for arm in range(n_arms):
-            by_weights[arm].index_add_(0, targets, points[arm], alpha=-1 / n_rows)
+            by_weights[arm].index_add_(0, targets, self._points[arm], alpha=-1 / n_rows)
             by_biases[arm].index_add_(0, targets, factors[:n_rows], alpha=-1)
         sums = by_scales[:, :n_rows].sum(1)
-        if self._classical is not None:
-            sums -= self._classical[targets, torch.arange(n_rows)].mean()
+        if self._of_targets is not None:
+            sums -= self._of_targets.mean()
         return by_points[..., : self._n].contiguous(), sums
 
 
