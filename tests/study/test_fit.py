@@ -107,3 +107,5 @@ def test_every_epoch_has_an_order_of_its_own_and_every_row_once() -> None:
     first, second = torch.cat(parts[:2]), torch.cat(parts[2:])
     assert len(first.unique()) == len(second.unique()) == 1024
     assert not torch.equal(first, second)
+    with pytest.raises(ValueError, match="at least 512 are needed"):
+        batches(511, 2, torch.Generator())

@@ -95,6 +95,12 @@ def test_what_the_kernel_would_read_out_of_bounds_is_refused(points, targets, cl
         readouts.losses(torch.zeros(points), torch.tensor(targets, dtype=torch.long), c)
 
 
+def test_points_in_double_precision_are_refused() -> None:
+    readouts, points, targets, *_ = case(50, 7, 3, with_classical=False)
+    with pytest.raises(ValueError, match="of float32"):
+        readouts.losses(points.double(), targets)
+
+
 def test_arms_do_not_see_each_other() -> None:
     readouts, points, targets, _, _ = case(40, 16, 4, with_classical=False)
     before = readouts.losses(points, targets)

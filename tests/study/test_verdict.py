@@ -12,7 +12,7 @@ N_SEEDS, N_PROMPTS = 8, 200
 
 @pytest.fixture(scope="module")
 def comparisons():
-    """Rivals that are worse by 0.05, better by 0.05, alike, and of which little is known."""
+    """Rivals that are worse by 0.05, better by 0.05, alike, and too noisy to tell."""
     generator = np.random.default_rng(0)
     tokens = generator.integers(20, 65, N_PROMPTS).astype(float)
     prompts = 3 + generator.standard_normal(N_PROMPTS)
@@ -53,6 +53,22 @@ def test_a_positive_difference_means_that_the_rival_loses_more(comparisons) -> N
 def test_more_seeds_are_asked_for_where_little_is_known(comparisons) -> None:
     assert comparisons["unclear"].seeds_needed > N_SEEDS
     assert comparisons["worse"].seeds_needed <= N_SEEDS
+
+
+def test_an_arm_that_diverged_gets_no_verdict() -> None:
+    """NaN compares false, so its p-values would be the smallest there are."""
+    sums = np.ones((N_SEEDS, N_PROMPTS))
+    diverged = sums.copy()
+    diverged[0, 0] = np.nan
+    with pytest.raises(ValueError, match="diverged has no difference"):
+        compare(sums, {"diverged": diverged}, np.ones(N_PROMPTS), margin=0.005, seed=0)
+
+
+def test_an_arm_of_the_same_losses_is_equivalent() -> None:
+    sums = np.ones((N_SEEDS, N_PROMPTS))
+    (found,) = compare(sums, {"the same": sums}, np.ones(N_PROMPTS), margin=0.005, seed=0)
+    assert found.verdict == Verdict.EQUIVALENT
+    assert found.seeds_needed == 2
 
 
 def test_p_values_are_adjusted_for_the_number_of_rivals(comparisons) -> None:

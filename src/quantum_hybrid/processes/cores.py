@@ -31,8 +31,8 @@ def usable_cores(cgroups: Path = _CGROUPS, membership: Path = _MEMBERSHIP) -> in
 def half_of_the_cores() -> int:
     """Threads for work that shares its cores with as much other work; at least 1.
 
-    More threads than free cores wait for each other: beside one busy process, two threads on two
-    cores take five times as long as one (docs/log.md).
+    More threads than free cores wait for each other: beside one busy process, `evaluate` with
+    two threads on two cores took three times as long as with one (docs/log.md).
     """
     return max(1, usable_cores() // 2)
 

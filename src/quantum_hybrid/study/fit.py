@@ -183,8 +183,13 @@ class Fit:
 
 
 def batches(n_rows: int, n_epochs: int, generator: torch.Generator) -> list[Tensor]:
-    """Numbers of the rows of each step: every epoch in an order of its own, the rest left out."""
+    """Numbers of the rows of each step: every epoch in an order of its own, the rest left out.
+
+    Raises `ValueError` for fewer rows than a batch: nothing would be trained.
+    """
     n_steps = n_rows // BATCH_ROWS
+    if n_steps == 0:
+        raise ValueError(f"{n_rows} rows: at least {BATCH_ROWS} are needed, one batch")
     orders = [torch.randperm(n_rows, generator=generator) for _ in range(n_epochs)]
     return [part for order in orders for part in order[: n_steps * BATCH_ROWS].split(BATCH_ROWS)]
 

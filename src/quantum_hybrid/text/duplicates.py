@@ -49,7 +49,7 @@ def grams(text: str) -> frozenset[str]:
 
 
 class NearDuplicates:
-    """Texts of which no two are near-duplicates: of several, the first that was added is kept."""
+    """Keeps each text that is not a near-duplicate of a text kept before."""
 
     def __init__(self) -> None:
         self._kept: list[frozenset[str]] = []

@@ -28,7 +28,7 @@ _CLOSING = "\"')]”’"
 
 
 class PromptSelection:
-    """Keeps usable texts, of which no two are near-duplicates, and counts the others."""
+    """Keeps usable texts without near-duplicates, and counts the others."""
 
     def __init__(self) -> None:
         self.prompts: list[Prompt] = []

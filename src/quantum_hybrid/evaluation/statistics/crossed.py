@@ -45,7 +45,7 @@ class MeanSquares:
         return seed, prompt, self.rest
 
     def standard_error(self, n_seeds: int | None = None, n_prompts: int | None = None) -> float:
-        """Of the mean over so many seeds and prompts, by default over those that were measured."""
+        """Standard error of the mean. Other numbers of seeds or prompts can be asked for."""
         n_seeds, n_prompts = n_seeds or self.n_seeds, n_prompts or self.n_prompts
         seed, prompt, rest = self.variances
         return math.sqrt(seed / n_seeds + prompt / n_prompts + rest / (n_seeds * n_prompts))
@@ -76,6 +76,8 @@ class CrossedDifference:
         n_seeds, n_prompts = self.sums.shape
         if n_seeds < 2 or n_prompts < 2:
             raise ValueError(f"{n_seeds} seeds x {n_prompts} prompts: at least 2 x 2 are needed")
+        if not np.isfinite(self.sums).all():  # NaN compares false, which would read as a verdict.
+            raise ValueError("a loss is not finite: an arm that diverged has no difference")
 
     @property
     def mean(self) -> float:

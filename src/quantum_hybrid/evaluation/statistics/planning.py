@@ -12,7 +12,10 @@ MOST_SEEDS = 1_000
 
 def power_to_tell(pilot: MeanSquares, delta: float, n_seeds: int, alpha: float) -> float:
     """Probability that a two-sided test at level alpha tells a true `delta` from 0."""
-    df, t = _t(pilot, delta, n_seeds)
+    error, df = pilot.standard_error(n_seeds), pilot.degrees_of_freedom(n_seeds)
+    if error == 0:
+        return float(delta != 0)
+    t = delta / error
     limit = stats.t.isf(alpha / 2, df)
     return float(stats.nct.sf(limit, df, t) + stats.nct.cdf(-limit, df, t))
 
@@ -25,8 +28,9 @@ def power_to_equate(
     By Phillips 1990 (doi:10.1007/BF01063556), with the error taken as known: a little too high for
     few seeds.
     """
-    error = pilot.standard_error(n_seeds)
-    df = pilot.degrees_of_freedom(n_seeds)
+    error, df = pilot.standard_error(n_seeds), pilot.degrees_of_freedom(n_seeds)
+    if error == 0:
+        return float(abs(delta) < margin)
     limit = margin - stats.t.isf(alpha, df) * error
     if limit <= 0:
         return 0.0
@@ -41,16 +45,8 @@ def seeds_needed(
 
     None if no number will do up to `MOST_SEEDS`: then it takes more prompts.
     """
-    for n_seeds in _candidates():
+    for n_seeds in range(2, MOST_SEEDS + 1):
         told = power_to_tell(pilot, delta, n_seeds, alpha)
         if max(told, power_to_equate(pilot, delta, margin, n_seeds, alpha)) >= power:
             return n_seeds
     return None
-
-
-def _candidates() -> range:
-    return range(2, MOST_SEEDS + 1)
-
-
-def _t(pilot: MeanSquares, delta: float, n_seeds: int) -> tuple[float, float]:
-    return pilot.degrees_of_freedom(n_seeds), delta / pilot.standard_error(n_seeds)

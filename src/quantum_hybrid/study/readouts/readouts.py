@@ -89,10 +89,12 @@ class Readouts:
 
     def _check(self, points: Tensor, targets: Tensor, classical: Tensor | None) -> None:
         n_arms, n_rows, n = points.shape
-        if (n_arms, n) != (len(self), self.n) or len(targets) != n_rows or n_rows == 0:
+        fits = (n_arms, n) == (len(self), self.n) and points.dtype == torch.float32
+        if not fits or len(targets) != n_rows or n_rows == 0:
             raise ValueError(
-                f"points {tuple(points.shape)} and {len(targets)} targets; allowed: "
-                f"({len(self)}, rows, {self.n}) and as many targets, at least one"
+                f"points {tuple(points.shape)} of {points.dtype} and {len(targets)} targets; "
+                f"allowed: ({len(self)}, rows, {self.n}) of float32 and a target for each row, at "
+                "least one"
             )
         if not 0 <= int(targets.min()) <= int(targets.max()) < self.n_words:
             raise ValueError(f"targets must be from 0 to {self.n_words - 1}")
