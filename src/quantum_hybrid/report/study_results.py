@@ -1,0 +1,168 @@
+"""What a study found, as its page and its tables show it; also the content of results.json."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class ArmFacts:
+    """What stands in one arm."""
+
+    name: str
+    says: str
+    n_parameters: int
+    """Trainable parameters of the arm's map, without `down` and `up`."""
+    multiply_adds: int
+    """Of the map, for one token."""
+
+
+@dataclass(frozen=True)
+class TunedArm:
+    """What the tuning chose for an arm in a regime."""
+
+    settings: Mapping[str, float]
+    """Name -> value of each tuned setting."""
+    validation_loss: float
+    """Of the chosen trial, in nats per token."""
+    n_trials: int
+    n_diverged: int
+    """Trials without a finite loss."""
+
+
+@dataclass(frozen=True)
+class ArmLosses:
+    """Held-out losses of an arm in a regime, in nats per token."""
+
+    of_seeds: Mapping[int, float | None]
+    """Seed -> mean over tokens; None where the arm diverged."""
+
+    @property
+    def mean(self) -> float | None:
+        """Over the seeds; None if one diverged."""
+        values = [value for value in self.of_seeds.values() if value is not None]
+        if not values or len(values) < len(self.of_seeds):
+            return None
+        return sum(values) / len(values)
+
+
+@dataclass(frozen=True)
+class ComparedRival:
+    """The subject compared with a rival; differences are rival minus subject, nats per token."""
+
+    rival: str
+    verdict: str
+    """Of the subject: better, worse, equivalent, inconclusive; or diverged."""
+    difference: float | None
+    """Positive if the subject is better. None, like all below, for a rival that diverged."""
+    low: float | None
+    high: float | None
+    """Confidence interval of the difference at 95 %."""
+    p_different: float | None
+    """Of "no difference", adjusted by Holm over the rivals."""
+    p_within: float | None
+    """Of "not within the margin", adjusted by Holm over the rivals."""
+    p_t: float | None
+    """Paired t test over the seeds, a second opinion, not adjusted."""
+    p_wilcoxon: float | None
+    seeds_needed: int | None
+    """For a verdict with 90 % power; None if no number will do without more prompts."""
+    variances: Mapping[str, float] | None
+    """Variance components: seed, prompt, rest."""
+
+
+@dataclass(frozen=True)
+class RegimeResults:
+    """One regime."""
+
+    name: str
+    says: str
+    tuned: Mapping[str, TunedArm]
+    """Arm -> its tuning; empty until it is done."""
+    curve_tokens: Sequence[int]
+    """Training tokens seen at each point of the curves."""
+    curves: Mapping[str, Sequence[float]]
+    """Arm -> training loss, mean over the seeds that are done, at those points."""
+    losses: Mapping[str, ArmLosses]
+    """Arm -> its held-out losses; empty until the held-out set has been opened."""
+    compared: Sequence[ComparedRival]
+    """Empty until the held-out set has been opened."""
+
+
+@dataclass(frozen=True)
+class Look:
+    """An evaluation of these held-out texts, by this study or an earlier one."""
+
+    time: str
+    study: str
+    """Directory of the study."""
+    plan: str
+    """Hash of its plan."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a study is."""
+
+    stage: str
+    """What it does now, in words."""
+    done: int
+    of: int
+    """Fits that are done and planned."""
+    missing: Sequence[str]
+    """What a complete study has and this one lacks, in words; empty if it is complete."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A prompt of the training text and the teacher's answer; text of a model, so untrusted."""
+
+    prompt: str
+    answer: str
+
+
+@dataclass(frozen=True)
+class TextFacts:
+    """The text that a study is made on."""
+
+    source: str
+    """Where it comes from, in words."""
+    unit: str
+    """What is drawn independently: prompt or document."""
+    n_units: Mapping[str, int]
+    """Part (training, validation, held-out) -> number of units."""
+    n_tokens: Mapping[str, int]
+    left_out: Mapping[str, int]
+    """Why texts were left out -> how many."""
+    samples: Sequence[Sample] = ()
+
+
+@dataclass(frozen=True)
+class StudyResults:
+    """All of it."""
+
+    plan: Mapping[str, Any]
+    plan_hash: str
+    started: str
+    command: Sequence[str]
+    commit: str | None
+    machine: Mapping[str, Any]
+    versions: Mapping[str, str | None]
+    is_quick: bool
+    """Whether it is too small to prove anything."""
+    subject: str
+    progress: Progress
+    seconds: Mapping[str, float]
+    """Stage -> time that it took, in seconds of processor time for fits, of wall time else."""
+    text: TextFacts | None
+    arms: Sequence[ArmFacts]
+    regimes: Sequence[RegimeResults]
+    looks: Sequence[Look] = ()
+    instrument: Mapping[str, Any] | None = None
+    """The instrument's own test: see `quantum_hybrid.study.instrument`."""
+    scaling: Mapping[str, Any] | None = None
+    """Loss against the number of qubits: see `quantum_hybrid.study.scaling`."""
+    notes: Sequence[str] = field(default=())
+    """Sentences that the page must carry, such as that an arm diverged."""
