@@ -7,10 +7,11 @@ import torch
 
 from quantum_hybrid.study.arms import ARMS, Shape
 from quantum_hybrid.study.fit import Contender, Fit, Rows, Settings, batches
-from quantum_hybrid.study.start import Calibration
+from quantum_hybrid.study.start import Calibration, Recalibrated
 
 N_ROWS, N_WORDS, D_MODEL = 2048, 40, 12
 SHAPE = Shape(n=3, n_layers=2)
+UNTOUCHED = Recalibrated(torch.zeros(N_WORDS), torch.zeros(()))
 SETTINGS = Settings(up_rate=0.05, inner_rate=0.05, spread=0.2)
 
 
@@ -35,7 +36,7 @@ def trained(task: Task, names: list[str], *, beside: bool) -> tuple[Fit, torch.T
     calibration = Calibration(rows.g[:512], rows.features[:512], decoder)
     start = calibration.start(SHAPE.n)
     contenders = [Contender(ARMS[name], SETTINGS, start, SHAPE, seed=0) for name in names]
-    readouts = calibration.readouts(contenders, with_classical=beside)
+    readouts = calibration.readouts(contenders, UNTOUCHED if beside else None)
     seen = rows if beside else Rows(rows.g, rows.targets, rows.prompts)
     order = batches(len(rows), 4, torch.Generator().manual_seed(0))
     fit = Fit(contenders, readouts, decoder, n_steps=len(order))

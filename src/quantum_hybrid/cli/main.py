@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 
-from quantum_hybrid.cli import cache, device, evaluate, process, prompts, serve, setup
+from quantum_hybrid.cli import cache, device, evaluate, process, prompts, serve, setup, study
 from quantum_hybrid.cli.command import command
 from quantum_hybrid.cli.flags import Parser, in_flags
 from quantum_hybrid.compiled.layout import named
@@ -20,6 +20,7 @@ from quantum_hybrid.shown import shown_row
 
 VERBS = {
     "process": process,
+    "study": study,
     "prompts": prompts,
     "device": device,
     "cache": cache,
@@ -67,6 +68,8 @@ def _report(error: QuantumHybridError, again: str | None) -> None:
 
 def _go_on(arguments: list[str], run: Path) -> list[str]:
     """The arguments that resume a run. It has stored its settings, but not Atropos's."""
+    if arguments[0] == "study":
+        return ["study", "--study-dir", str(run)]
     if arguments[0] != "serve":
         return ["process", "--env.run_dir", str(run)]
     api = "--env.rollout_server_url"

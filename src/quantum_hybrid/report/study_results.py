@@ -25,8 +25,8 @@ class TunedArm:
 
     settings: Mapping[str, float]
     """Name -> value of each tuned setting."""
-    validation_loss: float
-    """Of the chosen trial, in nats per token."""
+    validation_loss: float | None
+    """Of the chosen trial, in nats per token; None if all diverged."""
     n_trials: int
     n_diverged: int
     """Trials without a finite loss."""

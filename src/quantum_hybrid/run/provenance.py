@@ -8,6 +8,7 @@ import secrets
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -52,7 +53,7 @@ def description(
         "python": platform.python_version(),
         "machine": {"system": platform.platform(), "cpu_count": os.cpu_count()},
         "processes": Launch.of(os.environ).size,
-        "versions": {name: _installed_version(name) for name in REPORTED_PACKAGES},
+        "versions": installed_versions(REPORTED_PACKAGES),
     }
 
 
@@ -78,6 +79,11 @@ def _git(folder: Path, *arguments: str) -> str:
     environment = {name: value for name, value in os.environ.items() if name not in hook}
     done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
     return done.stdout.strip()
+
+
+def installed_versions(packages: Sequence[str]) -> dict[str, str | None]:
+    """Package -> its version; None if it is not installed."""
+    return {name: _installed_version(name) for name in packages}
 
 
 def _installed_version(package: str) -> str | None:

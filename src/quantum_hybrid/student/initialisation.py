@@ -31,7 +31,7 @@ from torch import Tensor, nn
 
 from quantum_hybrid.circuit import Ansatz, QuantumLayer
 from quantum_hybrid.errors import UsageError
-from quantum_hybrid.student.head import ANGLE_SCALE, HybridHead
+from quantum_hybrid.student.head import ANGLE_SCALE, ClassicalHead, HybridHead
 
 PREACTIVATION_STD = 0.05
 """Standard deviation of down(g), so that the angles are phi +- 0.16. docs/log.md compares values
@@ -68,12 +68,7 @@ def initialise_head(head: HybridHead, calibration: Calibration, seed: int) -> No
     Raises `UsageError` if the rows span fewer directions than there are qubits.
     """
     generator = torch.Generator().manual_seed(seed)
-    transform = head.classical.transform
-    transform.into.weight.normal_(0.0, transform.into.in_features**-0.5, generator=generator)
-    transform.into.bias.zero_()
-    transform.out.weight.zero_()
-    transform.out.bias.zero_()
-    head.classical.log_scale.zero_()
+    initialise_classical(head.classical, generator)
 
     quantum, decoder = head.quantum, head.classical.decoder
     g = head.classical.norm(calibration.hidden)
@@ -94,6 +89,17 @@ def initialise_head(head: HybridHead, calibration: Calibration, seed: int) -> No
     quantum.up.weight.copy_(weight)
     quantum.up.bias.copy_(bias)
     head.alpha_logit.zero_()
+
+
+@torch.no_grad()
+def initialise_classical(classical: ClassicalHead, generator: torch.Generator) -> None:
+    """Set the classical pathway in place, so that it starts as the base model's own head."""
+    transform = classical.transform
+    transform.into.weight.normal_(0.0, transform.into.in_features**-0.5, generator=generator)
+    transform.into.bias.zero_()
+    transform.out.weight.zero_()
+    transform.out.bias.zero_()
+    classical.log_scale.zero_()
 
 
 def fisher_projection(

@@ -25,6 +25,8 @@ from quantum_hybrid.student.initialisation import centre_circuits
 SUBJECT = "ring"
 """The arm with which all others are compared: the circuits of the student's head."""
 FOURIER_FEATURES = 64
+MOST_POLYNOMIAL_QUBITS = 10
+"""3^10 coefficients for each of 10 outputs are 2.4 MB and two multiply-adds each for every row."""
 
 
 @dataclass(frozen=True)

@@ -127,11 +127,13 @@ class Fit:
         contenders: Sequence[Contender],
         readouts: Readouts,
         decoder: Float[Tensor, "words d_model"],
+        bias: Float[Tensor, " words"] | None = None,
         *,
         n_steps: int,
     ) -> None:
-        """decoder: of the classical logits; used if the rows have `features`."""
-        self.contenders, self.readouts, self._decoder = contenders, readouts, decoder
+        """decoder, bias: of the classical logits; used if the rows have `features`."""
+        self.contenders, self.readouts = contenders, readouts
+        self._decoder, self._bias = decoder, bias
         self._n_steps, self._step = n_steps, 0
         self._optimizer = Adam(self._groups(), fused=True)
         self._rates = [group["lr"] for group in self._optimizer.param_groups]
@@ -179,7 +181,7 @@ class Fit:
     def _classical(self, batch: Rows) -> Tensor | None:
         if batch.features is None:
             return None
-        return classical_logits(batch.features, self._decoder)
+        return classical_logits(batch.features, self._decoder, self._bias)
 
 
 def batches(n_rows: int, n_epochs: int, generator: torch.Generator) -> list[Tensor]:

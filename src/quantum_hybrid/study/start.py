@@ -1,15 +1,18 @@
 """The common start of all arms: directions for `down`, and for each arm its `up`.
 
 Without classical logits `up` starts as the linear discriminant of the next token given z, with the
-classical pathway's predictions on calibration rows in place of counts. With them it starts at zero,
-so that every arm begins as the classical pathway.
+classical pathway's predictions on calibration rows in place of counts. With them every arm starts
+as the classical pathway, recalibrated by a scale and a bias of each word: otherwise an arm would be
+credited with the unigram statistics that its biases learn on the way.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
@@ -20,6 +23,15 @@ from quantum_hybrid.study.readouts import Readouts
 ROWS_AT_ONCE = 256
 
 
+class Recalibrated(NamedTuple):
+    """The classical logits e^t C + b with which every arm starts beside C."""
+
+    biases: Float[Tensor, " words"]
+    """b."""
+    log_scale: Float[Tensor, ""]
+    """t."""
+
+
 class Calibration:
     """Rows from which all contenders start: g, and the classical pathway's predictions there."""
 
@@ -28,14 +40,16 @@ class Calibration:
         g: Float[Tensor, "rows d_model"],
         features: Float[Tensor, "rows d_model"],
         decoder: Float[Tensor, "words d_model"],
+        bias: Float[Tensor, " words"] | None = None,
     ) -> None:
-        self._g, self._features, self._decoder = g, features, decoder
+        """features, decoder, bias: of the classical logits."""
+        self._g, self._features, self._decoder, self._bias = g, features, decoder, bias
         sums = [rows.sum(0) for rows in self._probabilities()]
         self._probability = torch.stack(sums).sum(0) / len(g)
 
     def _probabilities(self) -> Iterator[Float[Tensor, "rows words"]]:
         for rows in self._features.split(ROWS_AT_ONCE):
-            yield (rows @ self._decoder.T).softmax(-1).double()
+            yield F.linear(rows, self._decoder, self._bias).softmax(-1).double()
 
     @torch.no_grad()
     def start(self, n: int) -> Start:
@@ -44,13 +58,22 @@ class Calibration:
         return Start(weight.float(), bias.float())
 
     @torch.no_grad()
-    def readouts(self, contenders: Sequence[Contender], *, with_classical: bool) -> Readouts:
-        """Begin the contenders, and give each its `up`."""
+    def readouts(
+        self, contenders: Sequence[Contender], recalibrated: Recalibrated | None
+    ) -> Readouts:
+        """Begin the contenders, and give each its `up`.
+
+        With `recalibrated` classical logits they stand beside these, without they are alone.
+        """
         n = contenders[0].down.out_features
         readouts = Readouts(len(contenders), len(self._decoder), n)
         for contender in contenders:
             contender.begin(self._g)
-        if not with_classical:
+        if recalibrated is not None:
+            weights = torch.zeros(len(self._decoder), n)
+            for arm in range(len(contenders)):
+                readouts.set_arm(arm, weights, recalibrated.biases, recalibrated.log_scale)
+        else:
             zs = torch.stack([contender(self._g) for contender in contenders]).double()
             for i, moments in enumerate(self._moments(zs)):
                 readouts.set_arm(i, *self._up(zs[i], moments))

@@ -46,9 +46,17 @@ class Readouts:
         """Number of arms."""
         return len(self.log_scales)
 
-    def set_arm(self, arm: int, weights: Float[Tensor, "words n"], biases: Tensor) -> None:
-        """Set an arm's U and b."""
+    def set_arm(
+        self,
+        arm: int,
+        weights: Float[Tensor, "words n"],
+        biases: Float[Tensor, " words"],
+        log_scale: Float[Tensor, ""] | None = None,
+    ) -> None:
+        """Set an arm's U, b and, if it is given, t."""
         with torch.no_grad():
+            if log_scale is not None:
+                self.log_scales[arm].copy_(log_scale)
             self.weights[arm][:, : self.n].copy_(weights)
             self.biases[arm].copy_(biases)
 

@@ -1,0 +1,204 @@
+"""What a study has found so far, from its folder."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from functools import cache
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from safetensors import safe_open
+
+from quantum_hybrid.durable import write_json
+from quantum_hybrid.report.study_results import (
+    ArmFacts,
+    ArmLosses,
+    ComparedRival,
+    Look,
+    Progress,
+    RegimeResults,
+    Sample,
+    StudyResults,
+    TextFacts,
+    TunedArm,
+)
+from quantum_hybrid.study.arms import ARMS, SUBJECT, Shape
+from quantum_hybrid.study.corpus import PARTS, Corpus
+from quantum_hybrid.study.fit import BATCH_ROWS
+from quantum_hybrid.study.folder import StudyFolder
+from quantum_hybrid.study.ground import Ground
+from quantum_hybrid.study.looks import Looks
+from quantum_hybrid.study.plan import REGIMES, Regime, StudyPlan
+from quantum_hybrid.study.tasks import tasks_of
+from quantum_hybrid.study.tuning import Tuning
+from quantum_hybrid.study.verdict import Comparison, compare
+
+POINTS = 60
+"""Number of points of a learning curve."""
+SAMPLES = 4
+
+
+def results_of(study: StudyFolder, stage: str) -> StudyResults:
+    """All results; `stage` says what the study is doing."""
+    plan, begun = study.plan, study.started()
+    corpus = Corpus.read(study.text) if study.text.exists() else None
+    tasks = tasks_of(plan)
+    missing = [str(task) for task in tasks if not task.is_done(study)]
+    fits = [task for task in tasks if task.kind == "fit"]
+    progress = Progress(stage, sum(task.is_done(study) for task in fits), len(fits), missing)
+    regimes = [_regime(study, regime, is_complete=not missing) for regime in plan.regimes]
+    return StudyResults(
+        plan=plan.model_dump(mode="json"),
+        plan_hash=plan.digest,
+        started=begun["started"],
+        command=begun["command"],
+        commit=begun["git_commit"],
+        machine=begun["machine"] | {"python": begun["python"]},
+        versions=begun["versions"],
+        is_quick=not plan.proves_something,
+        subject=SUBJECT,
+        progress=progress,
+        seconds=study.times(),
+        text=None if corpus is None else _text(study, corpus),
+        arms=[_facts(plan.shape, arm) for arm in plan.arms],
+        regimes=regimes,
+        looks=[] if corpus is None else _looks(study, corpus),
+        notes=_notes(regimes),
+    )
+
+
+def write_results(study: StudyFolder, results: StudyResults) -> None:
+    """Write results.json, atomically."""
+    write_json(study.path / "results.json", asdict(results))
+
+
+@cache
+def _facts(shape: Shape, name: str) -> ArmFacts:
+    arm = ARMS[name]
+    built = arm.build(shape, seed=0)
+    trained = sum(p.numel() for p in built.parameters() if p.requires_grad)
+    return ArmFacts(name, arm.says, trained, built.multiply_adds)
+
+
+def _text(study: StudyFolder, corpus: Corpus) -> TextFacts:
+    parts = corpus.parts
+    tokens = {}
+    folder = study.ground(study.plan.regimes[0])
+    if folder.exists():
+        ground = Ground(folder)
+        tokens = {part: len(ground.rows(part, with_features=False)) for part in PARTS}
+    samples = [Sample(unit.prompt or "", unit.text) for unit in parts["training"][:SAMPLES]]
+    n_units = {part: len(units) for part, units in parts.items()}
+    return TextFacts(corpus.source, corpus.unit, n_units, tokens, corpus.left_out, samples)
+
+
+def _looks(study: StudyFolder, corpus: Corpus) -> list[Look]:
+    rows = Looks(study, corpus.held_out_digest).opened()
+    return [Look(row["time"], row["study"], row["plan"]) for row in rows]
+
+
+def _regime(study: StudyFolder, regime: Regime, *, is_complete: bool) -> RegimeResults:
+    plan = study.plan
+    tuning = Tuning.read(plan, study.tuning(regime))
+    tuned = {arm: _tuned(tuning, arm) for arm in plan.arms} if tuning.is_done else {}
+    tokens, curves = _curves(study, regime)
+    sums = _held_out(study, regime) if is_complete else {}
+    n_tokens = _tokens_of_units(study, regime) if is_complete else np.zeros(0)
+    return RegimeResults(
+        regime,
+        REGIMES[regime],
+        tuned,
+        tokens,
+        curves,
+        {arm: _losses(plan, own, n_tokens) for arm, own in sums.items()},
+        _compared(plan, sums, n_tokens) if sums else [],
+    )
+
+
+def _tuned(tuning: Tuning, arm: str) -> TunedArm:
+    best, trials = tuning.best(arm), tuning.trials[arm]
+    n_diverged = sum(trial.loss is None for trial in trials)
+    return TunedArm(asdict(best.settings), best.loss, len(trials), n_diverged)
+
+
+def _curves(study: StudyFolder, regime: Regime) -> tuple[list[int], dict[str, list[float]]]:
+    """Training losses, mean over the seeds that are done and over spans of steps."""
+    found = []
+    for seed in study.plan.all_seeds:
+        if (file := study.fit(regime, seed)).exists():
+            with safe_open(file, "pt") as fit:
+                found.append(fit.get_tensor("curve"))
+    if not found:
+        return [], {}
+    n_steps = min(curve.shape[1] for curve in found)
+    mean = torch.stack([curve[:, :n_steps] for curve in found]).mean(0)
+    spans = np.array_split(np.arange(n_steps), min(POINTS, n_steps))
+    tokens = [int(BATCH_ROWS * (span.mean() + 0.5)) for span in spans]
+    rows = torch.stack([mean[:, span].mean(1) for span in spans], 1)
+    return tokens, {arm: row.tolist() for arm, row in zip(study.plan.arms, rows, strict=True)}
+
+
+def _held_out(study: StudyFolder, regime: Regime) -> dict[str, Float[np.ndarray, "seeds units"]]:
+    seeds = [np.load(study.losses(regime, seed)) for seed in study.plan.all_seeds]
+    return dict(zip(study.plan.arms, np.stack(seeds, 1), strict=True))
+
+
+def _tokens_of_units(study: StudyFolder, regime: Regime) -> Float[np.ndarray, " units"]:
+    rows = Ground(study.ground(regime)).rows("held-out", with_features=False)
+    return np.bincount(rows.prompts.numpy()).astype(float)
+
+
+def _losses(plan: StudyPlan, sums: np.ndarray, tokens: np.ndarray) -> ArmLosses:
+    means = sums.sum(1) / tokens.sum()
+    finite = [float(mean) if np.isfinite(mean) else None for mean in means]
+    return ArmLosses(dict(zip(plan.all_seeds, finite, strict=True)))
+
+
+def _compared(
+    plan: StudyPlan, sums: Mapping[str, np.ndarray], tokens: np.ndarray
+) -> list[ComparedRival]:
+    """The comparisons with all rivals that did not diverge, and the names of the others."""
+    finite = {arm for arm, own in sums.items() if np.isfinite(own).all()}
+    rivals = {arm: sums[arm] for arm in plan.rivals if arm in finite}
+    found = []
+    if SUBJECT in finite and rivals:
+        found = compare(sums[SUBJECT], rivals, tokens, plan.margin, seed=plan.text_seed)
+    compared = {one.rival: _row(one) for one in found}
+    nothing: Any = (None,) * 9
+    return [compared.get(arm, ComparedRival(arm, "diverged", *nothing)) for arm in plan.rivals]
+
+
+def _row(found: Comparison) -> ComparedRival:
+    seed, prompt, rest = found.difference.mean_squares.variances
+    return ComparedRival(
+        found.rival,
+        found.verdict.value,
+        found.difference.mean,
+        *found.interval,
+        found.p_different,
+        found.p_within,
+        found.over_seeds.p_t,
+        found.over_seeds.p_wilcoxon,
+        found.seeds_needed,
+        {"seed": seed, "prompt": prompt, "rest": rest},
+    )
+
+
+def _notes(regimes: Sequence[RegimeResults]) -> list[str]:
+    """Sentences that the page must carry."""
+    notes = []
+    for regime in regimes:
+        diverged = Counter[str]()
+        for arm, losses in regime.losses.items():
+            if n := sum(loss is None for loss in losses.of_seeds.values()):
+                diverged[arm] = n
+        notes += [
+            f"{arm} diverged in {n} of {len(regime.losses[arm].of_seeds)} seeds of the regime "
+            f"{regime.name}, so nothing can be said of it there"
+            for arm, n in diverged.items()
+        ]
+    return notes

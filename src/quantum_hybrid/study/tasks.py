@@ -1,0 +1,133 @@
+"""The tasks of a study: each computes one file from files, in a process of its own.
+
+    tune REGIME         recalibration, and the trials of all arms
+    fit REGIME SEED     all arms of a seed, trained in one pass
+    judge REGIME SEED   their held-out losses; only when all fits are done
+
+A task uses one thread, so its bits do not depend on what runs beside it. A task whose file is there
+is done.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from safetensors.torch import load_file, save
+
+from quantum_hybrid.durable import write_bytes
+from quantum_hybrid.study.fit import Settings
+from quantum_hybrid.study.folder import StudyFolder
+from quantum_hybrid.study.ground import Ground
+from quantum_hybrid.study.plan import Regime, StudyPlan
+from quantum_hybrid.study.regime import RegimeFits
+from quantum_hybrid.study.start import Recalibrated
+from quantum_hybrid.study.tuning import Tuning
+
+Kind = Literal["tune", "fit", "judge"]
+US_PER_TOKEN_AND_ARM: dict[Kind, tuple[float, float]] = {
+    "tune": (80, 160),
+    "fit": (80, 185),
+    "judge": (27, 95),
+}
+"""Alone and beside, at 49,152 words on the machine of docs/log.md; for estimates only."""
+WORDS = 49_152
+
+
+@dataclass(frozen=True)
+class Task:
+    """One task."""
+
+    kind: Kind
+    regime: Regime
+    seed: int | None = None
+
+    def __str__(self) -> str:
+        """In words, for progress."""
+        return f"{self.kind} {self.regime}" + ("" if self.seed is None else f", seed {self.seed}")
+
+    def is_done(self, study: StudyFolder) -> bool:
+        """Whether its files are there."""
+        if self.kind == "tune":
+            return Tuning.read(study.plan, study.tuning(self.regime)).is_done
+        return all(file.exists() for file in self.writes(study))
+
+    def reads(self, study: StudyFolder) -> list[Path]:
+        """The files that it needs, those of the ground apart."""
+        if self.seed is None:
+            return []
+        tuned = [study.tuning(self.regime)]
+        if self.regime != "alone":
+            tuned.append(study.recalibration(self.regime))
+        return tuned if self.kind == "fit" else [*tuned, study.fit(self.regime, self.seed)]
+
+    def writes(self, study: StudyFolder) -> list[Path]:
+        """The files that it computes."""
+        if self.seed is None:
+            return Task("fit", self.regime, 0).reads(study)
+        file = study.fit if self.kind == "fit" else study.losses
+        return [file(self.regime, self.seed)]
+
+    def run(self, study: StudyFolder) -> None:
+        """Compute the file."""
+        fits = RegimeFits(study.plan, self.regime, Ground(study.ground(self.regime)))
+        if self.seed is None:
+            _tune(study, self.regime, fits)
+        elif self.kind == "fit":
+            _fit(study, self.regime, self.seed, fits)
+        else:
+            _judge(study, self.regime, self.seed, fits)
+
+    def seconds(self, plan: StudyPlan, n_words: int) -> float:
+        """About how long it takes; for estimates only."""
+        n_tokens = plan.longest_unit * {"judge": plan.held_out}.get(self.kind, plan.training)
+        n_passes = {"judge": 1, "fit": plan.epochs}.get(self.kind, plan.epochs * plan.tuning_trials)
+        alone, beside = US_PER_TOKEN_AND_ARM[self.kind]
+        us = alone if self.regime == "alone" else beside
+        return len(plan.arms) * n_tokens * n_passes * us * 1e-6 * n_words / WORDS
+
+
+def tasks_of(plan: StudyPlan) -> list[Task]:
+    """All tasks, the longest of each kind first."""
+    regimes = sorted(plan.regimes, key=lambda regime: regime == "alone")
+    seeded: list[Kind] = ["fit", "judge"]
+    return [Task("tune", regime) for regime in regimes] + [
+        Task(kind, regime, seed) for kind in seeded for regime in regimes for seed in plan.all_seeds
+    ]
+
+
+def _tune(study: StudyFolder, regime: Regime, fits: RegimeFits) -> None:
+    if fits.is_beside and not study.recalibration(regime).exists():
+        found = fits.recalibrated()
+        state = {"biases": found.biases.contiguous(), "log_scale": found.log_scale}
+        write_bytes(study.recalibration(regime), save(state))
+    tuning = Tuning.read(study.plan, study.tuning(regime))
+    while not tuning.is_done:
+        tuning.round(fits, _recalibrated(study, regime, fits))
+        tuning.write(study.tuning(regime))
+
+
+def _fit(study: StudyFolder, regime: Regime, seed: int, fits: RegimeFits) -> None:
+    start = _recalibrated(study, regime, fits)
+    trained = fits.trained(_tuned(study, regime), start, seed, resample=True)
+    trained.write(study.fit(regime, seed))
+
+
+def _judge(study: StudyFolder, regime: Regime, seed: int, fits: RegimeFits) -> None:
+    # Read from the file, also right after the fit: the losses are those of what is kept.
+    trained = fits.untrained(_tuned(study, regime), seed).read(study.fit(regime, seed))
+    losses = BytesIO()
+    np.save(losses, trained.prompt_losses(fits.rows("held-out")).numpy())
+    write_bytes(study.losses(regime, seed), losses.getvalue())
+
+
+def _recalibrated(study: StudyFolder, regime: Regime, fits: RegimeFits) -> Recalibrated | None:
+    return Recalibrated(**load_file(study.recalibration(regime))) if fits.is_beside else None
+
+
+def _tuned(study: StudyFolder, regime: Regime) -> list[tuple[str, Settings]]:
+    tuning = Tuning.read(study.plan, study.tuning(regime))
+    return [(arm, tuning.best(arm).settings) for arm in study.plan.arms]

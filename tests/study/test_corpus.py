@@ -1,0 +1,92 @@
+"""The text of a study: its parts, what is left out, and what is refused."""
+
+from __future__ import annotations
+
+import pytest
+
+from quantum_hybrid.errors import CheckpointError, UsageError
+from quantum_hybrid.study.corpus import PARTS, Corpus, gather
+from quantum_hybrid.study.plan import StudyPlan
+
+
+def silent(line: str) -> None:
+    """Progress that nobody reads."""
+
+
+def test_documents_fall_into_parts_of_the_planned_sizes_without_repetition(plan) -> None:
+    corpus = gather(plan, silent)
+    sizes = {part: len(units) for part, units in corpus.parts.items()}
+    assert sizes == {"training": 50, "validation": 12, "held-out": 24}
+    texts = [unit.text for part in PARTS for unit in corpus.parts[part]]
+    assert len(set(texts)) == 86
+    assert corpus.unit == "document"
+
+
+def test_parts_do_not_depend_on_the_order_of_the_file(plan, text, tmp_path) -> None:
+    documents = text.read_text(encoding="utf-8").split("\n\n")[:86]
+    parts = []
+    for order in (documents, documents[::-1]):
+        file = tmp_path / f"{len(parts)}.txt"
+        file.write_text("\n \n".join(order), encoding="utf-8")
+        corpus = gather(plan.model_copy(update={"text": str(file)}), silent)
+        parts.append([[unit.text for unit in corpus.parts[part]] for part in PARTS])
+    assert parts[0] == parts[1]
+
+
+def test_another_text_seed_gives_other_parts(plan) -> None:
+    first = gather(plan, silent)
+    second = gather(plan.model_copy(update={"text_seed": 1}), silent)
+    assert first.held_out_digest != second.held_out_digest
+    assert first.held_out_digest == gather(plan, silent).held_out_digest
+
+
+def test_headings_and_near_duplicates_are_left_out_and_counted(plan, text, tmp_path) -> None:
+    file = tmp_path / "documents.txt"
+    content = text.read_text(encoding="utf-8")
+    first = content.partition("\n\n")[0]
+    file.write_text(f"A heading\n\n{first.upper()}!\n\n{content}", encoding="utf-8")
+    corpus = gather(plan.model_copy(update={"text": str(file)}), silent)
+    assert corpus.left_out == {"fewer than 5 words": 1, "text nearly repeated": 1}
+
+
+def test_a_file_with_too_few_documents_is_refused_with_its_number(plan) -> None:
+    with pytest.raises(UsageError, match=r"114 usable units, and the plan wants 136 \(none was"):
+        gather(plan.model_copy(update={"training": 100}), silent)
+
+
+def test_a_file_that_is_no_text_is_refused(plan, tmp_path) -> None:
+    file = tmp_path / "documents.txt"
+    file.write_bytes(b"one line\nanother \xff\n")
+    with pytest.raises(UsageError, match=r"documents.txt', line 2: is not UTF-8"):
+        gather(plan.model_copy(update={"text": str(file)}), silent)
+    with pytest.raises(UsageError, match=r"gone.txt'\: cannot be read: No such file"):
+        gather(plan.model_copy(update={"text": str(tmp_path / "gone.txt")}), silent)
+
+
+def test_a_corpus_is_read_as_it_was_written(plan, tmp_path) -> None:
+    corpus = gather(plan, silent)
+    corpus.write(tmp_path / "text.json")
+    assert Corpus.read(tmp_path / "text.json") == corpus
+    (tmp_path / "text.json").write_text("{}", encoding="utf-8")
+    with pytest.raises(CheckpointError, match="not the text of a study"):
+        Corpus.read(tmp_path / "text.json")
+
+
+@pytest.mark.slow
+def test_the_embedded_teacher_answers_prompts_of_its_own(tmp_path) -> None:
+    plan = StudyPlan(training=8, validation=2, held_out=2, longest_unit=8)
+    corpus = gather(plan, silent)
+    units = [unit for part in PARTS for unit in corpus.parts[part]]
+    assert len({unit.prompt for unit in units}) == 12
+    assert all(unit.text and unit.finish_reason in ("stop", "length") for unit in units)
+    assert corpus.unit == "prompt"
+    # From the cache, and so without another word of the teacher.
+    assert gather(plan, silent) == corpus
+
+
+def test_too_few_prompts_in_a_file_are_refused(tmp_path) -> None:
+    file = tmp_path / "prompts.txt"
+    file.write_text("Why is the sky blue?\nHow do magnets work?\n", encoding="utf-8")
+    plan = StudyPlan(prompts=str(file), training=8, validation=2, held_out=2, longest_unit=8)
+    with pytest.raises(UsageError, match=r"2 usable units, and the plan wants 12"):
+        gather(plan, silent)

@@ -1,0 +1,282 @@
+"""A whole study: what it leaves behind, and that nothing interrupts it for good."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+
+from one_process import one_after_the_other
+from quantum_hybrid.cli import main
+from quantum_hybrid.errors import CheckpointError, UsageError
+from quantum_hybrid.report.study_results import StudyResults
+from quantum_hybrid.study.conduct import Conductor
+from quantum_hybrid.study.corpus import Corpus
+from quantum_hybrid.study.folder import opened
+from quantum_hybrid.study.looks import Looks
+from quantum_hybrid.study.plan import DEFAULT_PLAN, StudyPlan
+from quantum_hybrid.study.tasks import tasks_of
+
+FIGURES = ("fits", "losses", "tuning", "text.json", "healed.safetensors")
+"""What a study computes, as far as it may not depend on when and how."""
+
+
+def conducted(path: Path, plan: StudyPlan | None) -> StudyResults:
+    with opened(path, plan, DEFAULT_PLAN) as study:
+        conductor = Conductor(study, lambda line: None, one_after_the_other)
+        conductor.prepare()
+        conductor.tune_and_fit()
+        conductor.judge()
+        return conductor.report()
+
+
+def hashes(study: Path) -> dict[str, str]:
+    files = [file for name in FIGURES for file in [study / name, *(study / name).rglob("*")]]
+    return {
+        str(file.relative_to(study)): hashlib.sha256(file.read_bytes()).hexdigest()
+        for file in files
+        if file.is_file()
+    }
+
+
+@pytest.fixture(scope="module")
+def done(plan, tmp_path_factory) -> tuple[Path, StudyResults]:
+    path = tmp_path_factory.mktemp("studies") / "one"
+    return path, conducted(path, plan)
+
+
+def test_a_study_compares_the_subject_with_every_rival_in_every_regime(done, plan) -> None:
+    path, results = done
+    assert [regime.name for regime in results.regimes] == ["alone", "beside"]
+    for regime in results.regimes:
+        assert [one.rival for one in regime.compared] == list(plan.rivals)
+        for one in regime.compared:
+            assert one.low is not None
+            assert one.low < one.difference < one.high
+            found = regime.losses[one.rival].mean - regime.losses["ring"].mean
+            assert one.difference == pytest.approx(found, abs=1e-12)
+    assert results.progress.missing == []
+    kept = json.loads((path / "results.json").read_text(encoding="utf-8"))
+    assert kept["plan_hash"] == plan.digest
+
+
+def test_losses_are_those_of_the_kept_arms(done, plan) -> None:
+    path, results = done
+    sums = np.load(path / "losses/beside-1.npy")
+    units = np.load(path / "ground/healed/held-out/units.npy")
+    assert sums.shape == (len(plan.arms), plan.held_out)
+    assert units.max() + 1 == plan.held_out
+    means = sums.sum(1) / len(units)
+    regime = results.regimes[1]
+    assert [regime.losses[arm].of_seeds[1] for arm in plan.arms] == pytest.approx(list(means))
+
+
+def test_every_arm_has_the_same_number_of_trials(done, plan) -> None:
+    _, results = done
+    for regime in results.regimes:
+        assert {arm: own.n_trials for arm, own in regime.tuned.items()} == dict.fromkeys(
+            plan.arms, plan.tuning_trials
+        )
+
+
+def test_tables_hold_the_figures_of_the_results(done) -> None:
+    path, results = done
+    [table] = [file for file in path.glob("*.csv") if "compar" in file.name]
+    rows = list(csv.DictReader(table.read_text(encoding="utf-8").splitlines()))
+    compared = [one for regime in results.regimes for one in regime.compared]
+    assert len(rows) == len(compared)
+    assert [float(row["difference"]) for row in rows] == [one.difference for one in compared]
+
+
+def test_a_finished_study_computes_nothing_again_and_is_not_a_second_look(done) -> None:
+    path, results = done
+    before = {file: file.stat().st_mtime_ns for file in path.rglob("*.safetensors")}
+    again = conducted(path, None)
+    assert {file: file.stat().st_mtime_ns for file in path.rglob("*.safetensors")} == before
+    assert again.regimes == results.regimes
+    assert len(again.looks) == len(results.looks) == 1
+
+
+def test_another_study_of_the_same_texts_counts_as_a_second_look(done, plan, tmp_path) -> None:
+    _, results = done
+    changed = plan.model_copy(update={"first_seed": 7, "arms": ("ring", "identity")})
+    second = conducted(tmp_path / "two", changed)
+    assert len(second.looks) == 2
+    assert [look.plan for look in second.looks] == [results.plan_hash, changed.digest]
+
+
+def test_judging_again_is_a_second_look(plan, tmp_path) -> None:
+    path = tmp_path / "study"
+    update = {"arms": ("ring", "identity"), "regimes": ("alone",), "text_seed": 5}
+    conducted(path, plan.model_copy(update=update))
+    for file in (path / "losses").iterdir():
+        file.unlink()
+    assert len(conducted(path, None).looks) == 2
+
+
+def test_a_changed_plan_is_refused(done, plan, tmp_path) -> None:
+    path, _ = done
+    with pytest.raises(UsageError, match=r"is a study with the plan \w{12}, not"):
+        conducted(path, plan.model_copy(update={"margin": 0.01}))
+    file = path / "plan.yaml"
+    kept = file.read_text(encoding="utf-8")
+    try:
+        file.write_text(kept.replace("margin: 0.005", "margin: 0.05"), encoding="utf-8")
+        with pytest.raises(CheckpointError, match="was changed after the study began"):
+            conducted(path, None)
+    finally:
+        file.write_text(kept, encoding="utf-8")
+
+
+def test_a_folder_with_other_files_is_refused_and_left_alone(plan, tmp_path) -> None:
+    (tmp_path / "notes.txt").write_text("mine", encoding="utf-8")
+    with pytest.raises(UsageError, match="holds other files and no study"):
+        conducted(tmp_path, plan)
+    assert [file.name for file in tmp_path.iterdir() if file.name != ".lock"] == ["notes.txt"]
+
+
+def test_the_held_out_part_stays_closed_until_all_fits_are_done(done, plan, tmp_path) -> None:
+    path = tmp_path / "study"
+    with opened(path, plan, DEFAULT_PLAN) as study:
+        conductor = Conductor(study, lambda line: None, one_after_the_other)
+        conductor.prepare()
+        conductor.tune()
+        conductor.fit(slice(0, 3))
+        with pytest.raises(UsageError, match="1 of 4 fits are missing, such as fit alone, seed 1"):
+            conductor.judge()
+        assert not list((path / "losses").iterdir())
+        looks = Looks(study, Corpus.read(study.text).held_out_digest)
+        assert str(path) not in {look["study"] for look in looks.opened()}
+
+
+# Whole commands, with their processes.
+
+
+def command(plan_file: Path, *arguments: str | Path) -> list[str]:
+    program = "from quantum_hybrid.cli import main; raise SystemExit(main())"
+    return [sys.executable, "-c", program, "study", *map(str, arguments)]
+
+
+def finished(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command(Path(), *arguments), capture_output=True, text=True, encoding="utf-8", check=False
+    )
+
+
+def killed_when(file: Path, sent: int, *arguments: str | Path) -> tuple[int, str]:
+    """Start the command, send it the signal when the file is there; status and errors."""
+    with subprocess.Popen(
+        command(Path(), *arguments),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        encoding="utf-8",
+    ) as process:
+        children = psutil.Process(process.pid)
+        while not file.exists():
+            assert process.poll() is None, process.communicate()
+        workers = children.children(recursive=True)
+        process.send_signal(sent)
+        _, errors = process.communicate()
+        psutil.wait_procs(workers, timeout=30)
+        assert not [worker for worker in workers if worker.is_running()]
+    return process.returncode, errors
+
+
+@pytest.mark.slow
+def test_a_killed_study_goes_on_to_the_same_bits(done, plan_file, tmp_path) -> None:
+    path, results = done
+    study = tmp_path / "study"
+    flags = ("--plan", plan_file, "--study-dir", study)
+    status, _ = killed_when(study / "healed.safetensors", signal.SIGKILL, *flags)
+    assert status == -signal.SIGKILL
+    status, _ = killed_when(study / "tuning/beside.json", signal.SIGKILL, *flags)
+    assert status == -signal.SIGKILL
+    status, errors = killed_when(study / "fits/beside-0.safetensors", signal.SIGINT, *flags)
+    assert status == 130, errors
+    page = (study / "study.html").read_text(encoding="utf-8")
+    assert "judge beside, seed 0" in page
+    ended = finished("--study-dir", study)
+    assert ended.returncode == 0, ended.stderr
+    assert "ring is" in ended.stdout
+    assert hashes(study) == hashes(path)
+    assert len(results.looks) == 1
+
+
+@pytest.mark.slow
+def test_shards_and_their_merge_give_the_same_bits(done, plan_file, tmp_path) -> None:
+    path, _ = done
+    study = tmp_path / "study"
+    flags = ("--plan", plan_file, "--study-dir", study)
+    started = [
+        subprocess.Popen(
+            command(plan_file, *flags, "--shard", f"{k}/2"), stdout=subprocess.PIPE, text=True
+        )
+        for k in (1, 2)
+    ]
+    printed = [process.communicate()[0] for process in started]
+    assert [process.returncode for process in started] == [0, 0], printed
+    assert all("--merge" in text for text in printed)
+    assert finished("--study-dir", study, "--merge").returncode == 0
+    assert hashes(study) == hashes(path)
+
+
+def test_a_merge_before_the_shards_are_done_is_refused(plan, tmp_path, capfd) -> None:
+    study = tmp_path / "study"
+    assert main(["study", "--study-dir", str(study), "--merge"]) == 2
+    assert "holds no study whose shards could be merged" in capfd.readouterr().err
+    assert not study.exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--shard", "3/2"], "invalid value '3/2': must be K/N, K from 1 to N"),
+        (["--shard", "1/2"], "--shard and --merge need --study-dir"),
+        (["--plan", "a", "--quick"], "not allowed with argument"),
+        (["--study-dir", ""], "--study-dir '': must name a folder"),
+        (["--plan", "nowhere.yaml"], "plan 'nowhere.yaml': cannot be read"),
+    ],
+)
+def test_wrong_flags_are_one_line(arguments, message, capfd, tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    try:
+        status = main(["study", *arguments])
+    except SystemExit as ended:
+        status = ended.code
+    errors = capfd.readouterr().err
+    assert status == 2
+    assert message in errors
+    assert errors.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_study_in_use_is_refused(done) -> None:
+    path, _ = done
+    with (
+        opened(path, None, DEFAULT_PLAN),
+        pytest.raises(UsageError, match="another process is at work on this study"),
+        opened(path, None, DEFAULT_PLAN),
+    ):
+        pass
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_folder_that_cannot_be_written_is_refused(plan, tmp_path) -> None:
+    tmp_path.chmod(0o500)
+    with pytest.raises(UsageError, match="cannot be written"):
+        conducted(tmp_path / "study", plan)
+
+
+def test_tasks_are_all_regimes_and_seeds(plan) -> None:
+    kinds = [task.kind for task in tasks_of(plan)]
+    assert (kinds.count("tune"), kinds.count("fit"), kinds.count("judge")) == (2, 4, 4)
