@@ -19,7 +19,7 @@ def arm_label(name: str) -> Markup:
 def arm_size(facts: ArmFacts) -> str:
     """Parameters and compute of an arm."""
     return (
-        f"{numbers.count(facts.n_parameters)} trainable parameters, "
+        f"{numbers.count(facts.n_parameters)} parameters, "
         f"{numbers.count(facts.multiply_adds)} multiply\u2011adds"
     )
 

@@ -31,15 +31,15 @@ def learning_curves(results: StudyResults, regime: RegimeResults, identifier: st
     ]
     if not lines:
         return element("p", text(f"{capitalised(regime.name)}: no curve yet."))
-    near = _near(lines)
+    near = _near(lines, results.subject)
     x_axis = Axis(0.0, max(line.points[-1][0] for line in lines) or 1.0)
     y_axis = axis_around(
         [y for line in near for _, y in line.points[len(line.points) // SETTLED :]]
     )
     far = [line for line in lines if line not in near]
     caption = (
-        f"{capitalised(regime.name)}: training loss in nats per token, mean over seeds. The first fall is cut "
-        f"off.{_off(far)}{_without(regime)}"
+        f"{capitalised(regime.name)}: training loss in nats per token, mean over seeds. The first "
+        f"fall is cut off.{_off(far)}{_without(regime)}"
     )
     figure = line_figure(
         identifier,
@@ -66,7 +66,7 @@ def scaling_curves(results: StudyResults, rows: Sequence[Mapping[str, Any]]) -> 
         points = [(float(row["n_qubits"]), float(row["loss"])) for row in own]
         lines.append(Line(arm, label, points, [row["standard_error"] for row in own]))
     sizes = sorted({row["n_qubits"] for row in rows})
-    near = _near(lines)
+    near = _near(lines, results.subject)
     y_axis = axis_around([y for line in near for _, y in line.points])
     far = [line for line in lines if line not in near]
     figure = line_figure(
@@ -87,14 +87,13 @@ def scaling_curves(results: StudyResults, rows: Sequence[Mapping[str, Any]]) -> 
     return _figure(figure, caption)
 
 
-def _near(lines: Sequence[Line]) -> list[Line]:
-    """The lines whose ends are not far from the others'."""
-    ends = [line.points[-1][1] for line in lines]
-    middle = median(ends)
-    most = reach([abs(end - middle) for end in ends])
-    return [
-        line for line, end in zip(lines, ends, strict=True) if abs(end - middle) <= most
-    ] or list(lines)
+def _near(lines: Sequence[Line], subject: str) -> list[Line]:
+    """The lines whose ends are not far from the subject's, or from the median without it."""
+    own = [line.points[-1][1] for line in lines if line.arm == subject]
+    middle = own[0] if own else median(line.points[-1][1] for line in lines)
+    distances = [abs(line.points[-1][1] - middle) for line in lines]
+    most = reach([distance for distance in distances if distance > 0])
+    return [line for line, far in zip(lines, distances, strict=True) if far <= most]
 
 
 def _off(far: Sequence[Line]) -> str:

@@ -41,9 +41,9 @@ def losses(results: StudyResults, regime: RegimeResults) -> Markup:
     columns = ["arm", "parameters", "multiply-adds", "mean loss", "perplexity"]
     columns += ["SD over seeds", "diverged"]
     caption = (
-        f"{capitalised(regime.name)}: held-out loss of each arm in nats per token, best first, with its "
-        "standard deviation (SD) over seeds. Parameters are the trainable ones of the arm's map, "
-        "multiply-adds those of one token."
+        f"{capitalised(regime.name)}: held-out loss of each arm in nats per token, best first, "
+        "with its standard deviation (SD) over seeds. Parameters are the trainable ones of the "
+        "arm's map, multiply-adds those of one token."
     )
     return joined([table(caption, columns, rows, "numbers cards"), _of_seeds(regime)])
 
@@ -99,8 +99,9 @@ def variances(regime: RegimeResults) -> Markup:
     ]
     columns = ["rival", *names, "verdict", "seeds needed"]
     caption = (
-        f"{capitalised(regime.name)}: variance components of the difference, in squared nats per token, and the "
-        "seeds that give a verdict with 90 % power if the true difference is the one found"
+        f"{capitalised(regime.name)}: variance components of the difference, in squared nats per "
+        "token, and the seeds that give a verdict with 90 % power if the true difference is the "
+        "one found"
     )
     return table(caption, columns, rows, "numbers")
 
@@ -126,7 +127,10 @@ def second_opinions(regime: RegimeResults) -> Markup:
     ]
     columns = ["rival", "verdict", "p of no difference", "p of not within the margin"]
     columns += ["paired t over seeds", "Wilcoxon over seeds"]
-    caption = f"{capitalised(regime.name)}: p-values of the verdicts, adjusted by Holm, and of two other tests"
+    caption = (
+        f"{capitalised(regime.name)}: p-values of the verdicts, adjusted by Holm, and of two other "
+        "tests"
+    )
     return table(caption, columns, rows, "numbers")
 
 

@@ -52,7 +52,8 @@ def forest(results: StudyResults, regime: RegimeResults, identifier: str) -> Mar
     caption = (
         f"{capitalised(regime.name)}: loss of each rival minus the loss of "
         f"{shown(results.subject, 40)}, in nats per token, with 95 % intervals. The band is the "
-        f"margin of ±{numbers.figure(margin)}. Multiply\u2011adds are those of one token."
+        f"margin of ±{numbers.figure(margin)}. Parameters are the trainable ones of the rival's "
+        "map, multiply\u2011adds those of one token."
     )
     head = element(
         "tr",

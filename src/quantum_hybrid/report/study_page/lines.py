@@ -18,6 +18,8 @@ from quantum_hybrid.shown import shown
 
 MOST_POINTS = 120
 """Points of a line that are drawn; of more, evenly spaced ones."""
+LONGEST_LABEL = 16
+"""Characters of a name at the end of a line."""
 _HEIGHT, _LABEL = 300, 17
 _TOP, _BOTTOM = 10, 46
 """Pixels: of the plot, of a label, and of the padding above and below."""
@@ -145,7 +147,7 @@ def _labels(lines: Sequence[Line], y_axis: Axis, height: float, subject: str) ->
             stroke_dasharray=color_of(line.arm).dash or None,
             class_=arm_class(line.arm),
         )
-        name = element("text", text(line.label, 24), x=35, y=f"{place + 4:.1f}")
+        name = element("text", text(line.label, LONGEST_LABEL), x=35, y=f"{place + 4:.1f}")
         class_ = "subject" if line.arm == subject else None
         parts.append(element("g", leader, swatch, name, class_=class_))
     return [element("svg", *parts, x="100%", class_="anchor labels")]

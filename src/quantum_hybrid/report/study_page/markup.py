@@ -64,7 +64,8 @@ def table(
 ) -> Markup:
     """A table in a box of its own that scrolls sideways; the first cell of a row is its heading.
 
-    With the class `cards`, each row becomes a card on a narrow screen.
+    The caption that is seen stands outside the box, where it neither scrolls nor gets narrow. With
+    the class `cards`, each row becomes a card on a narrow screen.
     """
     head = element("tr", *(element("th", text(name), scope="col") for name in columns))
     body = [
@@ -80,12 +81,16 @@ def table(
     ]
     whole = element(
         "table",
-        element("caption", text(caption)),
+        element("caption", text(caption), class_="unseen"),
         element("thead", head),
         element("tbody", joined(body)),
         class_=class_ or None,
     )
-    return element("div", whole, class_="wide", role="group", tabindex=0, aria_label=shown(caption))
+    seen = element("p", text(caption), class_="caption", aria_hidden="true")
+    name = shown(caption)
+    return joined(
+        [seen, element("div", whole, class_="wide", role="group", tabindex=0, aria_label=name)]
+    )
 
 
 def details(summary: str, *content: Markup) -> Markup:

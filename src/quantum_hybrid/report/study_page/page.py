@@ -226,14 +226,6 @@ def _opinions(results: StudyResults) -> Markup:
 
 
 def _record(results: StudyResults) -> Markup:
-    looks = [
-        [text(look.time, 60), element("code", text(look.study, 200)), _code(look.plan)]
-        for look in results.looks[:MOST_LOOKS]
-    ]
-    n = len(results.looks)
-    caption = f"Evaluations of these held-out texts: {n}"
-    if n > MOST_LOOKS:
-        caption += f", the first {MOST_LOOKS} shown"
     facts: Sequence[tuple[str, Markup]] = (
         ("Command", element("code", text(shlex.join(results.command), 2000))),
         ("Commit", _code(results.commit or "not known")),
@@ -246,11 +238,24 @@ def _record(results: StudyResults) -> Markup:
     return joined(
         [
             element("dl", *pairs),
-            table(caption, ["time", "study", "plan"], looks),
+            _looks(results),
             protocol.named_values("Machine", results.machine),
             protocol.named_values("Versions", results.versions),
         ]
     )
+
+
+def _looks(results: StudyResults) -> Markup:
+    if not results.looks:
+        return paragraph("The held-out texts have not been evaluated.")
+    n = len(results.looks)
+    rows = [
+        [text(look.time, 60), element("code", text(look.study, 200)), _code(look.plan[:16])]
+        for look in results.looks[:MOST_LOOKS]
+    ]
+    left_out = f"; the first {MOST_LOOKS} are shown" if n > MOST_LOOKS else ""
+    caption = f"Evaluations of these held-out texts: {n}{left_out}"
+    return table(caption, ["time", "study", "hash of its plan"], rows)
 
 
 def _code(value: str) -> Markup:

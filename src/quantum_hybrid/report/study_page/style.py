@@ -44,6 +44,9 @@ nav + section { margin-top: 2.5rem; }
 
 table { border-collapse: collapse; font-size: .9rem;
   font-variant-numeric: tabular-nums lining-nums; }
+.unseen { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%);
+  white-space: nowrap; padding: 0; }
+.caption { color: var(--quiet); font-size: .88rem; margin: 1.2rem 0 0; }
 caption { text-align: left; color: var(--quiet); font-size: .88rem; padding: 0 0 .7rem;
   max-width: 42rem; }
 th, td { text-align: left; vertical-align: top; padding: .5rem 1.2rem .5rem 0;
@@ -52,12 +55,14 @@ thead th { font-size: .8rem; line-height: 1.3; color: var(--quiet); vertical-ali
 tbody th { font-weight: 600; }
 .numbers td, .numbers thead th:not(:first-child) { text-align: right;
   padding: .5rem 0 .5rem 1.2rem; }
+.numbers td { white-space: nowrap; }
 .numbers tbody th { white-space: nowrap; padding-right: .5rem; }
-.wide { overflow-x: auto; margin: 1.2rem 0 1.6rem; }
+.wide { overflow-x: auto; margin: .4rem 0 1.6rem; position: relative; }
 .wide:focus-visible, summary:focus-visible, a:focus-visible { outline: 2px solid var(--link);
   outline-offset: 2px; }
 details { margin: .5rem 0; }
 summary { cursor: pointer; padding: .3rem 0; color: var(--link); width: fit-content; }
+.wide code { white-space: nowrap; }
 dl { margin: 0 0 1.5rem; }
 dl div { margin-bottom: .6rem; }
 dt { color: var(--quiet); font-size: .85rem; }
@@ -99,7 +104,7 @@ svg .rule { stroke: var(--rule); }
 .zero { stroke: var(--zero); }
 .interval { stroke: currentColor; stroke-width: 2.5; stroke-linecap: round; }
 circle, .anchor path { fill: currentColor; }
-figure { margin: 1rem 0 2.5rem; }
+figure { margin: 1rem 0 2.5rem; overflow-x: clip; }
 figcaption { color: var(--quiet); font-size: .88rem; max-width: 42rem; margin-top: .3rem; }
 .lines { padding: 10px 130px 46px 52px; }
 .lines polyline, .stretched line { fill: none; stroke: currentColor; stroke-width: 1.6;
@@ -117,7 +122,7 @@ figcaption { color: var(--quiet); font-size: .88rem; max-width: 42rem; margin-to
   h1 { font-size: 1.9rem; }
   .lead { font-size: 1.15rem; }
   section { margin-top: 3.2rem; }
-  .lines { padding: 10px 112px 46px 44px; }
+  .lines { padding: 10px 120px 46px 44px; }
   .forest, .forest caption, .forest thead, .forest tbody, .cards, .cards caption, .cards tbody,
   .cards tr, .cards th, .cards td { display: block; }
   .forest thead th:not(.scale), .cards thead { position: absolute; width: 1px; height: 1px;
@@ -146,7 +151,7 @@ figcaption { color: var(--quiet); font-size: .88rem; max-width: 42rem; margin-to
   main { padding: 0; max-width: none; }
   nav { display: none; }
   section { margin-top: 2rem; }
-  h2, h3, h4, caption { break-after: avoid; }
+  h2, h3, h4, caption, .caption { break-after: avoid; }
   figure, tr, .sample, svg, .warnings { break-inside: avoid; }
   thead { display: table-header-group; }
   details::details-content { content-visibility: visible; display: block; block-size: auto; }
