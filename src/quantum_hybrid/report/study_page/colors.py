@@ -41,9 +41,9 @@ class ArmColor:
 ARM_COLORS = {
     "ring": ArmColor("#2b6fd0", "#6f9bfa", SOLID),
     "nothing": ArmColor("#3d4148", "#b1b4bd", SOLID),
-    "identity": ArmColor("#a75519", "#df8c6a", SOLID),
-    "affine": ArmColor("#4c8a60", "#93e6b2", SOLID),
-    "mlp": ArmColor("#ab3e7e", "#d862ad", SOLID),
+    "identity": ArmColor("#984a12", "#df8c6a", SOLID),
+    "affine": ArmColor("#4e8c61", "#93e6b2", SOLID),
+    "mlp": ArmColor("#9a2f6e", "#d862ad", SOLID),
     "no entangler": ArmColor("#3480ac", "#77daff", DASHED),
     "chain": ArmColor("#771b1c", "#d67162", DASHED),
     "ring once": ArmColor("#85791d", "#dadc89", DASHED),

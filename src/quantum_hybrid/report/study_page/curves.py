@@ -55,7 +55,9 @@ def learning_curves(results: StudyResults, regime: RegimeResults, identifier: st
     return _figure(figure, caption)
 
 
-def scaling_curves(results: StudyResults, rows: Sequence[Mapping[str, Any]]) -> Markup:
+def scaling_curves(
+    results: StudyResults, rows: Sequence[Mapping[str, Any]], identifier: str
+) -> Markup:
     """Held-out loss of each arm against the number of qubits, with standard errors."""
     lines = []
     for arm, n_layers in dict.fromkeys((row["arm"], row["n_layers"]) for row in rows):
@@ -70,7 +72,7 @@ def scaling_curves(results: StudyResults, rows: Sequence[Mapping[str, Any]]) -> 
     y_axis = axis_around([y for line in near for _, y in line.points])
     far = [line for line in lines if line not in near]
     figure = line_figure(
-        "scaling",
+        identifier,
         "Loss against the number of qubits",
         f"Held-out loss at the largest size: {names_with_numbers(lines)}.",
         near,

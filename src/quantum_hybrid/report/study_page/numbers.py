@@ -1,7 +1,7 @@
-"""Every number of a study's page as text, with a true minus sign and a narrow space in thousands.
+"""Every number of a study's page as text, with a true minus sign and commas in thousands.
 
-    nats(6.41234)          6.4123          count(16384)     16 384
-    signed(-0.0131)        −0.0131         seconds(4000)    1 h 7 min
+    nats(6.41234)          6.4123          count(16384)     16,384
+    signed(-0.0131)        −0.0131         seconds(4000)    1 h 6 min
     interval(-0.01, 0.02)  −0.0100 to +0.0200
 
 A number that is missing is a dash, and one that is not finite says so.
@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 MISSING = "–"
 NOT_FINITE = "not finite"
-_MINUS, _NARROW_SPACE = "\u2212", "\u202f"
+_MINUS = "\u2212"
 _RAISED = str.maketrans("0123456789-", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻")
 
 
@@ -42,14 +42,14 @@ def probability(value: float | None) -> str:
 
 def share(value: float | None) -> str:
     """A share of 1, in percent."""
-    return _finite(value, lambda number: f"{100 * number:.1f}{_NARROW_SPACE}%")
+    return _finite(value, lambda number: f"{100 * number:.1f} %")
 
 
 def perplexity(loss: float | None) -> str:
     """exp of a loss in nats per token."""
     if loss is not None and math.isfinite(loss) and loss > 99:
         return "above 10⁴²"
-    return _finite(loss, lambda number: _thousands(f"{math.exp(number):,.2f}"))
+    return _finite(loss, lambda number: f"{math.exp(number):,.2f}")
 
 
 def figure(value: float | None) -> str:
@@ -59,16 +59,12 @@ def figure(value: float | None) -> str:
 
 def count(value: float | None) -> str:
     """A number of things."""
-    return _finite(value, lambda number: _thousands(f"{round(number):,}"))
+    return _finite(value, lambda number: f"{round(number):,}")
 
 
 def seconds(value: float | None) -> str:
     """A time."""
     return _finite(value, _time)
-
-
-def _thousands(written: str) -> str:
-    return written.replace(",", _NARROW_SPACE)
 
 
 def _three_digits(value: float) -> str:

@@ -139,7 +139,11 @@ def _content(results: StudyResults) -> list[tuple[str, str, Markup]]:
     ]
     if results.scaling is not None:
         rows = results.scaling["rows"]
-        content = scaling_curves(results, rows) if rows else paragraph("Not measured yet.")
+        content = (
+            scaling_curves(results, rows, "scaling-lines")
+            if rows
+            else paragraph("Not measured yet.")
+        )
         found.append(("scaling", "Loss against the number of qubits", content))
     if results.instrument is not None:
         found.append(("instrument", "The instrument's own test", instrument(results.instrument)))
