@@ -40,10 +40,10 @@ class ArmColor:
 
 ARM_COLORS = {
     "ring": ArmColor("#2b6fd0", "#6f9bfa", SOLID),
-    "nothing": ArmColor("#3d4148", "#b1b4bd", SOLID),
-    "identity": ArmColor("#984a12", "#df8c6a", SOLID),
+    "nothing": ArmColor("#2a2d33", "#b1b4bd", SOLID),
+    "identity": ArmColor("#8f420c", "#df8c6a", SOLID),
     "affine": ArmColor("#4e8c61", "#93e6b2", SOLID),
-    "mlp": ArmColor("#9a2f6e", "#d862ad", SOLID),
+    "mlp": ArmColor("#a83a7a", "#d862ad", SOLID),
     "no entangler": ArmColor("#3480ac", "#77daff", DASHED),
     "chain": ArmColor("#771b1c", "#d67162", DASHED),
     "ring once": ArmColor("#85791d", "#dadc89", DASHED),

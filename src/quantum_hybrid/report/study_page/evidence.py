@@ -52,15 +52,16 @@ def _of_seeds(regime: RegimeResults) -> Markup:
     seeds = sorted({seed for found in regime.losses.values() for seed in found.of_seeds})
     kept = seeds[:MOST_SEEDS]
     rows = [
-        [arm_label(name), *(text(_loss_of(found, seed)) for seed in kept)]
+        [arm_label(name), text(", ".join(_loss_of(found, seed) for seed in kept), 1000)]
         for name, found in regime.losses.items()
     ]
-    caption = f"{capitalised(regime.name)}: held-out loss of each arm and seed, in nats per token"
-    left_out = len(seeds) - len(kept)
-    if left_out:
-        caption += f"; {left_out} more seeds are in losses.csv"
-    columns = ["arm", *(f"seed {seed}" for seed in kept)]
-    return details("Every seed", table(caption, columns, rows, "numbers"))
+    numbered = ", ".join(map(str, kept))
+    left_out = f"; {len(seeds) - len(kept)} more are in losses.csv" if seeds[MOST_SEEDS:] else ""
+    caption = (
+        f"{capitalised(regime.name)}: held-out losses of each arm in nats per token, with the "
+        f"seeds {numbered}{left_out}"
+    )
+    return details("Every seed", table(caption, ["arm", "losses"], rows, "lists"))
 
 
 def _loss_of(found: ArmLosses, seed: int) -> str:

@@ -56,7 +56,8 @@ tbody th { font-weight: 600; }
 .numbers td, .numbers thead th:not(:first-child) { text-align: right;
   padding: .5rem 0 .5rem 1.2rem; }
 .numbers td { white-space: nowrap; }
-.numbers tbody th { white-space: nowrap; padding-right: .5rem; }
+.numbers tbody th, .lists tbody th { min-width: 10.5em; overflow-wrap: anywhere; }
+.numbers tbody th { padding-right: .5rem; }
 .wide { overflow-x: auto; margin: .4rem 0 1.6rem; position: relative; }
 .wide:focus-visible, summary:focus-visible, a:focus-visible { outline: 2px solid var(--link);
   outline-offset: 2px; }
@@ -116,7 +117,7 @@ figcaption { color: var(--quiet); font-size: .88rem; max-width: 42rem; margin-to
 .text { white-space: pre-wrap; overflow-wrap: anywhere; }
 .answer { border-left: 3px solid var(--zero); padding-left: .8rem; }
 
-@media (max-width: 720px) {
+@media screen and (max-width: 720px) {
   body { font-size: 16px; }
   main { padding: 2rem 1rem 4rem; }
   h1 { font-size: 1.9rem; }
