@@ -235,7 +235,7 @@ def test_what_weakens_the_verdict_stands_before_it():
 
 def test_a_rival_that_is_far_away_is_off_the_axis_with_its_number():
     content = content_of(study(("alone",)))
-    assert content.texts_of("text", "off") == ["+1.0200, off the axis", "+1.0300, off the axis"]
+    assert content.texts_of("text", "off") == ["+1.0200", "+1.0300"]
     near = replace(compared("identity", 0.01, 0.001), high=0.02)
     alone = replace(study(("alone",)).regimes[0], compared=[near])
     assert content_of(replace(study(), regimes=[alone])).texts_of("text", "off") == []

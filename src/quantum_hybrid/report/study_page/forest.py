@@ -53,7 +53,7 @@ def forest(results: StudyResults, regime: RegimeResults, identifier: str) -> Mar
         f"{capitalised(regime.name)}: loss of each rival minus the loss of "
         f"{shown(results.subject, 40)}, in nats per token, with 95 % intervals. The band is the "
         f"margin of ±{numbers.figure(margin)}. Parameters are the trainable ones of the rival's "
-        "map, multiply\u2011adds those of one token."
+        "map, multiply\u2011adds those of one token. An arrow leads to what is off the axis."
     )
     head = element(
         "tr",
@@ -179,7 +179,7 @@ def _drawn(difference: float, low: float, high: float, axis: Axis) -> list[Marku
 def _arrow(x: str, shape: str, difference: float, axis: Axis, anchor: str, dx: int) -> Markup:
     label = EMPTY
     if not axis.holds(difference) and (difference > 0) == (anchor == "end"):
-        found = f"{numbers.signed(difference)}, off the axis"
+        found = numbers.signed(difference)
         label = element("text", text(found), x=dx, y=4, text_anchor=anchor, class_="off")
     # Pixels around a place that is given in percent.
     return element("svg", element("path", d=shape), label, x=x, y="50%", class_="anchor")

@@ -148,7 +148,13 @@ figcaption { color: var(--quiet); font-size: .88rem; max-width: 42rem; margin-to
 }
 
 @media print {
+  html { font-size: 13px; }
   body { font-size: 10.5pt; }
+  svg text { font-size: 11px; }
+  .wide thead th { font-size: 1em; }
+  .forest { font-size: .95rem; }
+  .forest td, .forest th { padding-right: .7rem; }
+  .forest th[scope=row] { width: 33%; }
   main { padding: 0; max-width: none; }
   nav { display: none; }
   section { margin-top: 2rem; }
