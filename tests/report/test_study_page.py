@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from example_study import ARMS, compared, study, unfinished, with_diverged
+from example_study import ARMS, SCALING, compared, study, unfinished, with_diverged
 from misbehaving_server import ACTING
 from quantum_hybrid.report.study_page import study_page, verdict_sentence, write_study_page
 from quantum_hybrid.report.study_results import ArmFacts, Look, Sample, StudyResults, TextFacts
@@ -261,6 +261,38 @@ def test_a_study_says_which_objections_it_does_not_meet():
     assert content.texts_of("span", "status not-met") == ["not met"] * 3
     assert content.texts_of("span", "status open") == ["open"]
     assert content_of(study()).texts_of("span", "status not-met") == []
+
+
+def test_a_second_look_is_an_objection_that_is_not_met():
+    content = content_of(study(looks=(Look("t", "s", "p"),) * 2))
+    assert content.texts_of("span", "status not-met") == ["not met"]
+    assert "The held-out set has been evaluated 2 times." in content.texts_of("td")
+
+
+def test_curves_leave_out_what_is_far_and_say_so():
+    content = content_of(study(("alone",)))
+    (curves, scaling) = content.texts_of("figcaption")
+    assert re.search(r"Off the axis: nothing at 7\.3\d+, shuffled at 7\.3\d+\.$", curves)
+    assert "Off the axis" not in scaling
+    labels = [text for text in content.texts_of("text") if text in BY_NAME]
+    assert sorted(labels) == sorted(
+        [*(BY_NAME - {"nothing", "shuffled"}), "ring", "identity", "affine"]
+    )
+
+
+BY_NAME = {arm.name for arm in ARMS}
+
+
+def test_scaling_has_a_dot_and_an_error_bar_for_each_size_with_a_finite_loss():
+    rows = [*SCALING["rows"]]
+    rows[0] = {**rows[0], "loss": float("nan")}
+    page = study_page(study(("alone",), scaling={"rows": rows}))
+    _, _, figure = page.partition('<title id="scaling-lines-title">')
+    figure, _, _ = figure.partition("</figure>")
+    assert figure.count("<circle") == 11
+    assert len(re.findall(r"<line x1=\"\d+\" x2=\"\d+\" y1=", figure)) == 11
+    nothing = {"rows": [rows[0]]}
+    assert "No finite loss yet." in content_of(study(scaling=nothing)).texts_of("p")
 
 
 SENTENCES = {

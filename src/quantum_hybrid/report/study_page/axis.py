@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
 
-FAR = 4
-"""A value this many times further out than the median is far, and left off an axis."""
+FAR = 3
+"""A value this many times further out than the next one inwards is far, and left off an axis."""
 
 
 @dataclass(frozen=True)
@@ -47,9 +47,15 @@ def axis_around(values: Sequence[float], room: float = 0.06) -> Axis:
 
 
 def reach(distances: Sequence[float], at_least: float = 0.0) -> float:
-    """The largest of these distances that is not far, and no less than `at_least`."""
+    """The largest of these distances that is not far, and no less than `at_least`.
+
+    The median of the distances is never far.
+    """
     finite = [distance for distance in distances if math.isfinite(distance)]
     if not finite:
         return at_least
-    limit = max(at_least, FAR * median(finite))
-    return max([at_least, *(distance for distance in finite if distance <= limit)])
+    reached = max(at_least, median(finite))
+    for distance in sorted(finite):
+        if reached < distance <= FAR * reached:
+            reached = distance
+    return reached

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from statistics import median
 from typing import Any
@@ -59,6 +60,9 @@ def scaling_curves(
     results: StudyResults, rows: Sequence[Mapping[str, Any]], identifier: str
 ) -> Markup:
     """Held-out loss of each arm against the number of qubits, with standard errors."""
+    rows = [row for row in rows if row["loss"] is not None and math.isfinite(row["loss"])]
+    if not rows:
+        return element("p", text("No finite loss yet."))
     lines = []
     for arm, n_layers in dict.fromkeys((row["arm"], row["n_layers"]) for row in rows):
         own = [row for row in rows if (row["arm"], row["n_layers"]) == (arm, n_layers)]

@@ -138,12 +138,7 @@ def _content(results: StudyResults) -> list[tuple[str, str, Markup]]:
         ("opinions", "Second opinions", _opinions(results)),
     ]
     if results.scaling is not None:
-        rows = results.scaling["rows"]
-        content = (
-            scaling_curves(results, rows, "scaling-lines")
-            if rows
-            else paragraph("Not measured yet.")
-        )
+        content = scaling_curves(results, results.scaling["rows"], "scaling-lines")
         found.append(("scaling", "Loss against the number of qubits", content))
     if results.instrument is not None:
         found.append(("instrument", "The instrument's own test", instrument(results.instrument)))
