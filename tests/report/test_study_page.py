@@ -14,7 +14,14 @@ import pytest
 from example_study import ARMS, SCALING, compared, study, unfinished, with_diverged
 from misbehaving_server import ACTING
 from quantum_hybrid.report.study_page import study_page, verdict_sentence, write_study_page
-from quantum_hybrid.report.study_results import ArmFacts, Look, Sample, StudyResults, TextFacts
+from quantum_hybrid.report.study_results import (
+    ArmFacts,
+    Look,
+    Progress,
+    Sample,
+    StudyResults,
+    TextFacts,
+)
 
 LIMIT = 400_000
 HOSTILE = "</svg></style></title><script>alert(1)</script><img src=x onerror='alert(1)'>\"'&\ud83d"
@@ -267,6 +274,12 @@ def test_a_second_look_is_an_objection_that_is_not_met():
     content = content_of(study(looks=(Look("t", "s", "p"),) * 2))
     assert content.texts_of("span", "status not-met") == ["not met"]
     assert "The held-out set has been evaluated 2 times." in content.texts_of("td")
+
+
+def test_verdicts_before_the_end_of_the_plan_are_an_objection_that_is_not_met():
+    early = content_of(study(progress=Progress("fitting weak", 280, 420, ("weak",))))
+    assert "Verdicts are shown although a part of the plan is missing." in early.texts_of("td")
+    assert content_of(unfinished()).texts_of("span", "status not-met") == ["not met"]
 
 
 def test_curves_leave_out_what_is_far_and_say_so():

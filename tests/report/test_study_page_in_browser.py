@@ -13,7 +13,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Dialog, Page, expect, sync_playwright
 
 from example_study import study, unfinished
 from misbehaving_server import ACTING
@@ -63,9 +63,13 @@ class Opened:
         self.page.on("request", lambda request: self.requests.append(request.url))
         self.page.on("console", lambda message: self.acts.append(message.text))
         self.page.on("pageerror", lambda error: self.acts.append(str(error)))
-        self.page.on("dialog", lambda dialog: (self.acts.append(dialog.message), dialog.dismiss()))
+        self.page.on("dialog", self._dismiss)
         self.page.on("popup", lambda popup: self.acts.append(popup.url))
         self.page.goto(path.as_uri())
+
+    def _dismiss(self, dialog: Dialog) -> None:
+        self.acts.append(dialog.message)
+        dialog.dismiss()
 
 
 @pytest.fixture(scope="module")

@@ -110,7 +110,7 @@ def variances(regime: RegimeResults) -> Markup:
 def _needed(seeds: int | None, difference: float | None) -> str:
     if difference is None:
         return numbers.MISSING
-    return "more prompts" if seeds is None else numbers.count(seeds)
+    return "more texts" if seeds is None else numbers.count(seeds)
 
 
 def second_opinions(regime: RegimeResults) -> Markup:
@@ -136,8 +136,9 @@ def second_opinions(regime: RegimeResults) -> Markup:
 
 
 ABOUT_VARIANCES = paragraph(
-    "More seeds make the first and the last component count less, more prompts the second and the "
-    "last. “More prompts” means that no number of seeds is enough with the prompts there are."
+    "More seeds reduce what the components of seeds and of the rest contribute; more held-out "
+    "texts reduce what those of texts and of the rest contribute. “More texts” means that no "
+    "number of seeds is enough with the held-out texts that there are."
 )
 ABOUT_OPINIONS = paragraph(
     "The verdicts rest on the multi-bootstrap over seeds and prompts. The paired t test and "

@@ -99,6 +99,8 @@ def _one_ansatz(results: StudyResults) -> tuple[str, str]:
 
 
 def _stopping(results: StudyResults) -> tuple[str, str]:
+    if results.progress.missing and any(regime.compared for regime in results.regimes):
+        return NOT_MET, "Verdicts are shown although a part of the plan is missing."
     return MET, (
         "The number of seeds is part of the plan, which is hashed before the first fit; verdicts "
         "are computed after the last planned one."

@@ -56,7 +56,7 @@ tbody th { font-weight: 600; }
 .numbers td, .numbers thead th:not(:first-child) { text-align: right;
   padding: .5rem 0 .5rem 1.2rem; }
 .numbers td { white-space: nowrap; }
-.numbers tbody th, .lists tbody th { min-width: 10.5em; overflow-wrap: anywhere; }
+.numbers tbody th, .lists tbody th { min-width: 12em; overflow-wrap: anywhere; }
 .numbers tbody th { padding-right: .5rem; }
 .wide { overflow-x: auto; margin: .4rem 0 1.6rem; position: relative; }
 .wide:focus-visible, summary:focus-visible, a:focus-visible { outline: 2px solid var(--link);
@@ -124,6 +124,7 @@ figcaption { color: var(--quiet); font-size: .88rem; max-width: 42rem; margin-to
   .lead { font-size: 1.15rem; }
   section { margin-top: 3.2rem; }
   .lines { padding: 10px 120px 46px 44px; }
+  svg .labels text { font-size: 11px; }
   .forest, .forest caption, .forest thead, .forest tbody, .cards, .cards caption, .cards tbody,
   .cards tr, .cards th, .cards td { display: block; }
   .forest thead th:not(.scale), .cards thead { position: absolute; width: 1px; height: 1px;
