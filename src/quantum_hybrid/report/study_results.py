@@ -144,6 +144,7 @@ class StudyResults:
     """All of it."""
 
     plan: Mapping[str, Any]
+    """All its fields; the page reads `margin`, in nats per token, and `n_qubits`."""
     plan_hash: str
     started: str
     command: Sequence[str]
@@ -163,6 +164,7 @@ class StudyResults:
     instrument: Mapping[str, Any] | None = None
     """The instrument's own test: see `quantum_hybrid.study.instrument`."""
     scaling: Mapping[str, Any] | None = None
-    """Loss against the number of qubits: see `quantum_hybrid.study.scaling`."""
+    """Loss against the number of qubits: see `quantum_hybrid.study.scaling`. A loss that is None
+    or not finite is left out of the figure."""
     notes: Sequence[str] = field(default=())
     """Sentences that the page must carry, such as that an arm diverged."""

@@ -1,0 +1,95 @@
+"""The verdict of a study in one sentence."""
+
+from __future__ import annotations
+
+from quantum_hybrid.report.study_page import numbers
+from quantum_hybrid.report.study_page.markup import capitalised
+from quantum_hybrid.report.study_results import ComparedRival, RegimeResults, StudyResults
+from quantum_hybrid.shown import shown
+
+LONGEST_CLAUSE = 1000
+NO_MAP = "identity"
+"""The rival that the sentence names: nothing stands in the circuit's place."""
+WHERE = {
+    "alone": "alone",
+    "beside": "beside the healed backbone",
+    "weak": "beside the backbone that was not healed",
+}
+"""Regime -> where the subject stands."""
+VERDICTS = {
+    "better": "better than",
+    "worse": "worse than",
+    "equivalent": "equivalent to",
+    "inconclusive": "inconclusive against",
+    "diverged": "without a verdict against",
+}
+"""Verdict on the subject -> its words before the rivals that it is about, in the order shown."""
+
+
+def verdict_sentence(results: StudyResults) -> str:
+    """What each regime says of the subject: against no map at all, and how often against all."""
+    return " ".join(verdict_clauses(results))
+
+
+def verdict_clauses(results: StudyResults) -> list[str]:
+    """The sentence's parts, one a regime."""
+    opened = [regime for regime in results.regimes if regime.compared]
+    if not opened:
+        return [
+            f"No verdict yet: {results.progress.done} of {results.progress.of} fits are done, "
+            "and the held-out set has not been opened."
+        ]
+    margin = float(results.plan["margin"])
+    subjects = [subject_name(results), *["it"] * (len(opened) - 1)]
+    clauses = [
+        _clause(regime, subject, margin) for regime, subject in zip(opened, subjects, strict=True)
+    ]
+    clauses[0] = capitalised(clauses[0], LONGEST_CLAUSE)
+    return [*(f"{clause};" for clause in clauses[:-1]), f"{clauses[-1]}."]
+
+
+def subject_name(results: StudyResults) -> str:
+    """The subject in a sentence."""
+    return f"the {shown(results.subject, 40)} circuit"
+
+
+def counted(regime: RegimeResults) -> str:
+    """How many rivals have which verdict: "better than 3, worse than 9"."""
+    found = [rival.verdict for rival in regime.compared]
+    return ", ".join(
+        f"{words} {found.count(verdict)}" for verdict, words in VERDICTS.items() if verdict in found
+    )
+
+
+def _clause(regime: RegimeResults, subject: str, margin: float) -> str:
+    n = len(regime.compared)
+    where = WHERE.get(regime.name, f"in the regime {shown(regime.name, 40)}")
+    rivals = f"{n} {'rival' if n == 1 else 'rivals'}"
+    plain = next((rival for rival in regime.compared if rival.rival == NO_MAP), None)
+    if plain is None:
+        return f"{where}, {subject} was, of {rivals}, {counted(regime)}"
+    against = _against_no_map(plain, margin)
+    return f"{where}, {subject} {against}; of {rivals}, it was {counted(regime)}"
+
+
+def _against_no_map(rival: ComparedRival, margin: float) -> str:
+    difference, low, high = rival.difference, rival.low, rival.high
+    if difference is None or low is None or high is None or rival.verdict == "diverged":
+        return "was not compared with no map at all, because a fit diverged"
+    interval = f"95 % interval {numbers.interval(low, high)}"
+    if rival.verdict == "equivalent":
+        return (
+            f"was equivalent to no map at all (difference {numbers.signed(difference)} nats per "
+            f"token, {interval}, within the margin of {numbers.figure(margin)})"
+        )
+    if rival.verdict == "inconclusive":
+        return (
+            "was neither told apart from no map at all nor shown to be equivalent to it "
+            f"(difference {numbers.signed(difference)} nats per token, {interval})"
+        )
+    sign = 1 if rival.verdict == "better" else -1
+    least, most = sorted((sign * low, sign * high))
+    return (
+        f"was {rival.verdict} than no map at all by {numbers.nats(sign * difference)} nats per "
+        f"token (95 % interval {numbers.nats(least)} to {numbers.nats(most)})"
+    )
