@@ -22,7 +22,7 @@ setup: .venv/.ready
 	@echo 'setting up .venv: about three minutes, once'
 	"$(PYTHON)" -m venv .venv
 	$(PIP) install --constraint constraints.txt $(if $(TORCH_INDEX),--no-deps --index-url "$(TORCH_INDEX)") torch
-	$(PIP) install --constraint constraints.txt --editable '.[dev,devices,docs]'
+	$(PIP) install --constraint constraints.txt --editable '.[dev,devices,docs,ray]'
 	$(BIN)/quantum-hybrid setup
 	@touch $@
 

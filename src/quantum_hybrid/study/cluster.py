@@ -11,12 +11,14 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+import socket
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import torch
 
@@ -28,8 +30,8 @@ from quantum_hybrid.study.tasks import Task
 
 MOST_RETRIES = 5
 """Of a task whose worker dies."""
-CONNECTS_WITHIN_S = 20
-"""Longest wait for the cluster."""
+ANSWERS_WITHIN_S = 5.0
+"""Longest wait for the cluster's first answer."""
 
 Files = Mapping[str, bytes]
 """Path within the study's folder -> content."""
@@ -39,16 +41,16 @@ class Cluster:
     """A Ray cluster that exists. Use it as a context; `execute` runs tasks there."""
 
     def __init__(self, address: str) -> None:
-        """`auto`, or the address of a cluster. Raises `UsageError` if there is none."""
-        os.environ.setdefault("RAY_gcs_rpc_server_reconnect_timeout_s", str(CONNECTS_WITHIN_S))
+        """`auto`, or host:port of a cluster. Raises `UsageError` if there is none."""
         try:
             import ray
             import ray.exceptions
         except ImportError:
             raise UsageError("--ray: install the extra: quantum-hybrid-lm[ray]") from None
         try:
+            _require_answer(address)
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
-        except (ConnectionError, ValueError, RuntimeError) as error:
+        except (OSError, ValueError, RuntimeError) as error:
             reason = str(error).strip().splitlines()[0]
             raise UsageError(f"--ray {address!r}: no Ray cluster answers there: {reason}") from None
         self._ray, self._exceptions = ray, ray.exceptions
@@ -81,6 +83,16 @@ class Cluster:
             raise error.cause from None
         except self._exceptions.RayError as error:
             raise ProcessLost(f"{study.path}: the Ray cluster: {error}") from error
+
+
+def _require_answer(address: str) -> None:
+    """Raise `OSError` if nothing listens there: Ray itself would end the program.
+
+    `auto` names a cluster of this machine, which Ray looks for.
+    """
+    place = urlsplit(address if "://" in address else f"//{address}")
+    if address != "auto":
+        socket.create_connection((place.hostname, place.port), ANSWERS_WITHIN_S).close()
 
 
 @dataclass(frozen=True)

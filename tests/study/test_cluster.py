@@ -1,0 +1,91 @@
+"""A study on a real Ray cluster of this machine: three workers, one of them killed."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+
+pytest.importorskip("ray", reason="needs the extra ray")
+
+SHIPPED = ("fits", "losses", "tuning")
+
+
+def study(*arguments: str | Path) -> list[str]:
+    program = "from quantum_hybrid.cli import main; raise SystemExit(main())"
+    return [sys.executable, "-c", program, "study", *map(str, arguments)]
+
+
+def hashes(path: Path) -> dict[str, str]:
+    files = [file for name in SHIPPED for file in sorted((path / name).iterdir())]
+    return {
+        str(file.relative_to(path)): hashlib.sha256(file.read_bytes()).hexdigest() for file in files
+    }
+
+
+@pytest.fixture(scope="module")
+def address():
+    """Address of a cluster with three nodes of one worker each."""
+    from ray.cluster_utils import Cluster
+
+    # As on a cluster of machines: a worker may take its processor's time, not this one's memory.
+    options = {"num_cpus": 1, "object_store_memory": 100 * 2**20, "include_dashboard": False}
+    cluster = Cluster(initialize_head=True, head_node_args=options)
+    try:
+        for _ in range(2):
+            cluster.add_node(num_cpus=1, object_store_memory=100 * 2**20)
+        cluster.wait_for_nodes()
+        yield cluster.address
+    finally:
+        cluster.shutdown()
+
+
+def busy_workers() -> list[psutil.Process]:
+    """The cluster's processes that are at work on a task."""
+    found = []
+    for process in psutil.process_iter(["name", "cmdline"]):
+        line = " ".join(process.info["cmdline"] or ())
+        if line.startswith("ray::_work"):
+            found.append(process)
+    return found
+
+
+@pytest.mark.slow
+def test_a_study_on_a_cluster_has_the_bits_of_a_local_one_though_a_worker_is_killed(
+    address, plan_file, tmp_path
+) -> None:
+    local, remote = tmp_path / "local", tmp_path / "remote"
+    flags = ("--plan", plan_file, "--study-dir")
+    subprocess.run(study(*flags, local), check=True, stdout=subprocess.DEVNULL)
+    with subprocess.Popen(
+        study(*flags, remote, "--ray", address),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    ) as process:
+        while not (workers := busy_workers()):
+            assert process.poll() is None, process.communicate()[0]
+            os.sched_yield()
+        os.kill(workers[0].pid, signal.SIGKILL)
+        printed, _ = process.communicate()
+    assert process.returncode == 0, printed
+    assert hashes(remote) == hashes(local)
+
+
+def test_an_address_that_does_not_answer_is_one_line(plan_file, tmp_path) -> None:
+    ended = subprocess.run(
+        study("--plan", plan_file, "--study-dir", tmp_path / "s", "--ray", "127.0.0.1:1"),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == 2, ended.stderr
+    assert ended.stderr.count("\n") == 1, ended.stderr
+    assert "--ray '127.0.0.1:1': no Ray cluster answers there" in ended.stderr
+    assert not (tmp_path / "s").exists()
