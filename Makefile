@@ -1,6 +1,7 @@
 # make run    the main job: teacher, hybrid student, held-out evaluation (sets up what is missing)
 # make test   all tests          make check  formatting, lint, types, import contracts
 # make bench  measured speeds    make setup  .venv, pinned dependencies, the embedded model
+# make study  does the circuit help? the default study, about 90 minutes
 # make docs   this documentation as a site, build/site/index.html; needs no network
 #
 # make PYTHON=...       the Python to use, 3.11 to 3.13
@@ -10,7 +11,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: setup run test check docs bench clean
+.PHONY: setup run study test check docs bench clean
 .DEFAULT_GOAL := run
 
 setup: .venv/.ready
@@ -28,6 +29,9 @@ setup: .venv/.ready
 
 run: setup
 	$(BIN)/python atropos.py process
+
+study: setup
+	$(BIN)/quantum-hybrid study
 
 # Two at a time, a file each, in the order of their names: xdist's own order puts files of one long
 # test last, where a worker waits for the other. One thread for torch: threads that share cores with

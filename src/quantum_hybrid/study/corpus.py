@@ -25,7 +25,7 @@ from typing import Literal, get_args
 from quantum_hybrid.durable import write_bytes
 from quantum_hybrid.errors import CheckpointError, TeacherSilent, UsageError
 from quantum_hybrid.paths import user_path
-from quantum_hybrid.processes.cores import half_of_the_cores
+from quantum_hybrid.processes.cores import usable_cores
 from quantum_hybrid.shown import shown
 from quantum_hybrid.study.plan import BUILT_IN, WRITTEN, StudyPlan
 from quantum_hybrid.teacher import (
@@ -192,7 +192,7 @@ class _Answers:
         async with AsyncExitStack() as stack:
             cache = stack.enter_context(AnswerCache(answers_path()))
             embedded = stack.enter_context(
-                EmbeddedTeacher(half_of_the_cores(), longest_answer=self._plan.longest_unit)
+                EmbeddedTeacher(usable_cores(), longest_answer=self._plan.longest_unit)
             )
             client = TeacherClient(embedded.server, cache)
             stack.push_async_callback(client.close)
