@@ -65,7 +65,10 @@ class Kept:
         if not path.exists():
             self._append({"settings": settings, "commit": self.commit})
             return
-        first, *lines = map(json.loads, path.read_text(encoding="utf-8").splitlines())
+        whole, _, torn = path.read_text(encoding="utf-8").rpartition("\n")
+        if torn:  # By a kill.
+            path.write_text(f"{whole}\n", encoding="utf-8")
+        first, *lines = map(json.loads, whole.splitlines())
         self.commit = first["commit"]
         if first["settings"] != json.loads(json.dumps(settings)):
             raise SystemExit(f"{path}: of other settings; name another file with --kept")
@@ -73,7 +76,7 @@ class Kept:
             if "pilot" in line:
                 self.pilots[line["kappa"]] = line["pilot"]
             else:
-                self.outcomes += [Outcome(**one) for one in line["outcomes"]]
+                self.outcomes += map(_outcome, line["outcomes"])
 
     def add_pilot(self, kappa: float, difference: float) -> None:
         """The mean difference of the pilot studies at a kappa."""
@@ -92,6 +95,10 @@ class Kept:
     def _append(self, line: dict[str, Any]) -> None:
         with self._path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
+
+
+def _outcome(kept: dict[str, Any]) -> Outcome:
+    return Outcome(**kept | {"mean_squares": tuple(kept["mean_squares"])})
 
 
 def pilot(world: World, kept: Kept, kappa: float) -> float:

@@ -63,6 +63,8 @@ def test_a_killed_run_goes_on(tmp_path, simulated) -> None:
     kept = Kept(path, SETTINGS)
     assert kept.outcomes == [*said(AA, 0, 0.0), *said(AA, 1, 0.001)]
     kept.add_pilot(0.5, 0.02)
+    with path.open("a", encoding="utf-8") as file:
+        file.write('{"outcomes": [{"case": "A')
     run(NoWorld(), Kept(path, SETTINGS), AA, 4)  # pyright: ignore[reportArgumentType]
     assert simulated == [("A/A", seed) for seed in range(4)]
     again = Kept(path, SETTINGS)
