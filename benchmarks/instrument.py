@@ -46,7 +46,7 @@ from quantum_hybrid.study.instrument import (
 RIVAL = "identity"
 PLANTED = (0.005, 0.02)
 """Nats per token."""
-PILOTS = 10
+PILOTS = 8
 FIRST_PILOT = 1_000_000
 """Seed of the first; the studies have those from 0."""
 TRAINING_SETS = 4

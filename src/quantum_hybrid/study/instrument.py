@@ -48,7 +48,7 @@ class Size:
     n_words: int = 256
     unit_rows: int = 8
     """Neighbouring rows of a text that are drawn together."""
-    n_training: int = 1536
+    n_training: int = 1024
     """Training units."""
     n_held_out: int = 800
     """Held-out units: the study's prompts."""
@@ -144,16 +144,18 @@ class World:
         """
         if (texts.diff() < 0).any():
             raise ValueError("texts: the rows of a text must follow each other, in ascending order")
-        self.g, self.features, self.size, self.seed = g, features, size, seed
+        self.g, self.size, self.seed = g, size, seed
         counts = torch.bincount(targets, minlength=len(decoder))
         words = counts.argsort(descending=True, stable=True)[: size.n_words]
-        self.decoder = decoder[words].contiguous()
+        # In a basis of these words' rows there are fewer features, and C is the same.
+        basis, self.decoder = _rotated(decoder[words])
+        self.features = torch.cat([rows @ basis for rows in features.split(ROWS_AT_ONCE)])
         self.training, self.held_out = _pools(texts, size.unit_rows)
         n_rows = int(self.held_out.first[0])
         order = torch.randperm(n_rows, generator=self.generator(_CALIBRATION))
         self.calibration_rows = order[: size.n_calibration].sort().values
         self.calibration = Calibration(
-            g[self.calibration_rows], features[self.calibration_rows], self.decoder
+            g[self.calibration_rows], features[self.calibration_rows], decoder[words]
         )
         self.start = self.calibration.start(size.shape.n)
 
@@ -263,7 +265,7 @@ def outcomes(losses: Losses, case: Case, seed: int, size: Size) -> Iterator[Outc
 
 
 def find_kappa(
-    difference: Callable[[float], float], wanted: float, first: float = 0.5, steps: int = 4
+    difference: Callable[[float], float], wanted: float, first: float = 0.5, steps: int = 3
 ) -> float:
     """kappa at which `difference` is as wanted, by the secant rule on its square.
 
@@ -373,6 +375,12 @@ def _pools(texts: Int[Tensor, " rows"], unit_rows: int) -> tuple[Pool, Pool]:
                 rows.append(min(unit_rows, length - at))
         pools.append(Pool(torch.tensor(first), torch.tensor(rows)))
     return pools[0], pools[1]
+
+
+def _rotated(decoder: Float[Tensor, "words d_model"]) -> tuple[Tensor, Tensor]:
+    """An orthonormal basis (d_model, k) of the rows, and the rows in this basis, (words, k)."""
+    basis, rows = torch.linalg.qr(decoder.double().T)
+    return basis.float(), rows.T.float().contiguous()
 
 
 def _rival_s_seed(world: World, case: Case, seed: int, s: int) -> int:
