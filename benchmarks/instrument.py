@@ -98,7 +98,8 @@ class Kept:
 
 
 def _outcome(kept: dict[str, Any]) -> Outcome:
-    return Outcome(**kept | {"mean_squares": tuple(kept["mean_squares"])})
+    kept["mean_squares"] = tuple(kept["mean_squares"])
+    return Outcome(**kept)
 
 
 def pilot(world: World, kept: Kept, kappa: float) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from importlib import resources
 
 import numpy as np
 import pytest
@@ -233,3 +234,12 @@ def test_texts_that_do_not_follow_each_other_are_refused(world) -> None:
     targets = torch.zeros(len(world.g), dtype=torch.long)
     with pytest.raises(ValueError, match="follow each other"):
         World(world.g, world.features, targets, texts, world.decoder, SIZE)
+
+
+def test_what_the_study_s_page_shows_is_packed_with_the_program() -> None:
+    text = (resources.files("quantum_hybrid") / "study/data/instrument.json").read_text("utf-8")
+    kept = json.loads(text)
+    assert {"n_studies", "n_seeds", "n_prompts", "command", "commit"} <= set(kept)
+    assert [row["planted"] for row in kept["rows"]] == [0.0, 0.005, 0.02]
+    made = Summary(PLANTED, FOUND, margin=0.005).row()
+    assert all(list(row) == list(made) for row in kept["rows"])
