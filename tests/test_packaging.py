@@ -72,7 +72,8 @@ def test_the_wheel_holds_every_module_and_what_they_read(tmp_path) -> None:
     sources = (tree / "src" / "quantum_hybrid").rglob("*")
     there = {path.relative_to(tree / "src").as_posix() for path in sources if path.is_file()}
     assert packed == there
-    assert {"quantum_hybrid/py.typed", "quantum_hybrid/text/data/prompts.jsonl"} <= packed
+    data = ("py.typed", "text/data/prompts.jsonl", "study/data/instrument.json")
+    assert {f"quantum_hybrid/{name}" for name in data} <= packed
 
 
 @pytest.mark.skipif(shutil.which("make") is None, reason="there is no make here")

@@ -189,7 +189,7 @@ def changed(value: Any, change: Callable[[str], str]) -> Any:
 
 KEPT = {"rows", "arm", "n_qubits", "n_layers", "loss", "standard_error", "multiply_adds", "planted",
         "n_studies", "told_apart", "equivalent", "covered", "mean_difference", "command", "commit",
-        "margin"}  # fmt: skip
+        "n_seeds", "n_prompts", "margin"}  # fmt: skip
 
 
 def test_hostile_text_anywhere_in_the_results_becomes_no_markup():

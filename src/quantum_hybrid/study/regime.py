@@ -78,7 +78,8 @@ class RegimeFits:
         resample: bool,
     ) -> Trained:
         """Train arms side by side. The seed draws initial values, order and, with `resample`, a
-        bootstrap sample of the training units.
+        bootstrap sample of the training units. All seeds share these units, so their spread covers
+        other samples and not another training text (docs/log.md#instrument).
         """
         contenders = self._contenders(arms, seed, self._start)
         readouts = self._calibration.readouts(contenders, recalibrated)

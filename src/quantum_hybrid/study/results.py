@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import cache
+from importlib import resources
 from typing import Any
 
 import numpy as np
@@ -67,6 +69,7 @@ def results_of(study: StudyFolder, stage: str) -> StudyResults:
         arms=[_facts(plan.shape, arm) for arm in plan.arms],
         regimes=regimes,
         looks=[] if corpus is None else _looks(study, corpus),
+        instrument=_instrument(),
         notes=_notes(regimes),
     )
 
@@ -82,6 +85,12 @@ def _facts(shape: Shape, name: str) -> ArmFacts:
     built = arm.build(shape, seed=0)
     trained = sum(p.numel() for p in built.parameters() if p.requires_grad)
     return ArmFacts(name, arm.says, trained, built.multiply_adds)
+
+
+def _instrument() -> dict[str, Any]:
+    """The instrument's own test, as `benchmarks.instrument` measured it."""
+    file = resources.files("quantum_hybrid.study").joinpath("data/instrument.json")
+    return json.loads(file.read_text(encoding="utf-8"))
 
 
 def _text(study: StudyFolder, corpus: Corpus) -> TextFacts:

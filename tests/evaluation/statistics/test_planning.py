@@ -55,3 +55,15 @@ def test_the_number_of_seeds_is_the_first_that_is_enough() -> None:
 def test_what_prompts_leave_open_no_number_of_seeds_settles() -> None:
     pilot = MeanSquares(seed=1e-6, prompt=5.0, rest=1e-6, n_seeds=5, n_prompts=100)
     assert seeds_needed(pilot, 0.004, 0.005, alpha=0.05) is None
+
+
+@pytest.mark.parametrize("n_standard_errors", [0.0, 3.0, 12.0, 20.0, -12.0, 500.0])
+def test_the_power_is_a_probability_also_for_clear_effects(n_standard_errors) -> None:
+    """scipy's noncentral t gives NaN far out, which would read as "no number of seeds will do"."""
+    pilot = MeanSquares(seed=0.0, prompt=1e-6, rest=1e-3, n_seeds=10, n_prompts=800)
+    delta = n_standard_errors * pilot.standard_error()
+    power = power_to_tell(pilot, delta, 10, alpha=0.05)
+    assert 0.05 - 1e-9 <= power <= 1
+    if abs(n_standard_errors) >= 12:
+        assert power == pytest.approx(1)
+        assert seeds_needed(pilot, delta, 1e-9, alpha=0.05) is not None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from scipy import stats
 
 from quantum_hybrid.evaluation.statistics.crossed import MeanSquares
@@ -15,9 +17,11 @@ def power_to_tell(pilot: MeanSquares, delta: float, n_seeds: int, alpha: float) 
     error, df = pilot.standard_error(n_seeds), pilot.degrees_of_freedom(n_seeds)
     if error == 0:
         return float(delta != 0)
-    t = delta / error
+    t = abs(delta) / error
     limit = stats.t.isf(alpha / 2, df)
-    return float(stats.nct.sf(limit, df, t) + stats.nct.cdf(-limit, df, t))
+    # The other side's share; scipy may give NaN for one that is smaller than 1e-20.
+    other = float(stats.nct.cdf(-limit, df, t))
+    return float(stats.nct.sf(limit, df, t)) + (0.0 if math.isnan(other) else other)
 
 
 def power_to_equate(
@@ -45,8 +49,11 @@ def seeds_needed(
 
     None if no number will do up to `MOST_SEEDS`: then it takes more prompts.
     """
-    for n_seeds in range(2, MOST_SEEDS + 1):
+
+    def settles(n_seeds: int) -> bool:
         told = power_to_tell(pilot, delta, n_seeds, alpha)
-        if max(told, power_to_equate(pilot, delta, margin, n_seeds, alpha)) >= power:
-            return n_seeds
-    return None
+        return max(told, power_to_equate(pilot, delta, margin, n_seeds, alpha)) >= power
+
+    if not settles(MOST_SEEDS):  # Where no number will do, none but the largest is tried.
+        return None
+    return next(n_seeds for n_seeds in range(2, MOST_SEEDS + 1) if settles(n_seeds))

@@ -14,6 +14,7 @@ def instrument(found: Mapping[str, Any]) -> Markup:
     rows = [
         [
             text(_planted(row["planted"])),
+            text(f"{numbers.count(row['n_seeds'])} x {numbers.count(row['n_prompts'])}"),
             text(numbers.count(row["n_studies"])),
             text(numbers.share(row["told_apart"])),
             text(numbers.share(row["equivalent"])),
@@ -22,13 +23,14 @@ def instrument(found: Mapping[str, Any]) -> Markup:
         ]
         for row in found["rows"]
     ]
-    columns = ["planted effect", "studies", "told apart", "equivalent", "covered"]
+    columns = ["planted effect", "seeds x texts", "studies", "told apart", "equivalent", "covered"]
     columns.append("mean difference")
     about = (
         "Whole studies were repeated on targets with a known effect. An effect of 0 is a study of "
         "two copies of one arm: what it tells apart is a false positive, and should be at most "
         "5 %. For the other effects, “told apart” is the power. “Covered” is how often the 95 % "
-        "interval holds the planted effect."
+        "interval holds the truth, which is the mean of the other studies, on other training texts: "
+        "less than 95 % there means that intervals are too narrow for another training text."
     )
     command = element("code", text(str(found["command"]), 1000))
     commit = element("code", text(str(found["commit"]), 60))
