@@ -43,6 +43,7 @@ def imported() -> set[str]:
 def test_whatever_is_imported_is_declared() -> None:
     distributions = packages_distributions()
     required = declared(PROJECT["dependencies"])
+    required |= declared(PROJECT["optional-dependencies"]["ray"])  # Imported when it is asked for.
     found = {name: {normalised(d) for d in distributions[name]} for name in imported()}
     assert {name for name, names in found.items() if not names & required} == set()
 

@@ -55,6 +55,15 @@ class ArmMap(nn.Module):
     def centre(self, angles: Float[Tensor, "rows n"]) -> None:
         """Set the start for these angles of calibration rows; by default nothing."""
 
+    def fan_ins(self) -> dict[Tensor, int]:
+        """Matrices that are trained, and how many numbers each output of theirs adds up.
+
+        Their learning rate is divided by the square root of that number; without it, a step at
+        the rates of a circuit's angles moves 3^n coefficients far past any minimum.
+        """
+        linear = [module for module in self.modules() if isinstance(module, nn.Linear)]
+        return {module.weight: module.in_features for module in linear}
+
 
 class Identity(ArmMap):
     """z = tanh(down g): nothing stands there."""
@@ -75,15 +84,17 @@ class Affine(ArmMap):
 
     def __init__(self, shape: Shape, generator: torch.Generator) -> None:
         super().__init__()
-        self.matrix = nn.Parameter(torch.eye(shape.n))
-        self.shift = nn.Parameter(torch.zeros(shape.n))
+        self.linear = nn.Linear(shape.n, shape.n)
+        with torch.no_grad():
+            self.linear.weight.copy_(torch.eye(shape.n))
+            self.linear.bias.zero_()
 
     @property
     def multiply_adds(self) -> int:
-        return self.matrix.numel()
+        return self.linear.weight.numel()
 
     def forward(self, angles: Tensor) -> Tensor:
-        return torch.addmm(self.shift, angles / ANGLE_SCALE, self.matrix.T)
+        return self.linear(angles / ANGLE_SCALE)
 
 
 class Perceptron(ArmMap):
@@ -222,6 +233,9 @@ class Polynomial(ArmMap):
     def centre(self, angles: Tensor) -> None:
         self._start[0].centre(angles)
         self._take_over()
+
+    def fan_ins(self) -> dict[Tensor, int]:
+        return {self.coefficients: len(self.coefficients)}
 
     def forward(self, angles: Tensor) -> Tensor:
         # (rows, 3^n): products of 1, cos or sin of every angle, qubit 0 the most significant digit.

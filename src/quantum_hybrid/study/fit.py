@@ -56,7 +56,8 @@ class Settings:
     up_rate: float
     """Learning rate of `up` (U, b and t)."""
     inner_rate: float
-    """Learning rate of the arm's map; `down` has it divided by the square root of its fan-in."""
+    """Learning rate of the arm's map and of `down`; a matrix has it divided by the square root of
+    its fan-in."""
     spread: float
     """Standard deviation of down(g) at the start: how far the angles use the range."""
 
@@ -146,8 +147,10 @@ class Fit:
             yield {"params": up, "lr": rate}
             down = contender.down
             yield {"params": list(down.parameters()), "lr": inner * down.in_features**-0.5}
-            if trained := [p for p in contender.map.parameters() if p.requires_grad]:
-                yield {"params": trained, "lr": inner}
+            fan_ins = contender.map.fan_ins()
+            for parameter in contender.map.parameters():
+                if parameter.requires_grad:
+                    yield {"params": [parameter], "lr": inner * fan_ins.get(parameter, 1) ** -0.5}
 
     def step(self, batch: Rows) -> Float[Tensor, " contenders"]:
         """Train on a batch; the mean loss of each contender before it, in nats."""

@@ -29,8 +29,8 @@ def instrument(found: Mapping[str, Any]) -> Markup:
         "Whole studies were repeated on targets with a known effect. An effect of 0 is a study of "
         "two copies of one arm: what it tells apart is a false positive, and should be at most "
         "5 %. For the other effects, “told apart” is the power. “Covered” is how often the 95 % "
-        "interval holds the truth, which is the mean of the other studies, on other training texts: "
-        "less than 95 % there means that intervals are too narrow for another training text."
+        "interval holds the truth, the mean of the other studies, on other training texts: less "
+        "than 95 % means that intervals are too narrow for another training text."
     )
     command = element("code", text(str(found["command"]), 1000))
     commit = element("code", text(str(found["commit"]), 60))
