@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from one_process import conducted
 from quantum_hybrid.study.plan import StudyPlan
 from quantum_hybrid.text import built_in_prompts
 from tiny import save_small_llama
@@ -48,7 +49,22 @@ def plan(base_model, text) -> StudyPlan:
 
 
 @pytest.fixture(scope="session")
-def plan_file(plan, tmp_path_factory) -> Path:
+def small_plan(plan) -> StudyPlan:
+    """Two arms beside the classical pathway."""
+    return plan.model_copy(update={"arms": ("ring", "identity"), "regimes": ("beside",)})
+
+
+@pytest.fixture(scope="session")
+def plan_file(small_plan, tmp_path_factory) -> Path:
+    """Of the small plan."""
     file = tmp_path_factory.mktemp("plan") / "plan.yaml"
-    file.write_text(yaml.safe_dump(plan.model_dump(mode="json")), encoding="utf-8")
+    file.write_text(yaml.safe_dump(small_plan.model_dump(mode="json")), encoding="utf-8")
     return file
+
+
+@pytest.fixture(scope="session")
+def small_study(small_plan, tmp_path_factory) -> Path:
+    """A finished study of the small plan."""
+    path = tmp_path_factory.mktemp("small") / "study"
+    conducted(path, small_plan)
+    return path

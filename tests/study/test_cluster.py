@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import signal
 import subprocess
@@ -12,21 +11,14 @@ from pathlib import Path
 import psutil
 import pytest
 
-pytest.importorskip("ray", reason="needs the extra ray")
+from one_process import hashes
 
-SHIPPED = ("fits", "losses", "tuning")
+pytest.importorskip("ray", reason="needs the extra ray")
 
 
 def study(*arguments: str | Path) -> list[str]:
     program = "from quantum_hybrid.cli import main; raise SystemExit(main())"
     return [sys.executable, "-c", program, "study", *map(str, arguments)]
-
-
-def hashes(path: Path) -> dict[str, str]:
-    files = [file for name in SHIPPED for file in sorted((path / name).iterdir())]
-    return {
-        str(file.relative_to(path)): hashlib.sha256(file.read_bytes()).hexdigest() for file in files
-    }
 
 
 @pytest.fixture(scope="module")
@@ -58,11 +50,10 @@ def busy_workers() -> list[psutil.Process]:
 
 @pytest.mark.slow
 def test_a_study_on_a_cluster_has_the_bits_of_a_local_one_though_a_worker_is_killed(
-    address, plan_file, tmp_path
+    address, small_study, plan_file, tmp_path
 ) -> None:
-    local, remote = tmp_path / "local", tmp_path / "remote"
+    remote = tmp_path / "remote"
     flags = ("--plan", plan_file, "--study-dir")
-    subprocess.run(study(*flags, local), check=True, stdout=subprocess.DEVNULL)
     with subprocess.Popen(
         study(*flags, remote, "--ray", address),
         stdout=subprocess.PIPE,
@@ -75,7 +66,7 @@ def test_a_study_on_a_cluster_has_the_bits_of_a_local_one_though_a_worker_is_kil
         os.kill(workers[0].pid, signal.SIGKILL)
         printed, _ = process.communicate()
     assert process.returncode == 0, printed
-    assert hashes(remote) == hashes(local)
+    assert hashes(remote) == hashes(small_study)
 
 
 def test_an_address_that_does_not_answer_is_one_line(plan_file, tmp_path) -> None:

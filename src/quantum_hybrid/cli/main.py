@@ -8,7 +8,17 @@ from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 
-from quantum_hybrid.cli import cache, device, evaluate, process, prompts, serve, setup, study
+from quantum_hybrid.cli import (
+    cache,
+    device,
+    evaluate,
+    process,
+    prompts,
+    scaling,
+    serve,
+    setup,
+    study,
+)
 from quantum_hybrid.cli.command import command
 from quantum_hybrid.cli.flags import Parser, in_flags
 from quantum_hybrid.compiled.layout import named
@@ -21,6 +31,7 @@ from quantum_hybrid.shown import shown_row
 VERBS = {
     "process": process,
     "study": study,
+    "scaling": scaling,
     "prompts": prompts,
     "device": device,
     "cache": cache,
@@ -68,8 +79,8 @@ def _report(error: QuantumHybridError, again: str | None) -> None:
 
 def _go_on(arguments: list[str], run: Path) -> list[str]:
     """The arguments that resume a run. It has stored its settings, but not Atropos's."""
-    if arguments[0] == "study":
-        return ["study", "--study-dir", str(run)]
+    if arguments[0] in ("study", "scaling"):
+        return [arguments[0], "--study-dir", str(run)]
     if arguments[0] != "serve":
         return ["process", "--env.run_dir", str(run)]
     api = "--env.rollout_server_url"

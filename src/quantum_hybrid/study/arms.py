@@ -25,6 +25,7 @@ from quantum_hybrid.student.initialisation import centre_circuits
 SUBJECT = "ring"
 """The arm with which all others are compared: the circuits of the student's head."""
 FOURIER_FEATURES = 64
+MOST_STATE_QUBITS = 20
 MOST_POLYNOMIAL_QUBITS = 10
 """3^10 coefficients for each of 10 outputs are 2.4 MB and two multiply-adds each for every row."""
 
@@ -150,10 +151,16 @@ class Circuits(ArmMap):
 
     @property
     def multiply_adds(self) -> int:
-        """Of real state vectors: two for an amplitude and rotation, one for an amplitude and Z."""
+        """Of real state vectors: two for an amplitude and rotation, one for an amplitude and Z.
+
+        Above `MOST_STATE_QUBITS`, of the transfer matrices of a ring: 16^(layers - 1) a qubit.
+        """
         total = 0
         for circuit in self.circuits:
             ansatz = circuit.ansatz
+            if ansatz.n_qubits > MOST_STATE_QUBITS:
+                total += ansatz.n_qubits * 16 ** (ansatz.n_layers - 1)
+                continue
             amplitudes = ansatz.n_qubits * 2**ansatz.n_qubits
             encodings = ansatz.n_layers if ansatz.reupload else 0
             total += 2 * amplitudes * (ansatz.n_layers + encodings) + amplitudes

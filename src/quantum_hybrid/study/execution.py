@@ -13,7 +13,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, as_completed, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from multiprocessing.connection import wait as wait_for_handles
@@ -24,10 +24,12 @@ import torch
 from quantum_hybrid.errors import ProcessLost
 from quantum_hybrid.processes.cores import usable_cores
 from quantum_hybrid.study.folder import StudyFolder
-from quantum_hybrid.study.tasks import Task
+from quantum_hybrid.study.tasks import Kind, Task, tasks_of
 
 Done = Callable[[Task, float], None]
 """Called with a task that is done and the seconds that it took."""
+Said = Callable[[StudyFolder], None]
+"""Called with a study whose tasks are done."""
 T = TypeVar("T")
 
 
@@ -41,10 +43,24 @@ def execute(study: StudyFolder, tasks: Sequence[Task], done: Done) -> None:
         try:
             in_order(tasks, lambda task: executor.submit(_run, study, task), done)
         except BrokenProcessPool as error:
-            raise ProcessLost(
-                f"{study.path}: a worker was killed, perhaps because memory is short; what is done "
-                "is kept"
-            ) from error
+            raise _lost(study) from error
+
+
+def execute_apart(studies: Sequence[StudyFolder], kinds: Sequence[Kind], done: Said) -> None:
+    """The tasks of these kinds of several studies, those of each one after the other.
+
+    Raises as `execute` does.
+    """
+    if not studies:
+        return
+    with _workers(min(usable_cores(), len(studies))) as executor:
+        futures = {executor.submit(_run_all, study, kinds): study for study in studies}
+        try:
+            for future in as_completed(futures):
+                future.result()
+                done(futures[future])
+        except BrokenProcessPool as error:
+            raise _lost(studies[0]) from error
 
 
 def in_order(
@@ -97,6 +113,18 @@ def _end_with_parent() -> None:
     if parent is not None:
         wait_for_handles([parent.sentinel])
         os._exit(1)
+
+
+def _lost(study: StudyFolder) -> ProcessLost:
+    return ProcessLost(
+        f"{study.path}: a worker was killed, perhaps because memory is short; what is done is kept"
+    )
+
+
+def _run_all(study: StudyFolder, kinds: Sequence[Kind]) -> None:
+    for task in tasks_of(study.plan):
+        if task.kind in kinds and not task.is_done(study):
+            task.run(study)
 
 
 def _run(study: StudyFolder, task: Task) -> float:

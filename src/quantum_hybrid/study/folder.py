@@ -11,6 +11,7 @@ fits/REGIME-SEED.safetensors   all arms of a seed, trained
 losses/REGIME-SEED.npy    held-out loss of each arm and unit, summed over tokens
 looks.jsonl               when the held-out part was opened
 times.jsonl               time that each stage took
+scaling/, scaling.json    small studies of other shapes, and what they have found
 results.json, *.csv       all results
 study.html                the page
 
@@ -71,6 +72,11 @@ class StudyFolder:
         """Folder of the hidden states that a regime reads."""
         return self.path / "ground" / ("pruned" if regime == "weak" else "healed")
 
+    @property
+    def scaling(self) -> Path:
+        """What `quantum-hybrid scaling` has found."""
+        return self.path / "scaling.json"
+
     def tuning(self, regime: Regime) -> Path:
         """Trials of all arms."""
         return self.path / "tuning" / f"{regime}.json"
@@ -126,7 +132,7 @@ def opened(
     try:
         path.mkdir(parents=True, exist_ok=True)
         with FileLock(path / ".lock", timeout=-1 if waits else 0):
-            yield _resumed(path, plan) if _holds_a_study(path) else _begun(path, plan or default)
+            yield _resumed(path, plan) if _holds_a_study(path) else begun(path, plan or default)
     except Timeout as error:
         raise UsageError(f"{path}: another process is at work on this study") from error
     except OSError as error:
@@ -173,9 +179,18 @@ def _holds_a_study(path: Path) -> bool:
 _OF_A_NEW_STUDY = {".lock", "plan.yaml", ".plan.yaml.tmp", ".study.json.tmp", *FOLDERS}
 
 
-def _begun(path: Path, plan: StudyPlan) -> StudyFolder:
+def begun(path: Path, plan: StudyPlan, *, ground: Path | None = None) -> StudyFolder:
+    """The study of this plan in a folder; it is begun if it was not. `ground` is shared.
+
+    Raises as `opened` does.
+    """
+    path.mkdir(parents=True, exist_ok=True)
+    if (path / "study.json").is_file():
+        return _resumed(path, plan)
     text = yaml.safe_dump(plan.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
     write_bytes(path / "plan.yaml", text.encode("utf-8"))
+    if ground is not None and not (path / "ground").is_symlink():
+        (path / "ground").symlink_to(os.path.relpath(ground, path), target_is_directory=True)
     for folder in FOLDERS:
         (path / folder).mkdir(exist_ok=True)
     content = {

@@ -18,7 +18,13 @@ from quantum_hybrid.config import EMBEDDED, Name, RunConfig, Settings, Text
 from quantum_hybrid.errors import UsageError
 from quantum_hybrid.paths import user_path
 from quantum_hybrid.shown import shown
-from quantum_hybrid.study.arms import ARMS, MOST_POLYNOMIAL_QUBITS, SUBJECT, Shape
+from quantum_hybrid.study.arms import (
+    ARMS,
+    MOST_POLYNOMIAL_QUBITS,
+    MOST_STATE_QUBITS,
+    SUBJECT,
+    Shape,
+)
 
 Regime = Literal["alone", "beside", "weak"]
 REGIMES: dict[Regime, str] = {
@@ -56,7 +62,7 @@ class StudyPlan(Settings, use_attribute_docstrings=True):
     """Layers that are dropped, as --env.drop_layers."""
     healing_steps: int = Field(default=100, ge=1, le=100_000)
     """Steps of `HEALING_UNITS` training units that heal the backbone and its classical head."""
-    n_qubits: int = Field(default=8, ge=2, le=20)
+    n_qubits: int = Field(default=8, ge=2, le=128)
     """n: numbers between down and up."""
     n_layers: int = Field(default=3, ge=1, le=10)
     """Layers of each circuit."""
@@ -99,6 +105,11 @@ class StudyPlan(Settings, use_attribute_docstrings=True):
             raise UsageError(
                 f"`n_qubits` {self.n_qubits}: must be at most {MOST_POLYNOMIAL_QUBITS} with the "
                 "arm polynomial, which has 3^n coefficients an output"
+            )
+        if "re-uploading" in self.arms and self.n_qubits > MOST_STATE_QUBITS:
+            raise UsageError(
+                f"`n_qubits` {self.n_qubits}: must be at most {MOST_STATE_QUBITS} with the arm "
+                "re-uploading, which needs state vectors"
             )
         if self.text is not None and self.prompts != WRITTEN:
             raise UsageError("`prompts`: a plan with a `text` has no prompts")

@@ -36,7 +36,9 @@ class RegimeFits:
     def __init__(self, plan: StudyPlan, regime: Regime, ground: Ground) -> None:
         self._plan, self._regime, self._ground = plan, regime, ground
         self._decoder, self._bias = ground.decoder(), ground.bias()
-        self._training = self.rows("training")
+        training = self.rows("training")
+        # A plan may use fewer units than its ground holds.
+        self._training = training[training.prompts < plan.training]
 
     @property
     def is_beside(self) -> bool:

@@ -70,6 +70,7 @@ def results_of(study: StudyFolder, stage: str) -> StudyResults:
         regimes=regimes,
         looks=[] if corpus is None else _looks(study, corpus),
         instrument=_instrument(),
+        scaling=_scaling(study),
         notes=_notes(regimes),
     )
 
@@ -91,6 +92,10 @@ def _instrument() -> dict[str, Any]:
     """The instrument's own test, as `benchmarks.instrument` measured it."""
     file = resources.files("quantum_hybrid.study").joinpath("data/instrument.json")
     return json.loads(file.read_text(encoding="utf-8"))
+
+
+def _scaling(study: StudyFolder) -> dict[str, Any] | None:
+    return json.loads(study.scaling.read_text("utf-8")) if study.scaling.exists() else None
 
 
 def _text(study: StudyFolder, corpus: Corpus) -> TextFacts:

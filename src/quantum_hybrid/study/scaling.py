@@ -1,0 +1,128 @@
+"""Loss against the number of qubits and of layers, on the ground of a finished study.
+
+Each shape is a small study of its own, in scaling/nN-lL of the study's folder: the subject, no
+entangler and the identity alone, tuned and trained for a few seeds on a part of the training units.
+The held-out units are opened once for all of them, which counts as a look.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from quantum_hybrid.durable import write_json
+from quantum_hybrid.errors import UsageError
+from quantum_hybrid.study.arms import ARMS, SUBJECT, Shape
+from quantum_hybrid.study.corpus import Corpus
+from quantum_hybrid.study.execution import execute_apart
+from quantum_hybrid.study.folder import StudyFolder, begun
+from quantum_hybrid.study.ground import Ground
+from quantum_hybrid.study.looks import Looks
+from quantum_hybrid.study.tasks import tasks_of
+
+SCALED_ARMS = (SUBJECT, "no entangler", "identity")
+QUBITS = (2, 4, 8, 16, 32, 64, 100)
+LAYERS = (1, 2, 3, 4, 5)
+LAYERS_OF_WIDTHS, QUBITS_OF_DEPTHS = 3, 8
+"""The other number while one is varied: those of the student."""
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """What is varied."""
+
+    qubits: tuple[int, ...] = QUBITS
+    layers: tuple[int, ...] = LAYERS
+    seeds: int = 3
+    trials: int = 4
+    training: int = 300
+    """Training units; at most those of the study."""
+
+    def shapes(self) -> Iterator[Shape]:
+        """Every number of qubits at three layers, every number of layers at eight qubits."""
+        widths = [Shape(n, LAYERS_OF_WIDTHS) for n in self.qubits]
+        depths = [Shape(QUBITS_OF_DEPTHS, n) for n in self.layers]
+        yield from dict.fromkeys([*widths, *depths])
+
+
+def scale(study: StudyFolder, wanted: Scaling, announce: Callable[[str], None]) -> dict[str, Any]:
+    """Conduct all small studies that are not done, and write scaling.json.
+
+    Raises `UsageError` if the study itself is not done.
+    """
+    if not all(task.is_done(study) for task in tasks_of(study.plan)):
+        raise UsageError(f"{study.path}: is not finished; scaling stands on its hidden states")
+    small = [_small(study, shape, wanted) for shape in wanted.shapes()]
+    # The longest first, so that no worker is left alone with it.
+    small.sort(key=lambda one: -one.plan.n_qubits)
+    announce(f"scaling   {len(small)} shapes, {wanted.seeds} seeds each")
+    execute_apart(small, ["tune", "fit"], lambda one: announce(f"trained   {one.path.name}"))
+    looks = Looks(study, Corpus.read(study.text).held_out_digest)
+    if any(not task.is_done(one) for one in small for task in tasks_of(one.plan)):
+        looks.open()
+        execute_apart(small, ["judge"], lambda one: announce(f"judged    {one.path.name}"))
+    looks.end()
+    content = {"rows": [row for one in small for row in _rows(one)]}
+    write_json(study.scaling, content)
+    return content
+
+
+def _small(study: StudyFolder, shape: Shape, wanted: Scaling) -> StudyFolder:
+    """The small study of a shape, on the study's own ground."""
+    plan = study.plan.model_copy(
+        update={
+            "arms": SCALED_ARMS,
+            "regimes": ("alone",),
+            "n_qubits": shape.n,
+            "n_layers": shape.n_layers,
+            "seeds": wanted.seeds,
+            "tuning_trials": wanted.trials,
+            "training": min(wanted.training, study.plan.training),
+        }
+    )
+    path = study.path / "scaling" / f"n{shape.n}-l{shape.n_layers}"
+    return begun(path, plan, ground=study.path / "ground")
+
+
+def _rows(small: StudyFolder) -> Iterator[dict[str, Any]]:
+    """Loss of each arm: mean over seeds, with its standard error over them."""
+    plan = small.plan
+    sums = np.stack([np.load(small.losses("alone", seed)) for seed in plan.all_seeds])
+    losses = sums.sum(-1) / len(Ground(small.ground("alone")).rows("held-out", with_features=False))
+    for arm, of_seeds in zip(plan.arms, losses.T, strict=True):
+        built = ARMS[arm].build(plan.shape, seed=0)
+        finite = bool(np.isfinite(of_seeds).all())
+        yield {
+            "arm": arm,
+            "n_qubits": plan.n_qubits,
+            "n_layers": plan.n_layers,
+            "loss": float(of_seeds.mean()) if finite else None,
+            "standard_error": _standard_error(of_seeds) if finite else None,
+            "multiply_adds": built.multiply_adds,
+        }
+
+
+def _standard_error(of_seeds: np.ndarray) -> float:
+    return float(of_seeds.std(ddof=1)) / math.sqrt(len(of_seeds))
+
+
+def scaling_lines(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """The table of all shapes."""
+    head = f"{'qubits':>6}{'layers':>8}" + "".join(f"{arm:>24}" for arm in SCALED_ARMS)
+    lines = [head]
+    shapes = sorted({(row["n_layers"], row["n_qubits"]) for row in rows})
+    of_shape = {(row["n_layers"], row["n_qubits"], row["arm"]): row for row in rows}
+    for n_layers, n in shapes:
+        cells = [_cell(of_shape[n_layers, n, arm]) for arm in SCALED_ARMS]
+        lines.append(f"{n:>6}{n_layers:>8}" + "".join(f"{cell:>24}" for cell in cells))
+    return lines
+
+
+def _cell(row: dict[str, Any]) -> str:
+    if row["loss"] is None:
+        return "diverged"
+    return f"{row['loss']:.4f} +- {row['standard_error']:.4f}"
