@@ -85,6 +85,8 @@ def compared(rival: str, difference: float, error: float) -> ComparedRival:
         p_within,
         p_different / 10,
         0.0019,
+        low - error,
+        high + error,
         None if verdict == "inconclusive" and difference > 0 else 12,
         {"seed": 3.1e-5 * error, "prompt": 2.4e-4, "rest": 1.9e-3},
     )
@@ -193,7 +195,7 @@ def with_diverged() -> StudyResults:
         name: ArmLosses(dict.fromkeys(range(10)) | ({} if name == "mlp" else {0: 6.2}))
         for name in names
     }
-    none = ComparedRival("", "diverged", *[None] * 9)  # pyright: ignore[reportArgumentType]
+    none = ComparedRival("", "diverged", *[None] * 11)  # pyright: ignore[reportArgumentType]
     diverged = replace(
         alone,
         losses={**alone.losses, **lost},

@@ -67,6 +67,9 @@ class ComparedRival:
     p_t: float | None
     """Paired t test over the seeds, a second opinion, not adjusted."""
     p_wilcoxon: float | None
+    low_elsewhere: float | None
+    high_elsewhere: float | None
+    """The same after training on another text, conservative."""
     seeds_needed: int | None
     """For a verdict with 90 % power; None if no number will do without more prompts."""
     variances: Mapping[str, float] | None

@@ -182,7 +182,7 @@ def _compared(
     if SUBJECT in finite and rivals:
         found = compare(sums[SUBJECT], rivals, tokens, plan.margin, seed=plan.text_seed)
     compared = {one.rival: _row(one) for one in found}
-    nothing: Any = (None,) * 9
+    nothing: Any = (None,) * 11
     return [compared.get(arm, ComparedRival(arm, "diverged", *nothing)) for arm in plan.rivals]
 
 
@@ -197,6 +197,7 @@ def _row(found: Comparison) -> ComparedRival:
         found.p_within,
         found.over_seeds.p_t,
         found.over_seeds.p_wilcoxon,
+        *found.difference.interval_for_other_training_data(),
         found.seeds_needed,
         {"seed": seed, "prompt": prompt, "rest": rest},
     )

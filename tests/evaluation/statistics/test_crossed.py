@@ -135,3 +135,20 @@ def test_an_arm_is_no_different_from_itself() -> None:
 def test_one_seed_or_one_prompt_is_refused(shape) -> None:
     with pytest.raises(ValueError, match="at least 2 x 2 are needed"):
         CrossedDifference(np.ones(shape), np.ones(shape[1]))
+
+
+def test_an_interval_for_other_training_data_covers_what_all_seeds_share() -> None:
+    generator = np.random.default_rng(0)
+    tokens = np.full(50, 10.0)
+    n_covered = n_narrow = 0
+    for _ in range(400):
+        # A bootstrap sample a seed varies as the training set does, which all seeds share.
+        shared, own = generator.normal(0, 0.01), generator.normal(0, 0.01, (8, 1))
+        cells = 0.02 + shared + own + generator.normal(0, 0.02, (8, 50))
+        difference = CrossedDifference(10 * cells, tokens)
+        low, high = difference.interval_for_other_training_data()
+        narrow = 2 * difference.standard_error
+        n_covered += low <= 0.02 <= high
+        n_narrow += abs(difference.mean - 0.02) <= narrow
+    assert n_covered >= 0.92 * 400
+    assert n_narrow < 0.8 * 400

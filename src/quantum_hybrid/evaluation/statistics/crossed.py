@@ -44,23 +44,28 @@ class MeanSquares:
         prompt = max(self.prompt - self.rest, 0.0) / self.n_seeds
         return seed, prompt, self.rest
 
-    def standard_error(self, n_seeds: int | None = None, n_prompts: int | None = None) -> float:
-        """Standard error of the mean. Other numbers of seeds or prompts can be asked for."""
-        n_seeds, n_prompts = n_seeds or self.n_seeds, n_prompts or self.n_prompts
-        seed, prompt, rest = self.variances
-        return math.sqrt(seed / n_seeds + prompt / n_prompts + rest / (n_seeds * n_prompts))
+    def standard_error(self, n_seeds: int | None = None, *, undivided: bool = False) -> float:
+        """Standard error of the mean, of another number of seeds if it is given.
 
-    def degrees_of_freedom(self, n_seeds: int | None = None) -> float:
-        """Of that error, by Satterthwaite (1946, doi:10.2307/3002019), over these prompts."""
-        n_seeds = n_seeds or self.n_seeds
+        `undivided` adds the variance between seeds once more, as if one seed stood for all.
+        """
+        return math.sqrt(sum(part for _, part in self._parts(n_seeds, undivided)))
+
+    def degrees_of_freedom(self, n_seeds: int | None = None, *, undivided: bool = False) -> float:
+        """Of that error, by Satterthwaite (1946, doi:10.2307/3002019)."""
+        parts = self._parts(n_seeds, undivided)
+        total = sum(part for _, part in parts)
+        return total**2 / sum(part**2 / df for df, part in parts) if total else math.inf
+
+    def _parts(self, n_seeds: int | None, undivided: bool) -> list[tuple[int, float]]:
+        """Degrees of freedom and variance of each part of the squared error."""
+        n_seeds, n_prompts = n_seeds or self.n_seeds, self.n_prompts
         seed, prompt, rest = self.variances
-        parts = {
-            n_seeds - 1: seed / n_seeds,
-            self.n_prompts - 1: prompt / self.n_prompts,
-            (n_seeds - 1) * (self.n_prompts - 1): rest / (n_seeds * self.n_prompts),
-        }
-        total = sum(parts.values())
-        return total**2 / sum(part**2 / df for df, part in parts.items()) if total else math.inf
+        return [
+            (n_seeds - 1, seed / n_seeds + (seed if undivided else 0.0)),
+            (n_prompts - 1, prompt / n_prompts),
+            ((n_seeds - 1) * (n_prompts - 1), rest / (n_seeds * n_prompts)),
+        ]
 
 
 @dataclass(frozen=True)
@@ -103,6 +108,18 @@ class CrossedDifference:
     def standard_error(self) -> float:
         """Of the mean, over seeds and prompts."""
         return self.mean_squares.standard_error()
+
+    def interval_for_other_training_data(self, level: float = 0.95) -> tuple[float, float]:
+        """Two-sided interval of the mean that another training set would have given.
+
+        All seeds draw from one training set, so its share of the variance is not divided by their
+        number. A bootstrap sample a seed puts as much into the variance between seeds, with that of
+        the initial values and orders; adding all of it is conservative (docs/log.md#instrument).
+        """
+        df = self.mean_squares.degrees_of_freedom(undivided=True)
+        error = self.mean_squares.standard_error(undivided=True)
+        half = float(stats.t.isf((1 - level) / 2, df)) * error
+        return self.mean - half, self.mean + half
 
     @property
     def of_seeds(self) -> Float[np.ndarray, " seeds"]:

@@ -123,14 +123,15 @@ def second_opinions(regime: RegimeResults) -> Markup:
                 text(numbers.probability(p))
                 for p in (rival.p_different, rival.p_within, rival.p_t, rival.p_wilcoxon)
             ),
+            text(numbers.interval(rival.low_elsewhere, rival.high_elsewhere)),
         ]
         for rival in regime.compared
     ]
     columns = ["rival", "verdict", "p of no difference", "p of not within the margin"]
-    columns += ["paired t over seeds", "Wilcoxon over seeds"]
+    columns += ["paired t over seeds", "Wilcoxon over seeds", "other training texts"]
     caption = (
         f"{capitalised(regime.name)}: p-values of the verdicts, adjusted by Holm, and of two other "
-        "tests"
+        "tests; and the 95 % interval if the training texts were others"
     )
     return table(caption, columns, rows, "numbers")
 
@@ -142,5 +143,7 @@ ABOUT_VARIANCES = paragraph(
 )
 ABOUT_OPINIONS = paragraph(
     "The verdicts rest on the multi-bootstrap over seeds and prompts. The paired t test and "
-    "Wilcoxon's signed-rank test over seeds take the prompts as given and are not adjusted."
+    "Wilcoxon's signed-rank test over seeds take the prompts as given and are not adjusted. "
+    "All seeds are trained on samples of the same texts. The last column is a cautious interval of "
+    "the difference after training on other texts: the variance between seeds counts in full."
 )

@@ -13,7 +13,7 @@ from quantum_hybrid.durable import write_bytes
 from quantum_hybrid.report.study_results import StudyResults
 
 _COMPARED = ("verdict", "difference", "low", "high", "p_different", "p_within")
-_COMPARED += ("p_t", "p_wilcoxon", "seeds_needed")
+_COMPARED += ("p_t", "p_wilcoxon", "low_elsewhere", "high_elsewhere", "seeds_needed")
 _SCALING = ("arm", "n_qubits", "n_layers", "loss", "standard_error", "multiply_adds")
 _INSTRUMENT = ("planted", "n_studies", "told_apart", "equivalent", "covered", "mean_difference")
 
