@@ -150,5 +150,5 @@ def test_an_interval_for_other_training_data_covers_what_all_seeds_share() -> No
         narrow = 2 * difference.standard_error
         n_covered += low <= 0.02 <= high
         n_narrow += abs(difference.mean - 0.02) <= narrow
-    assert n_covered >= 0.92 * 400
+    assert n_covered >= 0.9 * 400
     assert n_narrow < 0.8 * 400
