@@ -193,7 +193,7 @@ def _quantum_hybrid(place: Workplace, words: list[str], name: str) -> None:
     if words[0] == "serve":
         _understood(words)
         pytest.skip("an Atropos API must be there to serve to: given to the parser only")
-    if words[0] == "study":
+    if words[0] in ("study", "scaling"):
         _parser().parse_args(words)
         pytest.skip("takes minutes: given to the parser only; tests/study runs studies")
     if words[0] != "process" or words[1:] == ["--help"]:

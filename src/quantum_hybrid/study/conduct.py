@@ -65,7 +65,7 @@ class Conductor:
         if missing and study.plan.base_model_name == EMBEDDED:
             prepare_embedded(self.say)
         for folder, regime in missing.items():
-            self._keep_states(corpus, folder, is_healed=regime != "weak")
+            self._keep_states(corpus, folder, is_healed=regime in ("alone", "beside"))
 
     def tune(self) -> None:
         """Tune every arm in every regime."""

@@ -98,6 +98,14 @@ class Contender(nn.Module):
         self.register_buffer("mean", torch.zeros(shape.n))
         self.register_buffer("whitening", torch.eye(shape.n))
 
+    @classmethod
+    def blank(
+        cls, arm: Arm, settings: Settings, shape: Shape, d_model: int, seed: int
+    ) -> Contender:
+        """One whose state is to be loaded."""
+        start = Start(torch.zeros(shape.n, d_model), torch.zeros(shape.n))
+        return cls(arm, settings, start, shape, seed)
+
     def angles(self, g: Float[Tensor, "rows d_model"]) -> Float[Tensor, "rows n"]:
         """Input of the arm's map, in (-s, s)."""
         return ANGLE_SCALE * torch.tanh(self.down(g))

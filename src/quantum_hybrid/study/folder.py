@@ -7,7 +7,7 @@ text.json                 the units of all parts
 healed.safetensors        what healing has trained
 ground/                   hidden states of the frozen backbones
 tuning/REGIME.json        the trials of all arms; REGIME.safetensors the recalibration
-fits/REGIME-SEED.safetensors   all arms of a seed, trained
+fits/REGIME-SEED.safetensors   all arms of a seed, trained; of the regime joint a file an arm
 losses/REGIME-SEED.npy    held-out loss of each arm and unit, summed over tokens
 looks.jsonl               when the held-out part was opened
 times.jsonl               time that each stage took
@@ -70,7 +70,8 @@ class StudyFolder:
 
     def ground(self, regime: Regime) -> Path:
         """Folder of the hidden states that a regime reads."""
-        return self.path / "ground" / ("pruned" if regime == "weak" else "healed")
+        pruned = regime in ("weak", "joint")
+        return self.path / "ground" / ("pruned" if pruned else "healed")
 
     @property
     def scaling(self) -> Path:
@@ -85,9 +86,10 @@ class StudyFolder:
         """Scale and biases with which all arms start beside classical logits."""
         return self.path / "tuning" / f"{regime}.safetensors"
 
-    def fit(self, regime: Regime, seed: int) -> Path:
-        """All arms of a seed, trained."""
-        return self.path / "fits" / f"{regime}-{seed}.safetensors"
+    def fit(self, regime: Regime, seed: int, arm: str | None = None) -> Path:
+        """All arms of a seed, trained; of the regime joint one arm."""
+        name = f"{regime}-{seed}" if arm is None else f"{regime}-{seed}-{arm.replace(' ', '-')}"
+        return self.path / "fits" / f"{name}.safetensors"
 
     def losses(self, regime: Regime, seed: int) -> Path:
         """Held-out losses of all arms of a seed."""

@@ -16,6 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import nn
 from transformers import PreTrainedModel
+from transformers.utils import logging as transformers_logging
 
 from quantum_hybrid.backbone import adapt, drop_layers, load_base_model, merge_adapters
 from quantum_hybrid.durable import write_bytes
@@ -40,6 +41,7 @@ class Backbone:
     def __init__(self, plan: StudyPlan) -> None:
         """As it is before healing. Raises `UsageError` for a model that cannot be used."""
         self._config = config = plan.student()
+        transformers_logging.disable_progress_bar()
         try:
             base = load_base_model(config.base_model_name, find_base_model(config.base_model_name))
             drop_layers(base.body, config.dropped_layers())
@@ -58,9 +60,9 @@ class Backbone:
         Raises `TrainingError` for a loss that is not finite.
         """
         student, config = self.student, self._config
-        self._adapt()
+        self.adapt()
         optimizer = build_optimizer(student, config)
-        for step, numbers in enumerate(_schedule(len(examples), config.total_steps, config.seed)):
+        for step, numbers in enumerate(schedule(len(examples), config.total_steps, config.seed)):
             rows = answer_rows(student, [examples[i] for i in numbers])
             loss = F.cross_entropy(student.head.classical(rows.hidden), rows.targets)
             if not loss.isfinite():
@@ -79,7 +81,7 @@ class Backbone:
 
     def read(self, file: Path) -> None:
         """Load what `write` has written. Raises `CheckpointError` for other content."""
-        self._adapt()
+        self.adapt()
         try:
             state = load_file(file)
             with torch.no_grad():
@@ -93,7 +95,8 @@ class Backbone:
         self.student.backbone = merge_adapters(self.student.backbone)
         self.student.requires_grad_(False)
 
-    def _adapt(self) -> None:
+    def adapt(self) -> None:
+        """Give the body adapters, and let the classical head learn."""
         config, body = self._config, cast(PreTrainedModel, self.student.backbone)
         self.student.backbone = adapt(body, "lora", config.lora_rank, config.seed)
         classical = self.student.head.classical
@@ -104,7 +107,7 @@ class Backbone:
         return {name: p for name, p in self.student.named_parameters() if p.requires_grad}
 
 
-def _schedule(n_examples: int, n_steps: int, seed: int) -> list[list[int]]:
+def schedule(n_examples: int, n_steps: int, seed: int) -> list[list[int]]:
     """Numbers of the examples of each step: one random order after the other."""
     generator = torch.Generator().manual_seed(seed)
     order: list[int] = []

@@ -26,11 +26,12 @@ from quantum_hybrid.study.arms import (
     Shape,
 )
 
-Regime = Literal["alone", "beside", "weak"]
+Regime = Literal["alone", "beside", "weak", "joint"]
 REGIMES: dict[Regime, str] = {
     "alone": "the logits are up(f(s tanh(down g))) and nothing else",
     "beside": "added to the recalibrated classical logits of the healed backbone",
     "weak": "as beside, with the pruned backbone that was not healed",
+    "joint": "mixed with classical logits, and trained with the whole backbone as a run does",
 }
 WRITTEN, BUILT_IN = "written", "built-in"
 FEWEST_SEEDS, FEWEST_UNITS = 5, 200

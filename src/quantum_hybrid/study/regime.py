@@ -83,19 +83,27 @@ class RegimeFits:
         bootstrap sample of the training units. All seeds share these units, so their spread covers
         other samples and not another training text (docs/log.md#instrument).
         """
-        contenders = self._contenders(arms, seed, self._start)
-        readouts = self._calibration.readouts(contenders, recalibrated)
+        contenders, readouts = self.begun(arms, seed, recalibrated)
         chosen = self._sample(seed) if resample else torch.arange(len(self._training))
         order = batches(len(chosen), self._plan.epochs, drawn_from(seed, "order"))
         fit = self._fit(contenders, readouts, n_steps=len(order))
         curve = [fit.step(self._training[chosen[numbers]]) for numbers in order]
         return Trained(fit, torch.stack(curve, 1))
 
+    def begun(
+        self,
+        arms: Sequence[tuple[str, Settings]],
+        seed: int,
+        recalibrated: Recalibrated | None = None,
+    ) -> tuple[list[Contender], Readouts]:
+        """Arms at their start."""
+        contenders = self._contenders(arms, seed, self._start)
+        return contenders, self._calibration.readouts(contenders, recalibrated)
+
     def untrained(self, arms: Sequence[tuple[str, Settings]], seed: int) -> Trained:
         """The same arms without training, for `Trained.read`."""
-        n, d_model = self._plan.n_qubits, self._decoder.shape[1]
-        start = Start(torch.zeros(n, d_model), torch.zeros(n))
-        contenders = self._contenders(arms, seed, start)
+        d_model, shape = self._decoder.shape[1], self._plan.shape
+        contenders = [Contender.blank(ARMS[name], own, shape, d_model, seed) for name, own in arms]
         readouts = Readouts(len(contenders), len(self._decoder), self._plan.n_qubits)
         return Trained(self._fit(contenders, readouts, n_steps=0), torch.zeros(len(arms), 0))
 

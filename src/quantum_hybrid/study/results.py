@@ -12,8 +12,10 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from safetensors import safe_open
+from torch import Tensor
 
 from quantum_hybrid.durable import write_json
 from quantum_hybrid.report.study_results import (
@@ -33,6 +35,7 @@ from quantum_hybrid.study.corpus import PARTS, Corpus
 from quantum_hybrid.study.fit import BATCH_ROWS
 from quantum_hybrid.study.folder import StudyFolder
 from quantum_hybrid.study.ground import Ground
+from quantum_hybrid.study.healing import HEALING_UNITS
 from quantum_hybrid.study.looks import Looks
 from quantum_hybrid.study.plan import REGIMES, Regime, StudyPlan
 from quantum_hybrid.study.tasks import tasks_of
@@ -141,19 +144,36 @@ def _tuned(tuning: Tuning, arm: str) -> TunedArm:
 
 def _curves(study: StudyFolder, regime: Regime) -> tuple[list[int], dict[str, list[float]]]:
     """Training losses, mean over the seeds that are done and over spans of steps."""
-    found = []
-    for seed in study.plan.all_seeds:
-        if (file := study.fit(regime, seed)).exists():
-            with safe_open(file, "pt") as fit:
-                found.append(fit.get_tensor("curve"))
+    kept = (_curve(study, regime, seed) for seed in study.plan.all_seeds)
+    found = [curve for curve in kept if curve is not None]
     if not found:
         return [], {}
     n_steps = min(curve.shape[1] for curve in found)
     mean = torch.stack([curve[:, :n_steps] for curve in found]).mean(0)
     spans = np.array_split(np.arange(n_steps), min(POINTS, n_steps))
-    tokens = [int(BATCH_ROWS * (span.mean() + 0.5)) for span in spans]
+    per_step = BATCH_ROWS if regime != "joint" else HEALING_UNITS * _mean_tokens(study, regime)
+    tokens = [int(per_step * (span.mean() + 0.5)) for span in spans]
     rows = torch.stack([mean[:, span].mean(1) for span in spans], 1)
     return tokens, {arm: row.tolist() for arm, row in zip(study.plan.arms, rows, strict=True)}
+
+
+def _curve(study: StudyFolder, regime: Regime, seed: int) -> Float[Tensor, "arms steps"] | None:
+    """The curves of all arms of a seed; None if they are not done."""
+    arms = study.plan.arms if regime == "joint" else (None,)
+    files = [study.fit(regime, seed, arm) for arm in arms]
+    if not all(file.exists() for file in files):
+        return None
+    parts = []
+    for file in files:
+        with safe_open(file, "pt") as fit:
+            parts.append(fit.get_tensor("curve"))
+    longest = max(part.shape[1] for part in parts)  # One that diverged is shorter.
+    return torch.cat([F.pad(part, (0, longest - part.shape[1]), value=torch.nan) for part in parts])
+
+
+def _mean_tokens(study: StudyFolder, regime: Regime) -> float:
+    rows = Ground(study.ground(regime)).rows("training", with_features=False)
+    return len(rows) / (int(rows.prompts.max()) + 1)
 
 
 def _held_out(study: StudyFolder, regime: Regime) -> dict[str, Float[np.ndarray, "seeds units"]]:

@@ -1,7 +1,7 @@
 """The tasks of a study: each computes one file from files, in a process of its own.
 
     tune REGIME         recalibration, and the trials of all arms
-    fit REGIME SEED     all arms of a seed, trained in one pass
+    fit REGIME SEED     all arms of a seed, trained in one pass; in the regime joint one arm
     judge REGIME SEED   their held-out losses; only when all fits are done
 
 A task uses one thread, so its bits do not depend on what runs beside it. A task whose file is there
@@ -19,9 +19,11 @@ import numpy as np
 from safetensors.torch import load_file, save
 
 from quantum_hybrid.durable import write_bytes
+from quantum_hybrid.study.corpus import Corpus
 from quantum_hybrid.study.fit import Settings
 from quantum_hybrid.study.folder import StudyFolder
 from quantum_hybrid.study.ground import Ground
+from quantum_hybrid.study.joint import JointFit
 from quantum_hybrid.study.plan import Regime, StudyPlan
 from quantum_hybrid.study.regime import RegimeFits
 from quantum_hybrid.study.start import Recalibrated
@@ -35,6 +37,7 @@ US_PER_TOKEN_AND_ARM: dict[Kind, tuple[float, float]] = {
 }
 """Alone and beside, at 49,152 words on the machine of docs/log.md; for estimates only."""
 WORDS = 49_152
+SECONDS_PER_JOINT_STEP = 3.0
 
 
 @dataclass(frozen=True)
@@ -44,10 +47,13 @@ class Task:
     kind: Kind
     regime: Regime
     seed: int | None = None
+    arm: str | None = None
+    """Of a fit in the regime joint, which trains one arm at a time."""
 
     def __str__(self) -> str:
         """In words, for progress."""
-        return f"{self.kind} {self.regime}" + ("" if self.seed is None else f", seed {self.seed}")
+        seed = "" if self.seed is None else f", seed {self.seed}"
+        return f"{self.kind} {self.regime}{seed}" + ("" if self.arm is None else f", {self.arm}")
 
     def is_done(self, study: StudyFolder) -> bool:
         """Whether its files are there."""
@@ -59,6 +65,9 @@ class Task:
         """The files that it needs, those of the ground apart."""
         if self.seed is None:
             return []
+        if self.regime == "joint":
+            arms = study.plan.arms if self.kind == "judge" else ()
+            return [study.text, *(study.fit("joint", self.seed, arm) for arm in arms)]
         tuned = [study.tuning(self.regime)]
         if self.regime != "alone":
             tuned.append(study.recalibration(self.regime))
@@ -68,13 +77,16 @@ class Task:
         """The files that it computes."""
         if self.seed is None:
             return Task("fit", self.regime, 0).reads(study)
-        file = study.fit if self.kind == "fit" else study.losses
-        return [file(self.regime, self.seed)]
+        if self.kind == "fit":
+            return [study.fit(self.regime, self.seed, self.arm)]
+        return [study.losses(self.regime, self.seed)]
 
     def run(self, study: StudyFolder) -> None:
         """Compute the file."""
         fits = RegimeFits(study.plan, self.regime, Ground(study.ground(self.regime)))
-        if self.seed is None:
+        if self.regime == "joint" and self.seed is not None:
+            _run_joint(study, self.seed, self.arm, fits)
+        elif self.seed is None:
             _tune(study, self.regime, fits)
         elif self.kind == "fit":
             _fit(study, self.regime, self.seed, fits)
@@ -83,6 +95,8 @@ class Task:
 
     def seconds(self, plan: StudyPlan, n_words: int) -> float:
         """About how long it takes; for estimates only."""
+        if self.regime == "joint":
+            return SECONDS_PER_JOINT_STEP * plan.healing_steps
         n_tokens = plan.longest_unit * {"judge": plan.held_out}.get(self.kind, plan.training)
         n_passes = {"judge": 1, "fit": plan.epochs}.get(self.kind, plan.epochs * plan.tuning_trials)
         alone, beside = US_PER_TOKEN_AND_ARM[self.kind]
@@ -93,10 +107,11 @@ class Task:
 def tasks_of(plan: StudyPlan) -> list[Task]:
     """All tasks, the longest of each kind first."""
     regimes = sorted(plan.regimes, key=lambda regime: regime == "alone")
-    seeded: list[Kind] = ["fit", "judge"]
-    return [Task("tune", regime) for regime in regimes] + [
-        Task(kind, regime, seed) for kind in seeded for regime in regimes for seed in plan.all_seeds
-    ]
+    tasks = [Task("tune", regime) for regime in regimes if regime != "joint"]
+    for regime in regimes:
+        arms = plan.arms if regime == "joint" else (None,)
+        tasks += [Task("fit", regime, seed, arm) for seed in plan.all_seeds for arm in arms]
+    return tasks + [Task("judge", regime, seed) for regime in regimes for seed in plan.all_seeds]
 
 
 def _tune(study: StudyFolder, regime: Regime, fits: RegimeFits) -> None:
@@ -119,9 +134,29 @@ def _fit(study: StudyFolder, regime: Regime, seed: int, fits: RegimeFits) -> Non
 def _judge(study: StudyFolder, regime: Regime, seed: int, fits: RegimeFits) -> None:
     # Read from the file, also right after the fit: the losses are those of what is kept.
     trained = fits.untrained(_tuned(study, regime), seed).read(study.fit(regime, seed))
-    losses = BytesIO()
-    np.save(losses, trained.prompt_losses(fits.rows("held-out")).numpy())
-    write_bytes(study.losses(regime, seed), losses.getvalue())
+    _write_losses(study, regime, seed, trained.prompt_losses(fits.rows("held-out")).numpy())
+
+
+def _run_joint(study: StudyFolder, seed: int, arm: str | None, fits: RegimeFits) -> None:
+    """Fit one arm, or judge all."""
+    corpus = Corpus.read(study.text)
+    if arm is not None:
+        fit = JointFit(study.plan, arm, seed, corpus)
+        fit.train(fits)
+        fit.write(study.fit("joint", seed, arm))
+        return
+    found = []
+    for one in study.plan.arms:
+        fit = JointFit(study.plan, one, seed, corpus)
+        fit.read(study.fit("joint", seed, one))
+        found.append(fit.prompt_losses().numpy())
+    _write_losses(study, "joint", seed, np.stack(found))
+
+
+def _write_losses(study: StudyFolder, regime: Regime, seed: int, sums: np.ndarray) -> None:
+    content = BytesIO()
+    np.save(content, sums)
+    write_bytes(study.losses(regime, seed), content.getvalue())
 
 
 def _recalibrated(study: StudyFolder, regime: Regime, fits: RegimeFits) -> Recalibrated | None:

@@ -1,0 +1,165 @@
+"""The regime *joint*: an arm trained together with backbone and classical head, as `process` does.
+
+The arm stands in the student's quantum pathway; objective, optimiser, learning rates and mixture
+are those of a run with the defaults, and nothing is tuned. A fit takes minutes, so a plan with this
+regime has few arms and seeds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+from torch import Tensor, nn
+
+from quantum_hybrid.durable import write_bytes
+from quantum_hybrid.errors import CheckpointError, TrainingError
+from quantum_hybrid.student import QuantumHead, answer_rows
+from quantum_hybrid.study.arms import ARMS
+from quantum_hybrid.study.corpus import Corpus, Part
+from quantum_hybrid.study.fit import Contender, Settings
+from quantum_hybrid.study.healing import Backbone, schedule
+from quantum_hybrid.study.plan import StudyPlan
+from quantum_hybrid.study.regime import RegimeFits, drawn_from
+from quantum_hybrid.text import Example
+from quantum_hybrid.training import build_optimizer, three_part_loss
+from quantum_hybrid.training.optimizer import update
+
+SPREAD = 0.1
+"""Of down(g) at the start, for every arm; the rates are those of a run's quantum pathway."""
+UNITS_AT_ONCE = 8
+OF_ARM = "head.quantum."
+"""Prefix of the arm's parameters among the student's."""
+
+
+class ArmPathway(nn.Module):
+    """An arm in the place of the student's circuits: what `HybridHead` uses of a `QuantumHead`."""
+
+    def __init__(self, contender: Contender, up: nn.Linear) -> None:
+        super().__init__()
+        self.contender, self.up = contender, up
+
+    @property
+    def down(self) -> nn.Linear:
+        """The matrix that reads hidden states."""
+        return self.contender.down
+
+    def expectations(self, g: Float[Tensor, "rows d_model"]) -> Float[Tensor, "rows n"]:
+        """The numbers that `up` reads."""
+        return self.contender(g)
+
+
+class JointFit:
+    """One arm of one seed."""
+
+    def __init__(self, plan: StudyPlan, arm: str, seed: int, corpus: Corpus) -> None:
+        """The student before its training; its arm has no start yet."""
+        self._plan, self._arm, self._seed, self._corpus = plan, arm, seed, corpus
+        self._backbone = Backbone(plan)
+        self._student = self._backbone.student
+        # As a run adapts its backbone. Its alpha is trained too.
+        self._backbone.adapt()
+        self._student.head.alpha_logit.requires_grad_(True)
+
+    def train(self, fits: RegimeFits) -> None:
+        """Train on a bootstrap sample of the training units. `fits` gives the arm its start."""
+        settings = Settings(up_rate=0.0, inner_rate=0.0, spread=SPREAD)
+        (contender,), readouts = fits.begun([(self._arm, settings)], self._seed)
+        self._place(contender)
+        with torch.no_grad():
+            up = self._student.head.quantum.up
+            up.weight.copy_(readouts.weights[0][:, : self._plan.n_qubits])
+            up.bias.copy_(readouts.biases[0])
+        self._curve = torch.tensor(self._steps(contender))
+
+    def _steps(self, contender: Contender) -> list[float]:
+        student, config = self._student, self._plan.student()
+        optimizer = build_optimizer(student, config)
+        fan_ins = contender.map.fan_ins()
+        for group in optimizer.param_groups:
+            group["scale"] *= fan_ins.get(group["params"][0], 1) ** -0.5
+        examples, losses = self._sample(), []
+        order = drawn_from(self._seed, "order").initial_seed() % 2**31
+        for step, numbers in enumerate(schedule(len(examples), config.total_steps, order)):
+            rows = answer_rows(student, [examples[i] for i in numbers])
+            found = three_part_loss(
+                student.head,
+                rows.hidden,
+                rows.targets,
+                classical_weight=config.classical_loss_weight,
+                quantum_weight=config.quantum_loss_weight,
+            )
+            losses.append(found.hybrid.mean().item())
+            student.zero_grad(set_to_none=True)
+            found.objective.backward()
+            try:
+                update(student, optimizer, config, step)
+            except TrainingError:  # It has diverged, and stands in the table as such.
+                return [*losses, float("nan")]
+        return losses
+
+    def prompt_losses(self) -> Float[Tensor, " units"]:
+        """Held-out loss of the mixture, summed over each unit's rows, in nats."""
+        student, found = self._student, []
+        examples = self._examples("held-out")
+        for first in range(0, len(examples), UNITS_AT_ONCE):
+            some = examples[first : first + UNITS_AT_ONCE]
+            with torch.no_grad():
+                rows = answer_rows(student, some)
+                logits = student.head(rows.hidden).hybrid
+                losses = F.cross_entropy(logits, rows.targets, reduction="none").double()
+            sums = torch.zeros(len(some), dtype=torch.float64)
+            found.append(sums.index_add_(0, rows.example, losses))
+        losses = torch.cat(found)
+        return losses if self._curve.isfinite().all() else torch.full_like(losses, torch.nan)
+
+    def write(self, file: Path) -> None:
+        """Write what was trained and the curve, atomically."""
+        state = {name: tensor.detach().contiguous() for name, tensor in self._state().items()}
+        write_bytes(file, save(state | {"curve": self._curve[None]}))
+
+    def read(self, file: Path) -> None:
+        """Load what `write` has written. Raises `CheckpointError` for other content."""
+        settings = Settings(up_rate=0.0, inner_rate=0.0, spread=SPREAD)
+        d_model = self._student.head.classical.decoder.in_features
+        shape = self._plan.shape
+        self._place(Contender.blank(ARMS[self._arm], settings, shape, d_model, self._seed))
+        try:
+            state = load_file(file)
+            with torch.no_grad():
+                for name, tensor in self._state().items():
+                    tensor.copy_(state[name])
+            self._curve = state["curve"][0]
+        except (OSError, SafetensorError, KeyError, RuntimeError) as error:
+            raise CheckpointError(f"{file}: not a fit of this study: {error}") from error
+
+    def _place(self, contender: Contender) -> None:
+        head = self._student.head
+        up = nn.Linear(self._plan.n_qubits, head.classical.decoder.out_features)
+        head.quantum = cast(QuantumHead, ArmPathway(contender, up))
+
+    def _state(self) -> dict[str, Tensor]:
+        """Trained parameters of the student, and all of the arm's."""
+        student = self._student
+        named = ((name, p) for name, p in student.named_parameters() if p.requires_grad)
+        arm = student.head.quantum.state_dict(prefix=OF_ARM)
+        rest: dict[str, Tensor] = {name: p for name, p in named if not name.startswith(OF_ARM)}
+        return rest | arm
+
+    def _examples(self, part: Part) -> list[Example]:
+        longest = self._plan.longest_unit
+        encoder = self._backbone.encoder
+        return [unit.example(encoder, longest) for unit in self._corpus.parts[part]]
+
+    def _sample(self) -> Sequence[Example]:
+        examples = self._examples("training")
+        drawn = torch.randint(
+            len(examples), (len(examples),), generator=drawn_from(self._seed, "sample")
+        )
+        return [examples[i] for i in drawn]
