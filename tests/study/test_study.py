@@ -124,6 +124,23 @@ def test_a_folder_with_other_files_is_refused_and_left_alone(plan, tmp_path) -> 
     assert [file.name for file in tmp_path.iterdir() if file.name != ".lock"] == ["notes.txt"]
 
 
+def test_a_study_that_cannot_have_its_text_leaves_nothing(plan, tmp_path) -> None:
+    with pytest.raises(UsageError, match="the plan wants 1036"):
+        conducted(tmp_path / "new" / "study", plan.model_copy(update={"training": 1000}))
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_study_says_what_it_is_going_to_do(small_study) -> None:
+    said = []
+    with opened(small_study, None, DEFAULT_PLAN) as study:
+        Conductor(study, said.append).introduce()
+    text = "\n".join(said)
+    assert "2 arms x 2 seeds, beside; margin 0.005" in text
+    assert "50 documents for training, 12 for the tuning with 5 trials an arm, 24 held out" in text
+    assert "about 1 minute on" in text
+    assert str(study.page) in text
+
+
 def test_the_held_out_part_stays_closed_until_all_fits_are_done(done, plan, tmp_path) -> None:
     path = tmp_path / "study"
     with opened(path, plan, DEFAULT_PLAN) as study:

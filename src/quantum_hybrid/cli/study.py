@@ -92,7 +92,7 @@ def _conduct(study: StudyFolder, executor: Executor, *, is_merge: bool) -> None:
 
     conductor = Conductor(study, say, executor)
     with conductor.stopping_in_order():
-        conductor.say(f"study     {study.path}, plan {study.plan.digest[:12]}")
+        conductor.introduce()
         if not is_merge:
             conductor.prepare()
             conductor.tune_and_fit()

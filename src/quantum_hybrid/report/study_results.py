@@ -100,7 +100,7 @@ class Look:
 
     time: str
     study: str
-    """Directory of the study."""
+    """Name of the study's folder."""
     plan: str
     """Hash of its plan."""
 

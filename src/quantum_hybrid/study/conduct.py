@@ -25,6 +25,7 @@ from quantum_hybrid.errors import Interrupted, QuantumHybridError, UsageError
 from quantum_hybrid.processes.cores import usable_cores
 from quantum_hybrid.report.study_page import write_study_page, write_study_tables
 from quantum_hybrid.report.study_results import StudyResults
+from quantum_hybrid.study.clock import Clock, introduction
 from quantum_hybrid.study.corpus import PARTS, Corpus, Part, gather
 from quantum_hybrid.study.execution import Done, execute
 from quantum_hybrid.study.folder import RESUMABLE, StudyFolder
@@ -55,6 +56,13 @@ class Conductor:
         self.study, self._announce, self._execute = study, announce, executor
         self._keeps_page = keeps_page
         self._tasks = tasks_of(study.plan)
+
+    def introduce(self) -> None:
+        """Say what the study is going to do, and how long that will take."""
+        self.say(f"study     {self.study.path}")
+        for line in introduction(self.study.plan, self._tasks):
+            self.say(line)
+        self.say(f"page      {self.study.page}: it reloads itself until all is done")
 
     def prepare(self) -> None:
         """Gather the text, heal the backbone and keep the hidden states."""
@@ -169,7 +177,7 @@ class Conductor:
         if not left:
             return
         n_words = len(Ground(study.ground(study.plan.regimes[0])).decoder())
-        clock = _Clock(left, study, n_words)
+        clock = Clock(left, study.plan, n_words)
         self.say(f"{stage}: {len(left)} tasks, {clock.to_go()}")
         self._page(stage)
 
@@ -191,26 +199,6 @@ class Conductor:
         started = time.monotonic()
         yield
         self.study.add_time(stage, time.monotonic() - started)
-
-
-class _Clock:
-    """How long the tasks that are left will take, from how long the done ones took."""
-
-    def __init__(self, tasks: Sequence[Task], study: StudyFolder, n_words: int) -> None:
-        n_processes = usable_cores()
-        self._cost = {task: task.seconds(study.plan, n_words) / n_processes for task in tasks}
-        self._left, self._started = set(tasks), time.monotonic()
-
-    def done(self, task: Task) -> None:
-        """Count a task as done."""
-        self._left.discard(task)
-
-    def to_go(self) -> str:
-        """In words."""
-        left = sum(self._cost[task] for task in self._left)
-        done = sum(self._cost.values()) - left
-        pace = (time.monotonic() - self._started) / done if done else 1.0
-        return f"about {max(1, round(left * pace / 60))} minutes to go"
 
 
 @contextmanager

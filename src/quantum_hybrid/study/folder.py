@@ -23,11 +23,12 @@ from __future__ import annotations
 import json
 import os
 import platform
+import shutil
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -132,13 +133,37 @@ def opened(
     disk is full.
     """
     try:
+        made = [folder for folder in (path, *path.parents) if not folder.exists()]
         path.mkdir(parents=True, exist_ok=True)
         with FileLock(path / ".lock", timeout=-1 if waits else 0):
-            yield _resumed(path, plan) if _holds_a_study(path) else begun(path, plan or default)
+            if _holds_a_study(path):
+                yield _resumed(path, plan)
+            else:
+                study = begun(path, plan or default)
+                with _removed_if_refused(study, made):
+                    yield study
     except Timeout as error:
         raise UsageError(f"{path}: another process is at work on this study") from error
     except OSError as error:
         raise _cannot_be_written(path, error) from error
+
+
+@contextmanager
+def _removed_if_refused(study: StudyFolder, made: Sequence[Path]) -> Iterator[None]:
+    """Remove a new study, and the folders made for it, at a `UsageError` before it has a text.
+
+    Its plan cannot be changed, so it could never go on.
+    """
+    try:
+        yield
+    except UsageError:
+        if not study.text.exists():
+            with suppress(OSError):  # Another process may have put something there.
+                for entry in study.path.iterdir():
+                    shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+                for folder in made:
+                    folder.rmdir()
+        raise
 
 
 @contextmanager
@@ -198,7 +223,7 @@ def begun(path: Path, plan: StudyPlan, *, ground: Path | None = None) -> StudyFo
     content = {
         "plan_sha256": plan.digest,
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-        "command": sys.argv,
+        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
         "git_commit": git_commit(),
         "python": platform.python_version(),
         "machine": {"system": platform.platform(), "cpu_count": os.cpu_count()},

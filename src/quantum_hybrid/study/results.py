@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import cache
 from importlib import resources
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -115,7 +116,7 @@ def _text(study: StudyFolder, corpus: Corpus) -> TextFacts:
 
 def _looks(study: StudyFolder, corpus: Corpus) -> list[Look]:
     rows = Looks(study, corpus.held_out_digest).opened()
-    return [Look(row["time"], row["study"], row["plan"]) for row in rows]
+    return [Look(row["time"], Path(row["study"]).name, row["plan"]) for row in rows]
 
 
 def _regime(study: StudyFolder, regime: Regime, *, is_complete: bool) -> RegimeResults:

@@ -30,14 +30,6 @@ from quantum_hybrid.study.start import Recalibrated
 from quantum_hybrid.study.tuning import Tuning
 
 Kind = Literal["tune", "fit", "judge"]
-US_PER_TOKEN_AND_ARM: dict[Kind, tuple[float, float]] = {
-    "tune": (80, 160),
-    "fit": (80, 185),
-    "judge": (27, 95),
-}
-"""Alone and beside, at 49,152 words on the machine of docs/log.md; for estimates only."""
-WORDS = 49_152
-SECONDS_PER_JOINT_STEP = 3.0
 
 
 @dataclass(frozen=True)
@@ -92,16 +84,6 @@ class Task:
             _fit(study, self.regime, self.seed, fits)
         else:
             _judge(study, self.regime, self.seed, fits)
-
-    def seconds(self, plan: StudyPlan, n_words: int) -> float:
-        """About how long it takes; for estimates only."""
-        if self.regime == "joint":
-            return SECONDS_PER_JOINT_STEP * plan.healing_steps
-        n_tokens = plan.longest_unit * {"judge": plan.held_out}.get(self.kind, plan.training)
-        n_passes = {"judge": 1, "fit": plan.epochs}.get(self.kind, plan.epochs * plan.tuning_trials)
-        alone, beside = US_PER_TOKEN_AND_ARM[self.kind]
-        us = alone if self.regime == "alone" else beside
-        return len(plan.arms) * n_tokens * n_passes * us * 1e-6 * n_words / WORDS
 
 
 def tasks_of(plan: StudyPlan) -> list[Task]:
