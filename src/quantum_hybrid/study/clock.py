@@ -45,7 +45,7 @@ class Clock:
     def to_go(self) -> str:
         """In words."""
         left = sum(self._cost[task] for task in self._left)
-        done = sum(self._cost.values()) - left
+        done = sum(cost for task, cost in self._cost.items() if task not in self._left)
         pace = (time.monotonic() - self._started) / done if done else 1.0
         return f"about {minutes(left * pace)} to go"
 

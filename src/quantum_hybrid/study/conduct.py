@@ -97,7 +97,7 @@ class Conductor:
             )
         looks = Looks(study, Corpus.read(study.text).held_out_digest)
         if not all(task.is_done(study) for task in self._of("judge")):
-            looks.open()
+            looks.begin()
             self._run(self._of("judge"), "computing the held-out losses")
         looks.end()
 

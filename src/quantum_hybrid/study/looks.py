@@ -25,7 +25,7 @@ class Looks:
         self._own = study.path / "looks.jsonl"
         self._all = cache_directory() / "looks" / f"{held_out_digest}.jsonl"
 
-    def open(self) -> None:
+    def begin(self) -> None:
         """Record that the held-out part is opened, unless an earlier look has not ended."""
         if not (own := _lines(self._own)) or own[-1]["event"] == "ended":
             self._append("opened")

@@ -46,10 +46,10 @@ class StudyPlan(Settings, use_attribute_docstrings=True):
     text: Name | None = None
     """File of documents separated by blank lines; None for a teacher's answers to prompts."""
     prompts: Name = WRITTEN
-    """`written` by the embedded teacher, `built-in`, or a file for --env.prompts."""
+    """`written` by the embedded teacher, `built-in`, or a file of prompts, as a run takes."""
     longest_unit: int = Field(default=64, ge=8, le=1024)
     """Most tokens of an answer, or of a document; the rest of a document is cut off."""
-    training: int = Field(default=850, ge=8, le=1_000_000)
+    training: int = Field(default=850, ge=2, le=1_000_000)
     """Number of training units."""
     validation: int = Field(default=150, ge=2, le=1_000_000)
     """Number of units on which the tuning is judged."""
@@ -58,9 +58,9 @@ class StudyPlan(Settings, use_attribute_docstrings=True):
     text_seed: int = Field(default=0, ge=0, le=2**31 - 1)
     """Of the text: prompts, answers, and which unit is in which part."""
     base_model_name: Name = EMBEDDED
-    """The backbone before layers are dropped, as --env.base_model_name."""
+    """The backbone before layers are dropped, named as for a run."""
     drop_layers: Text = "auto"
-    """Layers that are dropped, as --env.drop_layers."""
+    """Layers that are dropped, named as for a run."""
     healing_steps: int = Field(default=100, ge=1, le=100_000)
     """Steps of `HEALING_UNITS` training units that heal the backbone and its classical head."""
     n_qubits: int = Field(default=8, ge=2, le=128)

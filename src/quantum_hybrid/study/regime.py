@@ -36,9 +36,10 @@ class RegimeFits:
     def __init__(self, plan: StudyPlan, regime: Regime, ground: Ground) -> None:
         self._plan, self._regime, self._ground = plan, regime, ground
         self._decoder, self._bias = ground.decoder(), ground.bias()
-        training = self.rows("training")
-        # A plan may use fewer units than its ground holds.
-        self._training = training[training.prompts < plan.training]
+        self._training = self.rows("training")
+        # A plan may use fewer units than its ground holds; an index would copy them all.
+        if plan.training <= int(self._training.prompts[-1]):
+            self._training = self._training[self._training.prompts < plan.training]
 
     @property
     def is_beside(self) -> bool:

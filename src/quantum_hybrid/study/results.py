@@ -99,7 +99,8 @@ def _instrument() -> dict[str, Any]:
 
 
 def _scaling(study: StudyFolder) -> dict[str, Any] | None:
-    return json.loads(study.scaling.read_text("utf-8")) if study.scaling.exists() else None
+    file = study.scaling
+    return json.loads(file.read_text(encoding="utf-8")) if file.exists() else None
 
 
 def _text(study: StudyFolder, corpus: Corpus) -> TextFacts:

@@ -63,7 +63,7 @@ def scale(study: StudyFolder, wanted: Scaling, announce: Callable[[str], None]) 
     execute_apart(small, ["tune", "fit"], lambda one: announce(f"trained   {one.path.name}"))
     looks = Looks(study, Corpus.read(study.text).held_out_digest)
     if any(not task.is_done(one) for one in small for task in tasks_of(one.plan)):
-        looks.open()
+        looks.begin()
         execute_apart(small, ["judge"], lambda one: announce(f"judged    {one.path.name}"))
     looks.end()
     content = {"rows": [row for one in small for row in _rows(one)]}
