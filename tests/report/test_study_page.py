@@ -138,7 +138,7 @@ def test_the_sections_come_in_the_order_of_a_reader():
         "What was planned and what was done",
         "Variance, and the seeds that would settle it",
         "Second opinions",
-        "Loss against the number of qubits",
+        "More qubits, more layers",
         "The instrument's own test",
         "The text",
         "Cost",
@@ -300,7 +300,7 @@ def test_scaling_has_a_dot_and_an_error_bar_for_each_size_with_a_finite_loss():
     rows = [*SCALING["rows"]]
     rows[0] = {**rows[0], "loss": float("nan")}
     page = study_page(study(("alone",), scaling={"rows": rows}))
-    _, _, figure = page.partition('<title id="scaling-lines-title">')
+    _, _, figure = page.partition('<title id="scaling-qubits-title">')
     figure, _, _ = figure.partition("</figure>")
     assert figure.count("<circle") == 11
     assert len(re.findall(r"<line x1=\"\d+\" x2=\"\d+\" y1=", figure)) == 11

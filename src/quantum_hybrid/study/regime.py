@@ -57,7 +57,8 @@ class RegimeFits:
         rows = self._ground.rows("training", with_features=True)[order.sort().values]
         if rows.features is None:
             raise ValueError("a ground always has features")
-        return Calibration(rows.g, rows.features, self._decoder, self._bias)
+        targets = self._training.targets
+        return Calibration(rows.g, rows.features, self._decoder, self._bias, targets)
 
     def recalibrated(self) -> Recalibrated:
         """Train the scale and the bias of each word that recalibrate the classical logits."""

@@ -1,9 +1,10 @@
 """The common start of all arms: directions for `down`, and for each arm its `up`.
 
 Without classical logits `up` starts as the linear discriminant of the next token given z, with the
-classical pathway's predictions on calibration rows in place of counts. With them every arm starts
-as the classical pathway, recalibrated by a scale and a bias of each word: otherwise an arm would be
-credited with the unigram statistics that its biases learn on the way.
+classical pathway's predictions on calibration rows in place of counts, around the frequencies of
+words in the training text. With them every arm starts as the classical pathway, recalibrated by a
+scale and a bias of each word. Otherwise an arm would be credited with the unigram statistics that
+its biases learn on the way: where the mean of z moves, U is a second bias and learns them faster.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from quantum_hybrid.student.initialisation import fisher_projection, linear_discriminant
@@ -21,6 +22,8 @@ from quantum_hybrid.study.fit import Contender, Start
 from quantum_hybrid.study.readouts import Readouts
 
 ROWS_AT_ONCE = 256
+PRIORS = (100.0, 300.0, 1e3, 3e3, 1e4, 3e4, 1e5)
+"""Tokens."""
 
 
 class Recalibrated(NamedTuple):
@@ -41,11 +44,17 @@ class Calibration:
         features: Float[Tensor, "rows d_model"],
         decoder: Float[Tensor, "words d_model"],
         bias: Float[Tensor, " words"] | None = None,
+        targets: Int[Tensor, " tokens"] | None = None,
     ) -> None:
-        """features, decoder, bias: of the classical logits."""
+        """features, decoder, bias: of the classical logits. targets: all of the training text; None
+        for the frequencies that the classical pathway predicts.
+        """
         self._g, self._features, self._decoder, self._bias = g, features, decoder, bias
         sums = [rows.sum(0) for rows in self._probabilities()]
         self._probability = torch.stack(sums).sum(0) / len(g)
+        self._frequencies = self._probability.log()
+        if targets is not None:
+            self._frequencies = log_frequencies(targets, self._probability)
 
     def _probabilities(self) -> Iterator[Float[Tensor, "rows words"]]:
         for rows in self._features.split(ROWS_AT_ONCE):
@@ -81,8 +90,9 @@ class Calibration:
 
     def _up(self, z: Tensor, moments: Tensor) -> tuple[Tensor, Tensor]:
         if (z == z[0]).all():  # Nothing to tell tokens apart by: the frequencies alone.
-            return torch.zeros_like(moments).float(), self._probability.log().float()
+            return torch.zeros_like(moments).float(), self._frequencies.float()
         weight, bias = linear_discriminant(z, moments, self._probability)
+        bias += self._frequencies - self._probability.log()
         return weight.float(), bias.float()
 
     def _moments(self, zs: Float[Tensor, "arms rows n"]) -> Float[Tensor, "arms words n"]:
@@ -93,3 +103,22 @@ class Calibration:
         for p, part in zip(self._probabilities(), columns.split(ROWS_AT_ONCE), strict=True):
             moments += p.T @ part
         return (moments / n_rows).view(-1, n_arms, n).transpose(0, 1)
+
+
+def log_frequencies(
+    targets: Int[Tensor, " tokens"], expected: Float[Tensor, " words"]
+) -> Float[Tensor, " words"]:
+    """Log-probabilities of words from counts, with `expected` probabilities as prior.
+
+    The prior counts as many tokens as make the likelihood largest that each token has under all
+    others (leave-one-out), of the numbers in `PRIORS`.
+    """
+    counts = torch.bincount(targets, minlength=len(expected)).double()
+    seen = counts > 0
+
+    def likelihood(prior: float) -> float:
+        others = counts[seen] - 1 + prior * expected[seen]
+        return float((counts[seen] * (others / (len(targets) - 1 + prior)).log()).sum())
+
+    prior = max(PRIORS, key=likelihood)
+    return ((counts + prior * expected) / (len(targets) + prior)).log()

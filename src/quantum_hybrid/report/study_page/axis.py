@@ -39,6 +39,13 @@ class Axis:
         return [round(i * step, 12) for i in range(first, last + 1)]
 
 
+class LogAxis(Axis):
+    """The same on a logarithmic scale; `low` is above 0."""
+
+    def place(self, value: float) -> float:
+        return math.log(value / self.low) / math.log(self.high / self.low)
+
+
 def axis_around(values: Sequence[float], room: float = 0.06) -> Axis:
     """An axis with all these numbers, and room beyond them at either end."""
     low, high = min(values), max(values)

@@ -1,11 +1,9 @@
-"""The figures with lines: learning curves of a regime, and loss against the number of qubits."""
+"""The learning curves of a regime."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from statistics import median
-from typing import Any
 
 from quantum_hybrid.report.study_page import numbers
 from quantum_hybrid.report.study_page.axis import Axis, axis_around, reach
@@ -32,7 +30,7 @@ def learning_curves(results: StudyResults, regime: RegimeResults, identifier: st
     ]
     if not lines:
         return element("p", text(f"{capitalised(regime.name)}: no curve yet."))
-    near = _near(lines, results.subject)
+    near = near_lines(lines, results.subject)
     x_axis = Axis(0.0, max(line.points[-1][0] for line in lines) or 1.0)
     y_axis = axis_around(
         [y for line in near for _, y in line.points[len(line.points) // SETTLED :]]
@@ -40,7 +38,7 @@ def learning_curves(results: StudyResults, regime: RegimeResults, identifier: st
     far = [line for line in lines if line not in near]
     caption = (
         f"{capitalised(regime.name)}: training loss in nats per token, mean over seeds. The first "
-        f"fall is cut off.{_off(far)}{_without(regime)}"
+        f"fall is cut off.{off_the_axis(far)}{_without(regime)}"
     )
     figure = line_figure(
         identifier,
@@ -53,47 +51,10 @@ def learning_curves(results: StudyResults, regime: RegimeResults, identifier: st
         "training tokens",
         results.subject,
     )
-    return _figure(figure, caption)
+    return figure_of(figure, caption)
 
 
-def scaling_curves(
-    results: StudyResults, rows: Sequence[Mapping[str, Any]], identifier: str
-) -> Markup:
-    """Held-out loss of each arm against the number of qubits, with standard errors."""
-    rows = [row for row in rows if row["loss"] is not None and math.isfinite(row["loss"])]
-    if not rows:
-        return element("p", text("No finite loss yet."))
-    lines = []
-    for arm, n_layers in dict.fromkeys((row["arm"], row["n_layers"]) for row in rows):
-        own = [row for row in rows if (row["arm"], row["n_layers"]) == (arm, n_layers)]
-        own.sort(key=lambda row: row["n_qubits"])
-        several = len({row["n_layers"] for row in rows if row["arm"] == arm}) > 1
-        label = f"{arm}, {n_layers} layers" if several else arm
-        points = [(float(row["n_qubits"]), float(row["loss"])) for row in own]
-        lines.append(Line(arm, label, points, [row["standard_error"] for row in own]))
-    sizes = sorted({row["n_qubits"] for row in rows})
-    near = _near(lines, results.subject)
-    y_axis = axis_around([y for line in near for _, y in line.points])
-    far = [line for line in lines if line not in near]
-    figure = line_figure(
-        identifier,
-        "Loss against the number of qubits",
-        f"Held-out loss at the largest size: {names_with_numbers(lines)}.",
-        near,
-        axis_around(sizes, room=0.04),
-        y_axis,
-        sizes,
-        "qubits",
-        results.subject,
-    )
-    caption = (
-        "Held-out loss in nats per token against n, the numbers between down and up. Bars are one "
-        f"standard error either side.{_off(far)}"
-    )
-    return _figure(figure, caption)
-
-
-def _near(lines: Sequence[Line], subject: str) -> list[Line]:
+def near_lines(lines: Sequence[Line], subject: str) -> list[Line]:
     """The lines whose ends are not far from the subject's, or from the median without it."""
     own = [line.points[-1][1] for line in lines if line.arm == subject]
     middle = own[0] if own else median(line.points[-1][1] for line in lines)
@@ -102,7 +63,8 @@ def _near(lines: Sequence[Line], subject: str) -> list[Line]:
     return [line for line, far in zip(lines, distances, strict=True) if far <= most]
 
 
-def _off(far: Sequence[Line]) -> str:
+def off_the_axis(far: Sequence[Line]) -> str:
+    """Words on the lines that are not drawn."""
     if not far:
         return ""
     ends = ", ".join(
@@ -120,5 +82,6 @@ def _without(regime: RegimeResults) -> str:
     return f" Without a finite loss: {', '.join(names)}." if names else ""
 
 
-def _figure(drawing: Markup, caption: str) -> Markup:
+def figure_of(drawing: Markup, caption: str) -> Markup:
+    """The drawing with its caption."""
     return element("figure", joined([drawing, element("figcaption", text(caption, 1000))]))

@@ -35,7 +35,7 @@ def instrument(found: Mapping[str, Any]) -> Markup:
     command = element("code", text(str(found["command"]), 1000))
     commit = element("code", text(str(found["commit"]), 60))
     source = joined([text("Made by"), command, text("at commit"), commit], " ")
-    caption = f"{numbers.count(found['n_studies'])} studies with planted effects, in nats per token"
+    caption = "Studies with planted effects, in nats per token"
     return joined(
         [paragraph(about), table(caption, columns, rows, "numbers"), element("p", source)]
     )

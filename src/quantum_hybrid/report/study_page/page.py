@@ -14,7 +14,7 @@ from quantum_hybrid.durable import write_bytes
 from quantum_hybrid.report.study_page import numbers, protocol, referee
 from quantum_hybrid.report.study_page.arm import names_of_arms
 from quantum_hybrid.report.study_page.colors import color_sheet
-from quantum_hybrid.report.study_page.curves import learning_curves, scaling_curves
+from quantum_hybrid.report.study_page.curves import learning_curves
 from quantum_hybrid.report.study_page.evidence import (
     ABOUT_OPINIONS,
     ABOUT_VARIANCES,
@@ -35,6 +35,7 @@ from quantum_hybrid.report.study_page.markup import (
     table,
     text,
 )
+from quantum_hybrid.report.study_page.scaling import scaling
 from quantum_hybrid.report.study_page.sentence import LONGEST_CLAUSE, subject_name, verdict_clauses
 from quantum_hybrid.report.study_page.style import STYLE
 from quantum_hybrid.report.study_results import RegimeResults, StudyResults
@@ -138,8 +139,8 @@ def _content(results: StudyResults) -> list[tuple[str, str, Markup]]:
         ("opinions", "Second opinions", _opinions(results)),
     ]
     if results.scaling is not None:
-        content = scaling_curves(results, results.scaling["rows"], "scaling-lines")
-        found.append(("scaling", "Loss against the number of qubits", content))
+        content = scaling(results.scaling["rows"], results.subject)
+        found.append(("scaling", "More qubits, more layers", content))
     if results.instrument is not None:
         found.append(("instrument", "The instrument's own test", instrument(results.instrument)))
     if results.text is not None:
