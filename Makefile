@@ -1,7 +1,7 @@
 # make run    the main job: teacher, hybrid student, held-out evaluation (sets up what is missing)
 # make test   all tests          make check  formatting, lint, types, import contracts
 # make bench  measured speeds    make setup  .venv, pinned dependencies, the embedded model
-# make study  does the circuit help? the default study, about 90 minutes
+# make study  does the circuit help? the default study; it says how long it will take
 # make docs   this documentation as a site, build/site/index.html; needs no network
 #
 # make PYTHON=...       the Python to use, 3.11 to 3.13

@@ -195,7 +195,7 @@ def with_diverged() -> StudyResults:
         name: ArmLosses(dict.fromkeys(range(10)) | ({} if name == "mlp" else {0: 6.2}))
         for name in names
     }
-    none = ComparedRival("", "diverged", *[None] * 11)  # pyright: ignore[reportArgumentType]
+    none = ComparedRival("", "diverged")
     diverged = replace(
         alone,
         losses={**alone.losses, **lost},

@@ -14,7 +14,7 @@ from quantum_hybrid.study.folder import StudyFolder, opened
 from quantum_hybrid.study.plan import DEFAULT_PLAN, StudyPlan
 from quantum_hybrid.study.tasks import Task
 
-FIGURES = ("fits", "losses", "tuning", "text.json", "healed.safetensors")
+FIGURES = ("fits", "losses", "tuning", "ground", "text.json", "healed.safetensors")
 """What a study computes, as far as it may not depend on when and how."""
 
 

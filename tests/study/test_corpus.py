@@ -26,7 +26,7 @@ def test_documents_fall_into_parts_of_the_planned_sizes_without_repetition(plan)
 
 
 def test_parts_do_not_depend_on_the_order_of_the_file(plan, text, tmp_path) -> None:
-    documents = text.read_text(encoding="utf-8").split("\n\n")[:86]
+    documents = text.read_text(encoding="utf-8").split("\n\n")
     parts = []
     for order in (documents, documents[::-1]):
         file = tmp_path / f"{len(parts)}.txt"
@@ -48,8 +48,18 @@ def test_headings_and_near_duplicates_are_left_out_and_counted(plan, text, tmp_p
     content = text.read_text(encoding="utf-8")
     first = content.partition("\n\n")[0]
     file.write_text(f"A heading\n\n{first.upper()}!\n\n{content}", encoding="utf-8")
-    corpus = gather(plan.model_copy(update={"text": str(file)}), silent)
-    assert corpus.left_out == {"fewer than 5 words": 1, "text nearly repeated": 1}
+    all_of_it = {"text": str(file), "training": 1000}
+    with pytest.raises(UsageError, match=r"114 usable units") as caught:
+        gather(plan.model_copy(update=all_of_it), silent)
+    assert "1 fewer than 5 words" in str(caught.value)
+    assert "1 text nearly repeated" in str(caught.value)
+
+
+def test_what_the_plan_does_not_need_is_a_random_part_of_the_file_and_is_counted(plan) -> None:
+    corpus = gather(plan, silent)
+    assert corpus.left_out == {"not needed by the plan": 114 - 86}
+    numbers = sorted(int(unit.name.split()[1]) for part in PARTS for unit in corpus.parts[part])
+    assert numbers[-1] > 100
 
 
 def test_a_file_with_too_few_documents_is_refused_with_its_number(plan) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,12 +14,14 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
+import torch
 from safetensors.torch import load_file
 
 from one_process import conducted, hashes, one_after_the_other
 from quantum_hybrid.cli import main
 from quantum_hybrid.errors import CheckpointError, UsageError
 from quantum_hybrid.report.study_results import StudyResults
+from quantum_hybrid.study.arms import ARMS, Arm, ArmMap
 from quantum_hybrid.study.conduct import Conductor
 from quantum_hybrid.study.corpus import Corpus
 from quantum_hybrid.study.folder import opened
@@ -125,6 +127,87 @@ def test_a_folder_with_other_files_is_refused_and_left_alone(plan, tmp_path) -> 
     assert [file.name for file in tmp_path.iterdir() if file.name != ".lock"] == ["notes.txt"]
 
 
+def test_tuning_and_training_do_without_the_held_out_part(
+    small_study, small_plan, tmp_path
+) -> None:
+    with opened(tmp_path / "study", small_plan, DEFAULT_PLAN) as study:
+        conductor = Conductor(study, lambda line: None, one_after_the_other, keeps_page=False)
+        conductor.prepare()
+        held_out = study.ground("beside") / "held-out"
+        held_out.rename(tmp_path / "sealed")
+        conductor.tune_and_fit()
+        (tmp_path / "sealed").rename(held_out)
+        conductor.judge()
+    assert hashes(tmp_path / "study") == hashes(small_study)
+
+
+def test_a_backbone_that_was_healed_before_gives_the_same_hidden_states(
+    small_study, small_plan, tmp_path
+) -> None:
+    with opened(tmp_path / "study", small_plan, DEFAULT_PLAN) as study:
+        for kept in (study.text, study.healed):
+            shutil.copy(small_study / kept.name, kept)
+        Conductor(study, lambda line: None, one_after_the_other).prepare()
+    found, expected = hashes(tmp_path / "study"), hashes(small_study)
+    assert found == {name: expected[name] for name in found}
+    assert any(name.startswith("ground/") for name in found)
+
+
+class Explosive(ArmMap):
+    """Finite until its parameter moves."""
+
+    def __init__(self, *_) -> None:
+        super().__init__()
+        self.w = torch.nn.Parameter(torch.ones(()))
+
+    def forward(self, angles: torch.Tensor) -> torch.Tensor:
+        return angles * torch.exp((1e9 * (self.w - 1)) ** 2) + self.w
+
+
+def test_an_arm_that_diverges_stands_in_the_table_and_disturbs_no_other(
+    small_study, small_plan, tmp_path, monkeypatch
+) -> None:
+    monkeypatch.setitem(ARMS, "explosive", Arm("explosive", "diverges", Explosive))
+    arms = (*small_plan.arms, "explosive")
+    results = conducted(tmp_path / "study", small_plan.model_copy(update={"arms": arms}))
+    (regime,) = results.regimes
+    assert regime.losses["explosive"].of_seeds == {0: None, 1: None}
+    assert regime.tuned["explosive"].n_diverged == small_plan.tuning_trials
+    assert [(one.rival, one.verdict) for one in regime.compared][-1] == ("explosive", "diverged")
+    (note,) = results.notes
+    assert note.startswith("explosive diverged in 2 of 2 seeds of the regime beside")
+    page = (tmp_path / "study/study.html").read_text(encoding="utf-8")
+    assert "explosive diverged in 2 of 2 seeds" in page
+    for seed in (0, 1):
+        losses = [np.load(path / f"losses/beside-{seed}.npy") for path in
+                  (tmp_path / "study", small_study)]  # fmt: skip
+        np.testing.assert_array_equal(losses[0][:2], losses[1])
+    text = (tmp_path / "study/results.json").read_text(encoding="utf-8")
+    json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
+
+
+def test_a_damaged_file_is_named_and_not_said_to_be_resumable(small_study, tmp_path, capfd) -> None:
+    study = tmp_path / "study"
+    shutil.copytree(small_study, study)
+    (study / "tuning/beside.json").write_text("[", encoding="utf-8")
+    assert main(["study", "--study-dir", str(study)]) == 2
+    printed = capfd.readouterr()
+    assert "tuning/beside.json: not the tuning of a study" in printed.err
+    assert "Go on with" not in printed.out
+
+
+def test_looks_are_remembered_by_the_study_when_the_cache_has_been_cleared(
+    small_study, tmp_path, monkeypatch
+) -> None:
+    with opened(small_study, None, DEFAULT_PLAN) as study:
+        digest = Corpus.read(study.text).held_out_digest
+        known = Looks(study, digest).opened()
+        monkeypatch.setenv("QUANTUM_HYBRID_CACHE", str(tmp_path))
+        own = Looks(study, digest).opened()
+        assert own
+        assert all(look in known for look in own)
+
+
 def test_a_study_that_cannot_have_its_text_leaves_nothing(plan, tmp_path) -> None:
     with pytest.raises(UsageError, match="the plan wants 1036"):
         conducted(tmp_path / "new" / "study", plan.model_copy(update={"training": 1000}))
@@ -189,6 +272,10 @@ def test_shapes_are_compared_on_the_ground_of_a_finished_study(small_study, capf
     assert "identity" in capfd.readouterr().out
     rows = (small_study / "scaling.csv").read_text(encoding="utf-8").splitlines()
     assert len(rows) == 1 + len(content["rows"])
+    # Another shape joins those that are there.
+    assert main(["scaling", "--study-dir", str(small_study), "--qubits", "3", "--layers", "1"]) == 0
+    content = json.loads((small_study / "scaling.json").read_text(encoding="utf-8"))
+    assert {row["n_qubits"] for row in content["rows"]} == {2, 3, 8, 24}
     # Again: nothing is computed, and it is no further look.
     looks = (small_study / "looks.jsonl").read_text(encoding="utf-8")
     assert main(flags) == 0
@@ -313,11 +400,11 @@ def test_a_study_in_use_is_refused(done) -> None:
         pass
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
 def test_a_folder_that_cannot_be_written_is_refused(plan, tmp_path) -> None:
-    tmp_path.chmod(0o500)
-    with pytest.raises(UsageError, match="cannot be written"):
-        conducted(tmp_path / "study", plan)
+    (tmp_path / "file").write_text("mine", encoding="utf-8")
+    with pytest.raises(UsageError, match="cannot be written: Not a directory"):
+        conducted(tmp_path / "file" / "study", plan)
+    assert (tmp_path / "file").read_text(encoding="utf-8") == "mine"
 
 
 def test_tasks_are_all_regimes_and_seeds(plan) -> None:

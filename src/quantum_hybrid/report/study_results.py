@@ -55,24 +55,24 @@ class ComparedRival:
     rival: str
     verdict: str
     """Of the subject: better, worse, equivalent, inconclusive; or diverged."""
-    difference: float | None
+    difference: float | None = None
     """Positive if the subject is better. None, like all below, for a rival that diverged."""
-    low: float | None
-    high: float | None
+    low: float | None = None
+    high: float | None = None
     """Confidence interval of the difference at 95 %."""
-    p_different: float | None
+    p_different: float | None = None
     """Of "no difference", adjusted by Holm over the rivals."""
-    p_within: float | None
+    p_within: float | None = None
     """Of "not within the margin", adjusted by Holm over the rivals."""
-    p_t: float | None
+    p_t: float | None = None
     """Paired t test over the seeds, a second opinion, not adjusted."""
-    p_wilcoxon: float | None
-    low_elsewhere: float | None
-    high_elsewhere: float | None
+    p_wilcoxon: float | None = None
+    low_elsewhere: float | None = None
+    high_elsewhere: float | None = None
     """The same after training on another text, conservative."""
-    seeds_needed: int | None
+    seeds_needed: int | None = None
     """For a verdict with 90 % power; None if no number will do without more prompts."""
-    variances: Mapping[str, float] | None
+    variances: Mapping[str, float] | None = None
     """Variance components: seed, prompt, rest."""
 
 

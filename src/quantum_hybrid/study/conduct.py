@@ -1,11 +1,13 @@
 """A study from its plan to its page, stage by stage; each stage does only what is not done.
 
-conductor = Conductor(study, announce)
-conductor.prepare()   # the text; the backbone, healed and frozen; its hidden states
-conductor.tune()      # every arm in every regime
-conductor.fit()       # every arm for every seed, or a share of the seeds
-conductor.judge()     # the held-out losses, when all fits are done
-conductor.report()    # results.json, tables, page
+    conductor = Conductor(study, announce)
+    conductor.prepare()   # the text; the backbone, healed and frozen; its hidden states
+    conductor.tune()      # every arm in every regime
+    conductor.fit()       # every arm for every seed, or a share of the seeds
+    conductor.judge()     # the held-out losses, when all fits are done
+    conductor.report()    # results.json, tables, page
+
+A stage that was interrupted goes on where its files end.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ import torch
 
 from quantum_hybrid.backbone import prepare_embedded
 from quantum_hybrid.config import EMBEDDED
-from quantum_hybrid.errors import Interrupted, QuantumHybridError, UsageError
+from quantum_hybrid.errors import CheckpointError, Interrupted, QuantumHybridError, UsageError
 from quantum_hybrid.processes.cores import usable_cores
 from quantum_hybrid.report.study_page import write_study_page, write_study_tables
 from quantum_hybrid.report.study_results import StudyResults
@@ -124,10 +126,11 @@ class Conductor:
             with _raising_at_signals():
                 yield
         except QuantumHybridError as error:
-            with suppress(OSError):  # The disk may be full; the error itself is told anyway.
+            # The disk may be full, or a file damaged; the error itself is told anyway.
+            with suppress(OSError, CheckpointError):
                 self.study.log(f"error: {error}")
                 self._page("stopped")
-            if not isinstance(error, UsageError):
+            if not isinstance(error, UsageError | CheckpointError):
                 error.resumable_run = self.study.path
                 if not isinstance(error, Interrupted):
                     error.exit_status = RESUMABLE

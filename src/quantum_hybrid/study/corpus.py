@@ -16,7 +16,7 @@ import hashlib
 import json
 import re
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, aclosing
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -55,6 +55,7 @@ SEED_STRIDE = 100_003
 FEWEST_WORDS = 5
 """Shorter documents are headings."""
 MOST_TEXT_BYTES = 2**28
+NOT_NEEDED = "not needed by the plan"
 UNITS_PER_LINE = 100
 """Number of units between two lines of progress."""
 _CUT = re.compile(r"\n\s*\n")
@@ -130,7 +131,7 @@ def gather(plan: StudyPlan, announce: Callable[[str], None]) -> Corpus:
     collection = _Collection(plan.n_units)
     if plan.text is not None:
         source = f"documents of {shown(plan.text)}"
-        collection.take_documents(_documents(plan.text))
+        collection.take_documents(_documents(plan.text), plan.text_seed)
     else:
         source = "answers of the embedded teacher to prompts "
         source += {WRITTEN: "that it wrote itself", BUILT_IN: "of this project"}.get(
@@ -169,11 +170,13 @@ class _Collection:
         else:
             self.left_out["text nearly repeated"] += 1
 
-    def take_documents(self, documents: Iterable[str]) -> None:
-        for number, text in enumerate(documents, start=1):
+    def take_documents(self, documents: Sequence[str], seed: int) -> None:
+        """Take documents in the random order of the seed, so that they come from the whole file."""
+        numbered = sorted(enumerate(documents, 1), key=lambda pair: _hash(seed, pair[1]))
+        for number, text in numbered:
             if self.is_full:
-                return
-            if len(text.split()) < FEWEST_WORDS:
+                self.left_out[NOT_NEEDED] += 1
+            elif len(text.split()) < FEWEST_WORDS:
                 self.left_out[f"fewer than {FEWEST_WORDS} words"] += 1
             else:
                 self.take(Unit(f"document {number}", None, text, "length"))
@@ -205,6 +208,8 @@ class _Answers:
                 await self._ask(client, chosen)
                 if len(chosen) < wanted:
                     return
+            if self._plan.prompts != WRITTEN:
+                self._collection.left_out[NOT_NEEDED] += len([1 async for _ in prompts])
 
     async def _next(self, prompts: AsyncIterator[Prompt], count: int) -> list[Prompt]:
         chosen: list[Prompt] = []
@@ -229,10 +234,13 @@ class _Answers:
         for prompt in self._named_prompts():
             yield prompt
 
-    def _named_prompts(self) -> Sequence[Prompt]:
+    def _named_prompts(self) -> list[Prompt]:
+        """In the random order of the text's seed."""
         if self._plan.prompts == BUILT_IN:
-            return built_in_prompts().prompts
-        return read_prompts_file(self._plan.prompts).prompts.prompts
+            prompts = built_in_prompts().prompts
+        else:
+            prompts = read_prompts_file(self._plan.prompts).prompts.prompts
+        return sorted(prompts, key=lambda prompt: _hash(self._plan.text_seed, prompt.text))
 
     async def _ask(self, client: TeacherClient, prompts: Sequence[Prompt]) -> None:
         """Ask for one answer to each prompt, and take them in the order of the prompts."""
@@ -277,18 +285,18 @@ def _documents(named: str) -> list[str]:
 
 def _in_parts(units: Sequence[Unit], plan: StudyPlan) -> dict[Part, list[Unit]]:
     """The parts, each in the order of the hashes, which is random."""
-
-    def place(unit: Unit) -> bytes:
-        content = json.dumps([plan.text_seed, unit.prompt, unit.text])
-        return hashlib.sha256(content.encode("ascii")).digest()
-
-    ordered = sorted(units, key=place)
+    ordered = sorted(units, key=lambda unit: _hash(plan.text_seed, unit.prompt, unit.text))
     cuts = (plan.held_out, plan.held_out + plan.validation)
     return {
         "training": ordered[cuts[1] :],
         "validation": ordered[cuts[0] : cuts[1]],
         "held-out": ordered[: cuts[0]],
     }
+
+
+def _hash(*content: int | str | None) -> bytes:
+    """SHA-256: an order by it is random, and depends on nothing else."""
+    return hashlib.sha256(json.dumps(content).encode("ascii")).digest()
 
 
 def _reasons(left_out: Counter[str]) -> str:

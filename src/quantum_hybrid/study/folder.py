@@ -137,7 +137,7 @@ def opened(
         path.mkdir(parents=True, exist_ok=True)
         with FileLock(path / ".lock", timeout=-1 if waits else 0):
             if _holds_a_study(path):
-                yield _resumed(path, plan)
+                yield resumed(path, plan)
             else:
                 study = begun(path, plan or default)
                 with _removed_if_refused(study, made):
@@ -213,7 +213,7 @@ def begun(path: Path, plan: StudyPlan, *, ground: Path | None = None) -> StudyFo
     """
     path.mkdir(parents=True, exist_ok=True)
     if (path / "study.json").is_file():
-        return _resumed(path, plan)
+        return resumed(path, plan)
     text = yaml.safe_dump(plan.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
     write_bytes(path / "plan.yaml", text.encode("utf-8"))
     if ground is not None and not (path / "ground").is_symlink():
@@ -233,7 +233,8 @@ def begun(path: Path, plan: StudyPlan, *, ground: Path | None = None) -> StudyFo
     return StudyFolder(path, plan)
 
 
-def _resumed(path: Path, plan: StudyPlan | None) -> StudyFolder:
+def resumed(path: Path, plan: StudyPlan | None) -> StudyFolder:
+    """The study in a folder. Raises `UsageError` if `plan` is given and is not its own."""
     file = path / "plan.yaml"
     try:
         fields = yaml.safe_load(file.read_text(encoding="utf-8"))

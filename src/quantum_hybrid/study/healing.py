@@ -60,9 +60,12 @@ class Backbone:
         Raises `TrainingError` for a loss that is not finite.
         """
         student, config = self.student, self._config
-        self.adapt()
+        self.adapt(config.seed)
         optimizer = build_optimizer(student, config)
-        for step, numbers in enumerate(schedule(len(examples), config.total_steps, config.seed)):
+        order = schedule(
+            len(examples), config.total_steps, torch.Generator().manual_seed(config.seed)
+        )
+        for step, numbers in enumerate(order):
             rows = answer_rows(student, [examples[i] for i in numbers])
             loss = F.cross_entropy(student.head.classical(rows.hidden), rows.targets)
             if not loss.isfinite():
@@ -81,7 +84,7 @@ class Backbone:
 
     def read(self, file: Path) -> None:
         """Load what `write` has written. Raises `CheckpointError` for other content."""
-        self.adapt()
+        self.adapt(self._config.seed)
         try:
             state = load_file(file)
             with torch.no_grad():
@@ -95,10 +98,10 @@ class Backbone:
         self.student.backbone = merge_adapters(self.student.backbone)
         self.student.requires_grad_(False)
 
-    def adapt(self) -> None:
-        """Give the body adapters, and let the classical head learn."""
-        config, body = self._config, cast(PreTrainedModel, self.student.backbone)
-        self.student.backbone = adapt(body, "lora", config.lora_rank, config.seed)
+    def adapt(self, seed: int) -> None:
+        """Give the body adapters drawn from the seed, and let the classical head learn."""
+        body = cast(PreTrainedModel, self.student.backbone)
+        self.student.backbone = adapt(body, "lora", self._config.lora_rank, seed)
         classical = self.student.head.classical
         classical.transform.requires_grad_(True)
         classical.log_scale.requires_grad_(True)
@@ -107,9 +110,8 @@ class Backbone:
         return {name: p for name, p in self.student.named_parameters() if p.requires_grad}
 
 
-def schedule(n_examples: int, n_steps: int, seed: int) -> list[list[int]]:
+def schedule(n_examples: int, n_steps: int, generator: torch.Generator) -> list[list[int]]:
     """Numbers of the examples of each step: one random order after the other."""
-    generator = torch.Generator().manual_seed(seed)
     order: list[int] = []
     while len(order) < n_steps * HEALING_UNITS:
         order += torch.randperm(n_examples, generator=generator).tolist()

@@ -75,7 +75,7 @@ class Case:
     """The intended difference, in nats per token."""
     kappa: float
     n_training_sets: int | None = None
-    """Studies take turns with so many training sets; None: every study has its own."""
+    """Number of training sets that the studies share in turn; None: each study draws its own."""
 
     def training_set(self, seed: int) -> int:
         """Number of the training set of the study with this seed."""

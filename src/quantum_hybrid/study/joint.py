@@ -7,6 +7,7 @@ regime has few arms and seeds.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import cast
@@ -19,8 +20,8 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from quantum_hybrid.durable import write_bytes
-from quantum_hybrid.errors import CheckpointError, TrainingError
-from quantum_hybrid.student import QuantumHead, answer_rows
+from quantum_hybrid.errors import CheckpointError
+from quantum_hybrid.student import HybridForCausalLM, QuantumHead, answer_rows
 from quantum_hybrid.study.arms import ARMS
 from quantum_hybrid.study.corpus import Corpus, Part
 from quantum_hybrid.study.fit import Contender, Settings
@@ -64,7 +65,7 @@ class JointFit:
         self._backbone = Backbone(plan)
         self._student = self._backbone.student
         # As a run adapts its backbone. Its alpha is trained too.
-        self._backbone.adapt()
+        self._backbone.adapt(seed)
         self._student.head.alpha_logit.requires_grad_(True)
 
     def train(self, fits: RegimeFits) -> None:
@@ -85,8 +86,8 @@ class JointFit:
         for group in optimizer.param_groups:
             group["scale"] *= fan_ins.get(group["params"][0], 1) ** -0.5
         examples, losses = self._sample(), []
-        order = drawn_from(self._seed, "order").initial_seed() % 2**31
-        for step, numbers in enumerate(schedule(len(examples), config.total_steps, order)):
+        order = schedule(len(examples), config.total_steps, drawn_from(self._seed, "order"))
+        for step, numbers in enumerate(order):
             rows = answer_rows(student, [examples[i] for i in numbers])
             found = three_part_loss(
                 student.head,
@@ -98,10 +99,9 @@ class JointFit:
             losses.append(found.hybrid.mean().item())
             student.zero_grad(set_to_none=True)
             found.objective.backward()
-            try:
-                update(student, optimizer, config, step)
-            except TrainingError:  # It has diverged, and stands in the table as such.
-                return [*losses, float("nan")]
+            if not _is_finite(student, found.objective):
+                return [*losses, math.nan]  # It has diverged, and stands in the table as such.
+            update(student, optimizer, config, step)
         return losses
 
     def prompt_losses(self) -> Float[Tensor, " units"]:
@@ -163,3 +163,8 @@ class JointFit:
             len(examples), (len(examples),), generator=drawn_from(self._seed, "sample")
         )
         return [examples[i] for i in drawn]
+
+
+def _is_finite(student: HybridForCausalLM, objective: Tensor) -> bool:
+    gradients = (p.grad for p in student.parameters() if p.grad is not None)
+    return all(bool(tensor.isfinite().all()) for tensor in (objective, *gradients))

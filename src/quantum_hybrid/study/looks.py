@@ -13,6 +13,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
+from quantum_hybrid.errors import CheckpointError
 from quantum_hybrid.paths import cache_directory
 from quantum_hybrid.study.folder import StudyFolder
 
@@ -37,8 +38,10 @@ class Looks:
 
     def opened(self) -> list[Mapping[str, str]]:
         """All looks at these texts."""
-        own, of_all = _lines(self._own), _lines(self._all)
-        return [row for row in (of_all or own) if row["event"] == "opened"]
+        # The cache may have been cleared since, or the study have come from another machine.
+        rows = [*_lines(self._all), *_lines(self._own)]
+        found = {(row["time"], row["study"]): row for row in rows if row["event"] == "opened"}
+        return sorted(found.values(), key=lambda row: row["time"])
 
     def _append(self, event: str) -> None:
         row = {
@@ -58,4 +61,7 @@ class Looks:
 def _lines(file: Path) -> list[dict[str, str]]:
     if not file.exists():
         return []
-    return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+    try:
+        return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+    except ValueError as error:
+        raise CheckpointError(f"{file}: not a record of looks") from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -80,8 +81,16 @@ def results_of(study: StudyFolder, stage: str) -> StudyResults:
 
 
 def write_results(study: StudyFolder, results: StudyResults) -> None:
-    """Write results.json, atomically."""
-    write_json(study.path / "results.json", asdict(results))
+    """Write results.json, atomically; null where a number is not finite, as JSON has none."""
+    write_json(study.path / "results.json", _finite(asdict(results)))
+
+
+def _finite(content: Any) -> Any:
+    if isinstance(content, dict):
+        return {str(key): _finite(value) for key, value in content.items()}
+    if isinstance(content, list | tuple):
+        return [_finite(value) for value in content]
+    return None if isinstance(content, float) and not math.isfinite(content) else content
 
 
 @cache
@@ -204,8 +213,7 @@ def _compared(
     if SUBJECT in finite and rivals:
         found = compare(sums[SUBJECT], rivals, tokens, plan.margin, seed=plan.text_seed)
     compared = {one.rival: _row(one) for one in found}
-    nothing: Any = (None,) * 11
-    return [compared.get(arm, ComparedRival(arm, "diverged", *nothing)) for arm in plan.rivals]
+    return [compared.get(arm, ComparedRival(arm, "diverged")) for arm in plan.rivals]
 
 
 def _row(found: Comparison) -> ComparedRival:

@@ -19,7 +19,7 @@ from quantum_hybrid.errors import UsageError
 from quantum_hybrid.study.arms import ARMS, SUBJECT, Shape
 from quantum_hybrid.study.corpus import Corpus
 from quantum_hybrid.study.execution import execute_apart
-from quantum_hybrid.study.folder import StudyFolder, begun
+from quantum_hybrid.study.folder import StudyFolder, begun, resumed
 from quantum_hybrid.study.ground import Ground
 from quantum_hybrid.study.looks import Looks
 from quantum_hybrid.study.tasks import tasks_of
@@ -66,7 +66,7 @@ def scale(study: StudyFolder, wanted: Scaling, announce: Callable[[str], None]) 
         looks.begin()
         execute_apart(small, ["judge"], lambda one: announce(f"judged    {one.path.name}"))
     looks.end()
-    content = {"rows": [row for one in small for row in _rows(one)]}
+    content = {"rows": [row for one in _judged(study) for row in _rows(one)]}
     write_json(study.scaling, content)
     return content
 
@@ -86,6 +86,13 @@ def _small(study: StudyFolder, shape: Shape, wanted: Scaling) -> StudyFolder:
     )
     path = study.path / "scaling" / f"n{shape.n}-l{shape.n_layers}"
     return begun(path, plan, ground=study.path / "ground")
+
+
+def _judged(study: StudyFolder) -> list[StudyFolder]:
+    """All small studies that are done, those of earlier calls too."""
+    folders = sorted((study.path / "scaling").iterdir())
+    found = [resumed(folder, None) for folder in folders if (folder / "study.json").is_file()]
+    return [one for one in found if all(task.is_done(one) for task in tasks_of(one.plan))]
 
 
 def _rows(small: StudyFolder) -> Iterator[dict[str, Any]]:

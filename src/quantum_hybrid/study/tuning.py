@@ -34,7 +34,8 @@ SPACE: dict[str, BaseDistribution] = {
     "spread": FloatDistribution(0.03, 1.0, log=True),
 }
 SEED = 2**31
-"""Of the fits in the tuning: no seed of a study is as large."""
+"""Added to the first seed for the fits in the tuning: no seed of a study is as large. A study with
+other seeds is so tuned anew."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,8 @@ class Tuning:
         """Add the next trials of every arm."""
         n = min(ROUND, self._plan.tuning_trials - self.n_done)
         asked = [(arm, own) for arm in self.trials for own in self._proposed(arm, n)]
-        trained = fits.trained(asked, recalibrated, SEED, resample=False)
+        seed = SEED + self._plan.first_seed
+        trained = fits.trained(asked, recalibrated, seed, resample=False)
         losses = trained.mean_losses(fits.rows("validation"))
         for (arm, settings), loss in zip(asked, losses.tolist(), strict=True):
             self.trials[arm].append(Trial(settings, loss if math.isfinite(loss) else None))
@@ -101,7 +103,7 @@ class Tuning:
         earlier = self.trials[arm]
         # Random until the arms have trials of their own: the same for all of them.
         sampler = optuna.samplers.TPESampler(
-            seed=self._plan.text_seed + len(earlier), n_startup_trials=ROUND
+            seed=self._plan.first_seed + len(earlier), n_startup_trials=ROUND
         )
         study = optuna.create_study(sampler=sampler)
         for trial in earlier:

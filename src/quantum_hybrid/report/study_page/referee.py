@@ -156,8 +156,8 @@ def limits(results: StudyResults) -> Markup:
             "description. Nothing here is an advantage of quantum hardware.",
             "One teacher and one source of text: other texts may give another verdict.",
             "The intervals cover other seeds and other held-out texts, after training on these "
-            "texts. All seeds share the training texts, so for other training texts the intervals "
-            "are too narrow: by a factor of about 1.2 in the instrument's own test.",
+            "texts. All seeds share the training texts and what the tuning chose, so for other "
+            "training texts or another tuning the intervals are too narrow.",
             "One size of language model and of circuit, unless the study compared several.",
             "One ansatz with one encoding: other circuits may do better or worse.",
             "“Equivalent” means within the margin of the plan, not identical.",
