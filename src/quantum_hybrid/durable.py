@@ -61,7 +61,8 @@ def whole_folder(path: Path) -> Iterator[Path]:
         os.replace(half_written, path)
         sync(path.parent)
     except (OSError, SafetensorError) as error:
-        reason = (isinstance(error, OSError) and error.strerror) or str(error)
+        # NumPy tells how much was written, and not why.
+        reason = (isinstance(error, OSError) and error.strerror) or f"{error} (is the disk full?)"
         raise WriteError(
             f"{path}: cannot be written: {reason}; files written before are intact"
         ) from error

@@ -87,3 +87,10 @@ def test_multiply_adds_of_a_circuit_are_those_of_a_state_vector() -> None:
     """Two layers of four rotations of 16 amplitudes, and four Z, twice."""
     assert ARMS[SUBJECT].build(SHAPE, 0).multiply_adds == 2 * (2 * 4 * 2 * 16 + 4 * 16)
     assert sum(isinstance(m, QuantumLayer) for m in ARMS[SUBJECT].build(SHAPE, 0).modules()) == 2
+
+
+def test_without_cnots_each_qubit_has_a_state_of_its_own() -> None:
+    """Two amplitudes, at any number of qubits."""
+    for n in (4, 64):
+        built = ARMS["no entangler"].build(Shape(n, 2), 0)
+        assert built.multiply_adds == 2 * n * (2 * 2 * 2 + 2)

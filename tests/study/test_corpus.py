@@ -47,11 +47,16 @@ def test_headings_and_near_duplicates_are_left_out_and_counted(plan, text, tmp_p
     file = tmp_path / "documents.txt"
     content = text.read_text(encoding="utf-8")
     first = content.partition("\n\n")[0]
-    file.write_text(f"A heading\n\n{first.upper()}!\n\n{content}", encoding="utf-8")
+    # A sentence of a script without spaces is no heading.
+    sentence = (
+        "春天来了，村子里的孩子们都跑到河边去看那座新修的石桥，老人们坐在树下讲着从前的故事。"
+    )
+    parts = ["A heading", f"{first.upper()}!", sentence, content]
+    file.write_text("\n\n".join(parts), encoding="utf-8")
     all_of_it = {"text": str(file), "training": 1000}
-    with pytest.raises(UsageError, match=r"114 usable units") as caught:
+    with pytest.raises(UsageError, match=r"115 usable units") as caught:
         gather(plan.model_copy(update=all_of_it), silent)
-    assert "1 fewer than 5 words" in str(caught.value)
+    assert "1 fewer than 5 words and 40 characters" in str(caught.value)
     assert "1 text nearly repeated" in str(caught.value)
 
 

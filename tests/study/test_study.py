@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import csv
 import json
+import resource
 import shutil
 import signal
 import subprocess
 import sys
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +21,7 @@ from safetensors.torch import load_file
 
 from one_process import conducted, hashes, one_after_the_other
 from quantum_hybrid.cli import main
-from quantum_hybrid.errors import CheckpointError, UsageError
+from quantum_hybrid.errors import CheckpointError, UsageError, WriteError
 from quantum_hybrid.report.study_results import StudyResults
 from quantum_hybrid.study.arms import ARMS, Arm, ArmMap
 from quantum_hybrid.study.conduct import Conductor
@@ -27,6 +29,7 @@ from quantum_hybrid.study.corpus import Corpus
 from quantum_hybrid.study.folder import opened
 from quantum_hybrid.study.looks import Looks
 from quantum_hybrid.study.plan import DEFAULT_PLAN
+from quantum_hybrid.study.results import notes_of
 from quantum_hybrid.study.tasks import tasks_of
 
 
@@ -151,6 +154,54 @@ def test_a_backbone_that_was_healed_before_gives_the_same_hidden_states(
     found, expected = hashes(tmp_path / "study"), hashes(small_study)
     assert found == {name: expected[name] for name in found}
     assert any(name.startswith("ground/") for name in found)
+
+
+def test_hidden_states_that_find_no_room_cost_nothing(small_study, small_plan, tmp_path) -> None:
+    """A limit on the size of files stands for a full disk; NumPy tells no reason of either."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with opened(tmp_path / "study", small_plan, DEFAULT_PLAN) as study:
+        for kept in (study.text, study.healed):
+            shutil.copy(small_study / kept.name, kept)
+        conductor = Conductor(study, lambda line: None, one_after_the_other, keeps_page=False)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
+        try:
+            with pytest.raises(WriteError, match=r"healed: cannot be written: .*disk full\?"):
+                conductor.prepare()
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        assert not list((tmp_path / "study/ground").iterdir())
+        conductor.prepare()
+    found, expected = hashes(tmp_path / "study"), hashes(small_study)
+    assert found == {name: expected[name] for name in found}
+
+
+def test_a_training_part_that_fills_no_batch_is_refused(small_plan, tmp_path) -> None:
+    message = r"training 8: a seed sees half of these units, which may have \d+ tokens; .* 512"
+    with pytest.raises(UsageError, match=message):
+        conducted(tmp_path / "study", small_plan.model_copy(update={"training": 8}))
+
+
+def test_the_negative_control_is_shuffled_minus_nothing(done) -> None:
+    _, results = done
+    for regime in results.regimes:
+        means = [regime.losses[arm].mean for arm in ("shuffled", "nothing")]
+        assert regime.control.difference == pytest.approx(means[0] - means[1], abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("difference", "verdict", "note"),
+    [
+        (0.0, "equivalent", None),
+        (0.03, "better", "cost 0.0300 nats per token against nothing at all: an arm may lose"),
+        (-0.03, "worse", "gain 0.0300 nats per token over nothing at all: arms are credited"),
+    ],
+)
+def test_a_negative_control_that_fails_is_said(done, difference, verdict, note) -> None:
+    _, results = done
+    control = replace(results.regimes[0].control, difference=difference, verdict=verdict)
+    notes = list(notes_of(replace(results.regimes[0], control=control)))
+    assert len(notes) == (note is not None)
+    assert not note or note in notes[0]
 
 
 class Explosive(ArmMap):

@@ -92,6 +92,9 @@ class RegimeResults:
     """Arm -> its held-out losses; empty until the held-out set has been opened."""
     compared: Sequence[ComparedRival]
     """Empty until the held-out set has been opened."""
+    control: ComparedRival | None = None
+    """The negative control: the subject's outputs shuffled among tokens, minus nothing at all;
+    None if a plan lacks one of the two."""
 
 
 @dataclass(frozen=True)

@@ -17,13 +17,15 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from quantum_hybrid.circuit import QuantumLayer
+from quantum_hybrid.circuit import Ansatz, QuantumLayer
 from quantum_hybrid.circuit.analysis.surrogate import Surrogate
 from quantum_hybrid.student.head import ANGLE_SCALE
 from quantum_hybrid.student.initialisation import centre_circuits
 
 SUBJECT = "ring"
 """The arm with which all others are compared: the circuits of the student's head."""
+NOTHING, NEGATIVE_CONTROL = "nothing", "shuffled"
+"""Arms that must be worth the same."""
 FOURIER_FEATURES = 64
 MOST_STATE_QUBITS = 20
 MOST_POLYNOMIAL_QUBITS = 10
@@ -153,18 +155,10 @@ class Circuits(ArmMap):
     def multiply_adds(self) -> int:
         """Of real state vectors: two for an amplitude and rotation, one for an amplitude and Z.
 
-        Above `MOST_STATE_QUBITS`, of the transfer matrices of a ring: 16^(layers - 1) a qubit.
+        Without CNOTs each qubit has a state of its own. Above `MOST_STATE_QUBITS`, of the transfer
+        matrices of a ring: 16^(layers - 1) a qubit.
         """
-        total = 0
-        for circuit in self.circuits:
-            ansatz = circuit.ansatz
-            if ansatz.n_qubits > MOST_STATE_QUBITS:
-                total += ansatz.n_qubits * 16 ** (ansatz.n_layers - 1)
-                continue
-            amplitudes = ansatz.n_qubits * 2**ansatz.n_qubits
-            encodings = ansatz.n_layers if ansatz.reupload else 0
-            total += 2 * amplitudes * (ansatz.n_layers + encodings) + amplitudes
-        return total
+        return sum(_multiply_adds(circuit.ansatz) for circuit in self.circuits)
 
     def centre(self, angles: Tensor) -> None:
         if not self._uniform:
@@ -175,6 +169,15 @@ class Circuits(ArmMap):
         for circuit in self.circuits:
             z = circuit(ANGLE_SCALE * z)
         return z
+
+
+def _multiply_adds(ansatz: Ansatz) -> int:
+    n = ansatz.n_qubits
+    alone = ansatz.entangler == "none"
+    if n > MOST_STATE_QUBITS and not alone:
+        return n * 16 ** (ansatz.n_layers - 1)
+    rotations = ansatz.n_layers * (2 if ansatz.reupload else 1)
+    return n * (2 if alone else 2**n) * (2 * rotations + 1)
 
 
 class Shuffled(Circuits):
@@ -275,8 +278,8 @@ def _circuits(**options: Any) -> Callable[[Shape, torch.Generator], Circuits]:
 
 
 _TABLE = (
-    Arm("ring", "two circuits with a ring of CNOTs, the student's own", _circuits()),
-    Arm("nothing", "z = 0: a bias of the vocabulary alone", lambda *_: Nothing()),
+    Arm(SUBJECT, "two circuits with a ring of CNOTs, the student's own", _circuits()),
+    Arm(NOTHING, "z = 0: a bias of the vocabulary alone", lambda *_: Nothing()),
     Arm("identity", "no map", lambda *_: Identity()),
     Arm("affine", "an n x n matrix and a shift", Affine),
     Arm("mlp", "one hidden tanh layer with the circuits' number of weights", Perceptron),
@@ -293,6 +296,6 @@ _TABLE = (
     Arm("fourier", f"{FOURIER_FEATURES} random Fourier features of a circuit's spectrum", Fourier),
     Arm("polynomial", "the polynomial of one circuit, its coefficients trained", Polynomial),
     Arm("re-uploading", "two rings that encode before every layer", _circuits(reupload=True)),
-    Arm("shuffled", "the two circuits' outputs, shuffled among tokens", Shuffled),
+    Arm(NEGATIVE_CONTROL, "the two circuits' outputs, shuffled among tokens", Shuffled),
 )
 ARMS = {arm.name: arm for arm in _TABLE}

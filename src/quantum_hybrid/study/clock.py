@@ -13,7 +13,7 @@ from quantum_hybrid.processes.cores import usable_cores
 from quantum_hybrid.study.plan import WRITTEN, StudyPlan
 from quantum_hybrid.study.tasks import Kind, Task
 
-TOKENS_PER_SECOND = 50
+TOKENS_PER_SECOND = 35
 """Of the embedded teacher, a core."""
 TOKENS_OF_A_PROMPT = 35
 """That the teacher writes for a prompt that is kept."""
@@ -23,9 +23,9 @@ SECONDS_PER_STATE = 0.004
 """Of a hidden state, a core."""
 WORDS = 49_152
 US_PER_TOKEN_AND_ARM: dict[Kind, tuple[float, float]] = {
-    "tune": (80, 160),
-    "fit": (80, 185),
-    "judge": (27, 95),
+    "tune": (150, 165),
+    "fit": (150, 170),
+    "judge": (33, 82),
 }
 """Alone and beside, with `WORDS` words."""
 
@@ -54,7 +54,9 @@ def seconds_of(task: Task, plan: StudyPlan, n_words: int) -> float:
     """About how many seconds a task takes on one core."""
     if task.regime == "joint":
         return SECONDS_PER_STEP * plan.healing_steps
-    n_tokens = plan.longest_unit * (plan.held_out if task.kind == "judge" else plan.training)
+    # A seed sees half of the training units.
+    n_units = plan.held_out if task.kind == "judge" else plan.training / 2
+    n_tokens = plan.longest_unit * n_units
     n_passes = 1 if task.kind == "judge" else plan.epochs
     if task.kind == "tune":
         n_passes *= plan.tuning_trials

@@ -27,9 +27,11 @@ from quantum_hybrid.errors import CheckpointError, Interrupted, QuantumHybridErr
 from quantum_hybrid.processes.cores import usable_cores
 from quantum_hybrid.report.study_page import write_study_page, write_study_tables
 from quantum_hybrid.report.study_results import StudyResults
+from quantum_hybrid.student import answer_targets
 from quantum_hybrid.study.clock import Clock, introduction
 from quantum_hybrid.study.corpus import PARTS, Corpus, Part, gather
 from quantum_hybrid.study.execution import Done, execute
+from quantum_hybrid.study.fit import BATCH_ROWS
 from quantum_hybrid.study.folder import RESUMABLE, StudyFolder
 from quantum_hybrid.study.ground import Ground, keep_hidden_states
 from quantum_hybrid.study.healing import Backbone
@@ -157,6 +159,7 @@ class Conductor:
             part: [unit.example(backbone.encoder, longest) for unit in corpus.parts[part]]
             for part in PARTS
         }
+        self._check_size(parts["training"])
         if is_healed:
             self._heal(backbone, parts["training"])
         self._page("computing the hidden states")
@@ -164,6 +167,17 @@ class Conductor:
         with self._timed("hidden states"):
             backbone.freeze()
             keep_hidden_states(backbone.student, parts, folder, healed=is_healed)
+
+    def _check_size(self, training: list[Example]) -> None:
+        """Raise `UsageError` if a seed may see less than a batch."""
+        _, example = answer_targets(training)
+        lengths = torch.bincount(example, minlength=len(training)).sort().values
+        n_tokens = int(lengths[: len(training) // 2].sum())
+        if n_tokens < BATCH_ROWS:
+            raise UsageError(
+                f"plan: training {len(training)}: a seed sees half of these units, which may have "
+                f"{n_tokens} tokens; must be at least {BATCH_ROWS}"
+            )
 
     def _heal(self, backbone: Backbone, training: list[Example]) -> None:
         if self.study.healed.exists():

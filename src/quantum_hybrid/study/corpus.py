@@ -52,9 +52,10 @@ PARTS: tuple[Part, ...] = get_args(Part)
 TEMPERATURE = 0.7
 SEED_STRIDE = 100_003
 """Distance between the sampling seeds of answers of consecutive text seeds."""
-FEWEST_WORDS = 5
-"""Shorter documents are headings."""
+FEWEST_WORDS, FEWEST_CHARACTERS = 5, 40
+"""Documents below both are headings. Some scripts put no space between words."""
 MOST_TEXT_BYTES = 2**28
+HEADING = f"fewer than {FEWEST_WORDS} words and {FEWEST_CHARACTERS} characters"
 NOT_NEEDED = "not needed by the plan"
 UNITS_PER_LINE = 100
 """Number of units between two lines of progress."""
@@ -176,8 +177,8 @@ class _Collection:
         for number, text in numbered:
             if self.is_full:
                 self.left_out[NOT_NEEDED] += 1
-            elif len(text.split()) < FEWEST_WORDS:
-                self.left_out[f"fewer than {FEWEST_WORDS} words"] += 1
+            elif len(text.split()) < FEWEST_WORDS and len(text) < FEWEST_CHARACTERS:
+                self.left_out[HEADING] += 1
             else:
                 self.take(Unit(f"document {number}", None, text, "length"))
 

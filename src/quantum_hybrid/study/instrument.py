@@ -9,7 +9,7 @@ same data: no difference can be true.
 What is sampled is what the intervals claim to cover. A unit is a few neighbouring rows. Half of the
 texts are a pool of units for training, the others a pool of held-out units. Every study draws units
 independently from both, with replacement, and the targets of every drawn unit anew. Every seed of a
-study has its own initial values, order, and bootstrap sample of the study's training units. So the
+study has its own initial values, order, and half of the study's training units. So the
 truth is the mean difference over seeds, held-out units and training sets, and is estimated by the
 mean of the other studies. Cases with few training sets tell what a training set shared by all seeds
 contributes: drawing it anew with replacement cannot.
@@ -31,6 +31,7 @@ from torch import Tensor
 from quantum_hybrid.evaluation.statistics import MeanSquares, power_to_tell
 from quantum_hybrid.study.arms import ARMS, SUBJECT, Shape
 from quantum_hybrid.study.fit import Contender, Fit, Rows, Settings, batches
+from quantum_hybrid.study.sampling import half_sample
 from quantum_hybrid.study.start import Calibration, Recalibrated
 from quantum_hybrid.study.verdict import ALPHA, Verdict, compare
 
@@ -48,8 +49,8 @@ class Size:
     n_words: int = 256
     unit_rows: int = 8
     """Neighbouring rows of a text that are drawn together."""
-    n_training: int = 1024
-    """Training units."""
+    n_training: int = 2048
+    """Training units; each seed sees half of them."""
     n_held_out: int = 800
     """Held-out units: the study's prompts."""
     n_seeds: int = 10
@@ -235,7 +236,7 @@ def simulate(world: World, teacher: Teacher, case: Case, seed: int) -> Losses:
     sums = []
     for s in range(size.n_seeds):
         generator = world.generator(_ORDER, seed, s)
-        units = torch.randint(size.n_training, (size.n_training,), generator=generator)
+        units = half_sample(size.n_training, generator)
         sample = torch.cat([of_unit[unit] for unit in units.tolist()])
         contenders = [
             world.contender(SUBJECT, world.number(_INITIAL, seed, s)),

@@ -28,6 +28,7 @@ from quantum_hybrid.study.fit import Contender, Settings
 from quantum_hybrid.study.healing import Backbone, schedule
 from quantum_hybrid.study.plan import StudyPlan
 from quantum_hybrid.study.regime import RegimeFits, drawn_from
+from quantum_hybrid.study.sampling import half_sample
 from quantum_hybrid.text import Example
 from quantum_hybrid.training import build_optimizer, three_part_loss
 from quantum_hybrid.training.optimizer import update
@@ -69,7 +70,7 @@ class JointFit:
         self._student.head.alpha_logit.requires_grad_(True)
 
     def train(self, fits: RegimeFits) -> None:
-        """Train on a bootstrap sample of the training units. `fits` gives the arm its start."""
+        """Train on half of the training units. `fits` gives the arm its start."""
         settings = Settings(up_rate=0.0, inner_rate=0.0, spread=SPREAD)
         (contender,), readouts = fits.begun([(self._arm, settings)], self._seed)
         self._place(contender)
@@ -159,10 +160,8 @@ class JointFit:
 
     def _sample(self) -> Sequence[Example]:
         examples = self._examples("training")
-        drawn = torch.randint(
-            len(examples), (len(examples),), generator=drawn_from(self._seed, "sample")
-        )
-        return [examples[i] for i in drawn]
+        chosen = half_sample(len(examples), drawn_from(self._seed, "sample"))
+        return [examples[i] for i in chosen]
 
 
 def _is_finite(student: HybridForCausalLM, objective: Tensor) -> bool:

@@ -72,10 +72,10 @@ class StudyPlan(Settings, use_attribute_docstrings=True):
     arms: Annotated[tuple[str, ...], Strict(False)] = tuple(ARMS)
     """The subject and its rivals."""
     seeds: int = Field(default=10, ge=2, le=1_000)
-    """Number of seeds: initialisation, data order, bootstrap sample of the training units."""
+    """Number of seeds: initialisation, data order, half of the training units."""
     first_seed: int = Field(default=0, ge=0, le=2**20)
     """The seeds are consecutive from this one."""
-    tuning_trials: int = Field(default=8, ge=1, le=1_000)
+    tuning_trials: int = Field(default=16, ge=1, le=1_000)
     """Trials of each arm in each regime."""
     epochs: int = Field(default=1, ge=1, le=1_000)
     """Passes of a fit over its training rows."""

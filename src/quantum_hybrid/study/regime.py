@@ -22,6 +22,7 @@ from quantum_hybrid.study.fit import Contender, Fit, Rows, Settings, Start, batc
 from quantum_hybrid.study.ground import Ground
 from quantum_hybrid.study.plan import Regime, StudyPlan
 from quantum_hybrid.study.readouts import Readouts
+from quantum_hybrid.study.sampling import half_sample
 from quantum_hybrid.study.start import Calibration, Recalibrated
 
 CALIBRATION_ROWS = 2_048
@@ -78,15 +79,13 @@ class RegimeFits:
         arms: Sequence[tuple[str, Settings]],
         recalibrated: Recalibrated | None,
         seed: int,
-        *,
-        resample: bool,
     ) -> Trained:
-        """Train arms side by side. The seed draws initial values, order and, with `resample`, a
-        bootstrap sample of the training units. All seeds share these units, so their spread covers
-        other samples and not another training text (docs/log.md#instrument).
+        """Train arms side by side. The seed draws initial values, order and half of the training
+        units. All seeds share these units, so their mean is about these texts and not about other
+        ones (docs/log.md#instrument).
         """
         contenders, readouts = self.begun(arms, seed, recalibrated)
-        chosen = self._sample(seed) if resample else torch.arange(len(self._training))
+        chosen = self._sample(seed)
         order = batches(len(chosen), self._plan.epochs, drawn_from(seed, "order"))
         fit = self._fit(contenders, readouts, n_steps=len(order))
         curve = [fit.step(self._training[chosen[numbers]]) for numbers in order]
@@ -119,11 +118,10 @@ class RegimeFits:
         return self._calibration.start(self._plan.n_qubits)
 
     def _sample(self, seed: int) -> Tensor:
-        """Numbers of the rows of as many training units, drawn with replacement."""
+        """Numbers of the rows of half of the training units."""
         units = self._training.prompts
-        n_units = int(units.max()) + 1
-        drawn = torch.randint(n_units, (n_units,), generator=drawn_from(seed, "sample"))
-        return torch.cat([(units == unit).nonzero()[:, 0] for unit in drawn])
+        chosen = half_sample(int(units.max()) + 1, drawn_from(seed, "sample"))
+        return torch.isin(units, chosen).nonzero()[:, 0]
 
     def _fit(self, contenders: Sequence[Contender], readouts: Readouts, *, n_steps: int) -> Fit:
         return Fit(contenders, readouts, self._decoder, self._bias, n_steps=n_steps)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from functools import cache
 from importlib import resources
@@ -32,7 +31,7 @@ from quantum_hybrid.report.study_results import (
     TextFacts,
     TunedArm,
 )
-from quantum_hybrid.study.arms import ARMS, SUBJECT, Shape
+from quantum_hybrid.study.arms import ARMS, NEGATIVE_CONTROL, NOTHING, SUBJECT, Shape
 from quantum_hybrid.study.corpus import PARTS, Corpus
 from quantum_hybrid.study.fit import BATCH_ROWS
 from quantum_hybrid.study.folder import StudyFolder
@@ -76,7 +75,7 @@ def results_of(study: StudyFolder, stage: str) -> StudyResults:
         looks=[] if corpus is None else _looks(study, corpus),
         instrument=_instrument(),
         scaling=_scaling(study),
-        notes=_notes(regimes),
+        notes=[note for regime in regimes for note in notes_of(regime)],
     )
 
 
@@ -144,6 +143,7 @@ def _regime(study: StudyFolder, regime: Regime, *, is_complete: bool) -> RegimeR
         curves,
         {arm: _losses(plan, own, n_tokens) for arm, own in sums.items()},
         _compared(plan, sums, n_tokens) if sums else [],
+        _control(plan, sums, n_tokens),
     )
 
 
@@ -216,6 +216,18 @@ def _compared(
     return [compared.get(arm, ComparedRival(arm, "diverged")) for arm in plan.rivals]
 
 
+def _control(
+    plan: StudyPlan, sums: Mapping[str, np.ndarray], tokens: np.ndarray
+) -> ComparedRival | None:
+    """What is shuffled against nothing; None unless both arms are there and did not diverge."""
+    both = [sums[arm] for arm in (NOTHING, NEGATIVE_CONTROL) if arm in sums]
+    if len(both) < 2 or not all(np.isfinite(own).all() for own in both):
+        return None
+    nothing, control = both
+    rivals = {NEGATIVE_CONTROL: control}
+    return _row(*compare(nothing, rivals, tokens, plan.margin, seed=plan.text_seed))
+
+
 def _row(found: Comparison) -> ComparedRival:
     seed, prompt, rest = found.difference.mean_squares.variances
     return ComparedRival(
@@ -233,17 +245,26 @@ def _row(found: Comparison) -> ComparedRival:
     )
 
 
-def _notes(regimes: Sequence[RegimeResults]) -> list[str]:
+def notes_of(regime: RegimeResults) -> Iterator[str]:
     """Sentences that the page must carry."""
-    notes = []
-    for regime in regimes:
-        diverged = Counter[str]()
-        for arm, losses in regime.losses.items():
-            if n := sum(loss is None for loss in losses.of_seeds.values()):
-                diverged[arm] = n
-        notes += [
-            f"{arm} diverged in {n} of {len(regime.losses[arm].of_seeds)} seeds of the regime "
-            f"{regime.name}, so nothing can be said of it there"
-            for arm, n in diverged.items()
-        ]
-    return notes
+    for arm, losses in regime.losses.items():
+        if n := sum(loss is None for loss in losses.of_seeds.values()):
+            yield (
+                f"{arm} diverged in {n} of {len(losses.of_seeds)} seeds of the regime "
+                f"{regime.name}, so nothing can be said of it there"
+            )
+    control = regime.control
+    if control is None or control.difference is None:
+        return
+    where = f"in the regime {regime.name} the circuit's outputs, given to other tokens,"
+    size = f"{abs(control.difference):.4f} nats per token"
+    if control.verdict == "better":
+        yield (
+            f"{where} cost {size} against nothing at all: an arm may lose as much by learning "
+            "noise, whatever it can express"
+        )
+    if control.verdict == "worse":
+        yield (
+            f"{where} gain {size} over nothing at all: arms are credited with something else than "
+            "what they say of a token, so no verdict of this regime can be trusted"
+        )

@@ -109,7 +109,7 @@ def _tune(study: StudyFolder, regime: Regime, fits: RegimeFits) -> None:
 
 def _fit(study: StudyFolder, regime: Regime, seed: int, fits: RegimeFits) -> None:
     start = _recalibrated(study, regime, fits)
-    trained = fits.trained(_tuned(study, regime), start, seed, resample=True)
+    trained = fits.trained(_tuned(study, regime), start, seed)
     trained.write(study.fit(regime, seed))
 
 

@@ -1,9 +1,8 @@
 """The tuning of each arm: rates and encoding scale, judged on validation units only.
 
 Optuna's tree-structured Parzen estimator (Bergstra et al. 2011) proposes `ROUND` trials of every
-arm at a time; all of them are trained in one pass on the training units and judged on the
-validation units. Every arm gets the same number of trials. Those of the first round have the same
-settings for all arms, the first of them `FIRST`.
+arm at a time; all of them are trained in one pass, as the fits are, and judged on the validation
+units. Every arm gets the same number of trials. Those of the first round are `FIRST` for all arms.
 """
 
 from __future__ import annotations
@@ -27,11 +26,17 @@ from quantum_hybrid.study.start import Recalibrated
 
 ROUND = 4
 """Trials of an arm in one pass. More at a time cost less each, and learn less from earlier ones."""
-FIRST = Settings(up_rate=0.01, inner_rate=0.01, spread=0.1)
+FIRST = (
+    Settings(up_rate=0.01, inner_rate=0.01, spread=0.1),
+    Settings(up_rate=0.07, inner_rate=0.001, spread=0.03),
+    Settings(up_rate=0.001, inner_rate=0.0003, spread=0.005),
+    Settings(up_rate=0.03, inner_rate=0.01, spread=0.3),
+)
+"""What was good for some arm in some regime on the validation units of other texts."""
 SPACE: dict[str, BaseDistribution] = {
-    "up_rate": FloatDistribution(1e-3, 0.1, log=True),
-    "inner_rate": FloatDistribution(1e-3, 0.1, log=True),
-    "spread": FloatDistribution(0.03, 1.0, log=True),
+    "up_rate": FloatDistribution(1e-4, 0.3, log=True),
+    "inner_rate": FloatDistribution(1e-4, 0.1, log=True),
+    "spread": FloatDistribution(0.003, 1.0, log=True),
 }
 SEED = 2**31
 """Added to the first seed for the fits in the tuning: no seed of a study is as large. A study with
@@ -70,7 +75,7 @@ class Tuning:
         n = min(ROUND, self._plan.tuning_trials - self.n_done)
         asked = [(arm, own) for arm in self.trials for own in self._proposed(arm, n)]
         seed = SEED + self._plan.first_seed
-        trained = fits.trained(asked, recalibrated, seed, resample=False)
+        trained = fits.trained(asked, recalibrated, seed)
         losses = trained.mean_losses(fits.rows("validation"))
         for (arm, settings), loss in zip(asked, losses.tolist(), strict=True):
             self.trials[arm].append(Trial(settings, loss if math.isfinite(loss) else None))
@@ -101,15 +106,14 @@ class Tuning:
     def _proposed(self, arm: str, n: int) -> list[Settings]:
         """What to try next, a function of the plan and the arm's trials so far."""
         earlier = self.trials[arm]
-        # Random until the arms have trials of their own: the same for all of them.
+        if not earlier:
+            return list(FIRST[:n])
         sampler = optuna.samplers.TPESampler(
             seed=self._plan.first_seed + len(earlier), n_startup_trials=ROUND
         )
         study = optuna.create_study(sampler=sampler)
         for trial in earlier:
             study.add_trial(_as_optunas(trial))
-        if not earlier:
-            study.enqueue_trial(asdict(FIRST))
         return [Settings(**study.ask(SPACE).params) for _ in range(n)]
 
 

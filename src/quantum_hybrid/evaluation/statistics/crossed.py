@@ -113,7 +113,7 @@ class CrossedDifference:
         """Two-sided interval of the mean that another training set would have given.
 
         All seeds draw from one training set, so its share of the variance is not divided by their
-        number. A bootstrap sample a seed puts as much into the variance between seeds, with that of
+        number. A half sample a seed puts as much into the variance between seeds, with that of
         the initial values and orders; adding all of it is conservative (docs/log.md#instrument).
         """
         df = self.mean_squares.degrees_of_freedom(undivided=True)

@@ -192,7 +192,19 @@ def _of_regimes(
 def _rivals(results: StudyResults, regime: RegimeResults, identifier: str) -> Markup:
     says = paragraph(f"{capitalised(regime.says).rstrip('.')}.", "says")
     shown = forest(results, regime, identifier) if regime.compared else NOT_OPENED
-    return joined([says, shown])
+    return joined([says, shown, _control(regime)])
+
+
+def _control(regime: RegimeResults) -> Markup:
+    found = regime.control
+    if found is None:
+        return EMPTY
+    says = (
+        "Negative control: the circuit's outputs, shuffled among tokens, minus nothing at all: "
+        f"{numbers.signed(found.difference)} nats per token "
+        f"({numbers.interval(found.low, found.high)})."
+    )
+    return paragraph(says, "caption")
 
 
 def _losses(results: StudyResults, regime: RegimeResults, identifier: str) -> Markup:

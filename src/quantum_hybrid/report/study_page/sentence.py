@@ -8,14 +8,16 @@ from quantum_hybrid.report.study_results import ComparedRival, RegimeResults, St
 from quantum_hybrid.shown import shown
 
 LONGEST_CLAUSE = 1000
-NO_MAP = "identity"
-"""The rival that the sentence names: nothing stands in the circuit's place."""
+NO_MAP, NO_ARM = "identity", "nothing"
+"""The rivals that the sentence names: no map in the circuit's place, and nothing at all."""
 WHERE = {
     "alone": "alone",
     "beside": "beside the healed backbone",
     "weak": "beside the backbone that was not healed",
 }
 """Regime -> where the subject stands."""
+WITHOUT_ARM = {"alone": "the frequencies of words"}
+"""Regime -> what is left without an arm; otherwise the classical pathway."""
 VERDICTS = {
     "better": "better than",
     "worse": "worse than",
@@ -65,31 +67,37 @@ def _clause(regime: RegimeResults, subject: str, margin: float) -> str:
     n = len(regime.compared)
     where = WHERE.get(regime.name, f"in the regime {shown(regime.name, 40)}")
     rivals = f"{n} {'rival' if n == 1 else 'rivals'}"
-    plain = next((rival for rival in regime.compared if rival.rival == NO_MAP), None)
-    if plain is None:
+    named = {
+        NO_MAP: "no map at all",
+        NO_ARM: WITHOUT_ARM.get(regime.name, "the classical pathway by itself"),
+    }
+    found = {rival.rival: rival for rival in regime.compared}
+    against = [_against(found[name], words, margin) for name, words in named.items()
+               if name in found]  # fmt: skip
+    if not against:
         return f"{where}, {subject} was, of {rivals}, {counted(regime)}"
-    against = _against_no_map(plain, margin)
-    return f"{where}, {subject} {against}; of {rivals}, it was {counted(regime)}"
+    return f"{where}, {subject} {' and '.join(against)}; of {rivals}, it was {counted(regime)}"
 
 
-def _against_no_map(rival: ComparedRival, margin: float) -> str:
+def _against(rival: ComparedRival, words: str, margin: float) -> str:
+    """The verdict against a rival that is called so."""
     difference, low, high = rival.difference, rival.low, rival.high
     if difference is None or low is None or high is None or rival.verdict == "diverged":
-        return "was not compared with no map at all, because a fit diverged"
+        return f"was not compared with {words}, because a fit diverged"
     interval = f"95 % interval {numbers.interval(low, high)}"
     if rival.verdict == "equivalent":
         return (
-            f"was equivalent to no map at all (difference {numbers.signed(difference)} nats per "
+            f"was equivalent to {words} (difference {numbers.signed(difference)} nats per "
             f"token, {interval}, within the margin of {numbers.figure(margin)})"
         )
     if rival.verdict == "inconclusive":
         return (
-            "was neither told apart from no map at all nor shown to be equivalent to it "
+            f"was neither told apart from {words} nor shown to be equivalent to it "
             f"(difference {numbers.signed(difference)} nats per token, {interval})"
         )
     sign = 1 if rival.verdict == "better" else -1
     least, most = sorted((sign * low, sign * high))
     return (
-        f"was {rival.verdict} than no map at all by {numbers.nats(sign * difference)} nats per "
+        f"was {rival.verdict} than {words} by {numbers.nats(sign * difference)} nats per "
         f"token (95 % interval {numbers.nats(least)} to {numbers.nats(most)})"
     )
