@@ -346,6 +346,21 @@ def test_the_sentence_says_the_verdict_against_no_map_and_counts_the_others(verd
     assert sentence == f"Alone, the ring circuit {words}; of 2 rivals, it was {counts}."
 
 
+@pytest.mark.parametrize(
+    ("regime", "words"),
+    [("alone", "the frequencies of words"), ("weak", "the classical pathway by itself")],
+)
+def test_the_sentence_says_what_the_circuit_adds_to_nothing(regime, words):
+    """Better than no map at all may be no better than no arm at all."""
+    rivals = [compared("nothing", 0.0412, 0.002), compared("identity", 0.0412, 0.002)]
+    found = replace(study((regime,)).regimes[0], compared=rivals)
+    sentence = verdict_sentence(replace(study(), regimes=[found]))
+    assert (
+        f"was better than no map at all by 0.0412 nats per token (95 % interval 0.0373 to 0.0451) and was better than {words} by 0.0412"
+        in sentence
+    )
+
+
 def test_the_sentence_of_several_regimes_is_one_sentence():
     sentence = verdict_sentence(study())
     assert sentence.count(". ") == 0
