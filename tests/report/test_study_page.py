@@ -355,10 +355,8 @@ def test_the_sentence_says_what_the_circuit_adds_to_nothing(regime, words):
     rivals = [compared("nothing", 0.0412, 0.002), compared("identity", 0.0412, 0.002)]
     found = replace(study((regime,)).regimes[0], compared=rivals)
     sentence = verdict_sentence(replace(study(), regimes=[found]))
-    assert (
-        f"was better than no map at all by 0.0412 nats per token (95 % interval 0.0373 to 0.0451) and was better than {words} by 0.0412"
-        in sentence
-    )
+    assert "was better than no map at all by 0.0412 nats per token" in sentence
+    assert f" and was better than {words} by 0.0412 nats per token" in sentence
 
 
 def test_the_sentence_of_several_regimes_is_one_sentence():
