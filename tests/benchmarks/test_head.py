@@ -49,9 +49,10 @@ def test_all_ways_are_measured_and_agree() -> None:
     assert [goal["figure"] for goal in found["goals"]] == expected
 
 
-def test_every_part_of_a_step_has_its_time(tiny_llama: Path) -> None:
+def test_every_part_of_a_step_has_its_time(small_llama: Path) -> None:
     """The marks are set on functions by name; a part whose function has another name has none."""
-    flags = {"base_model_name": tiny_llama, "n_qubits": 3, "max_token_length": 8, "warmup_steps": 1}
+    flags = {"base_model_name": small_llama, "n_qubits": 3, "max_token_length": 8}
+    flags |= {"warmup_steps": 1, "eval_prompts": 2}
     given = [part for name, value in flags.items() for part in (f"--env.{name}", str(value))]
     found = last_line("benchmarks.process", "--steps", "4", *given)
     assert (found["steps"], found["tokens"] > 0) == (2, True)
