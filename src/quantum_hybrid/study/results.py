@@ -256,7 +256,7 @@ def notes_of(regime: RegimeResults) -> Iterator[str]:
     control = regime.control
     if control is None or control.difference is None:
         return
-    where = f"in the regime {regime.name} the circuit's outputs, given to other tokens,"
+    where = f"Regime {regime.name}: the circuit's outputs, given to other tokens,"
     size = f"{abs(control.difference):.4f} nats per token"
     if control.verdict == "better":
         yield (
