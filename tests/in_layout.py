@@ -2,7 +2,7 @@
 
 They run in a process of their own, because a process has one layout. Most of the time is
 compilation, unless an earlier run has left its machine code. Each layout has a test file of its
-own, because `make test` distributes files over its two workers.
+own, because `make test` distributes files over its workers.
 """
 
 import os
