@@ -8,6 +8,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
@@ -96,8 +97,10 @@ def test_an_interrupted_file_is_not_there_and_what_was_written_is_kept(
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
     )
     with process:
-        while process.poll() is None and n_kept(empty_cache) == 0:
-            pass
+        while n_kept(empty_cache) == 0:
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(0.1)
+                break
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=900)
     assert process.returncode == 130, errors
@@ -111,7 +114,8 @@ def test_an_interrupted_file_is_not_there_and_what_was_written_is_kept(
 def n_kept(cache: Path) -> int:
     """Number of answers in the cache."""
     try:
-        with sqlite3.connect(f"file:{cache / 'answers.sqlite'}?mode=ro", uri=True) as connection:
+        uri = f"file:{cache / 'answers.sqlite'}?mode=ro"
+        with closing(sqlite3.connect(uri, uri=True)) as connection:
             return connection.execute("SELECT count(*) FROM answers").fetchone()[0]
     except sqlite3.OperationalError:  # It has not been created yet.
         return 0
