@@ -61,8 +61,9 @@ def whole_folder(path: Path) -> Iterator[Path]:
         os.replace(half_written, path)
         sync(path.parent)
     except (OSError, SafetensorError) as error:
-        # NumPy tells how much was written, and not why.
-        reason = (isinstance(error, OSError) and error.strerror) or f"{error} (is the disk full?)"
+        reason = str(error)
+        if isinstance(error, OSError):  # NumPy's tells how much was written, and not why.
+            reason = error.strerror or f"{error} (is the disk full?)"
         raise WriteError(
             f"{path}: cannot be written: {reason}; files written before are intact"
         ) from error

@@ -26,6 +26,7 @@ from quantum_hybrid.report.study_results import StudyResults
 from quantum_hybrid.study.arms import ARMS, Arm, ArmMap
 from quantum_hybrid.study.conduct import Conductor
 from quantum_hybrid.study.corpus import Corpus
+from quantum_hybrid.study.fit import BATCH_ROWS
 from quantum_hybrid.study.folder import opened
 from quantum_hybrid.study.looks import Looks
 from quantum_hybrid.study.plan import DEFAULT_PLAN
@@ -63,6 +64,15 @@ def test_losses_are_those_of_the_kept_arms(done, plan) -> None:
     means = sums.sum(1) / len(units)
     regime = results.regimes[1]
     assert [regime.losses[arm].of_seeds[1] for arm in plan.arms] == pytest.approx(list(means))
+
+
+def test_a_seed_sees_half_of_the_training_units_once(done) -> None:
+    path, results = done
+    lengths = np.bincount(np.load(path / "ground/healed/training/units.npy"))
+    least, most = (sum(part) for part in np.split(np.sort(lengths), 2))
+    for regime in results.regimes:
+        assert least // BATCH_ROWS <= len(regime.curve_tokens) <= most // BATCH_ROWS
+    assert most // BATCH_ROWS < lengths.sum() // BATCH_ROWS
 
 
 def test_every_arm_has_the_same_number_of_trials(done, plan) -> None:

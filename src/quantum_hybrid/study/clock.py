@@ -89,6 +89,7 @@ def introduction(plan: StudyPlan, tasks: Sequence[Task]) -> list[str]:
         "tuning, training, judging": of_tasks,
     }
     total = sum(parts.values()) / n_cores
+    cores = "1 core" if n_cores == 1 else f"{n_cores} cores"
     named = ", ".join(f"{name} {minutes(part / n_cores)}" for name, part in parts.items())
     unit = "documents" if plan.text is not None else "prompts"
     return [
@@ -96,7 +97,7 @@ def introduction(plan: StudyPlan, tasks: Sequence[Task]) -> list[str]:
         f"{' and '.join(plan.regimes)}; margin {plan.margin:g} nats per token",
         f"          {plan.training} {unit} for training, {plan.validation} for the tuning with "
         f"{plan.tuning_trials} trials an arm, {plan.held_out} held out",
-        f"time      about {minutes(total)} on {n_cores} cores if nothing is done yet: {named}",
+        f"time      about {minutes(total)} on {cores} if nothing is done yet: {named}",
     ]
 
 

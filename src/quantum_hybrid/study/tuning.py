@@ -32,7 +32,7 @@ FIRST = (
     Settings(up_rate=0.001, inner_rate=0.0003, spread=0.005),
     Settings(up_rate=0.03, inner_rate=0.01, spread=0.3),
 )
-"""What was good for some arm in some regime on the validation units of other texts."""
+"""Near what was good for some arm in the regime alone, on the validation units of another text."""
 SPACE: dict[str, BaseDistribution] = {
     "up_rate": FloatDistribution(1e-4, 0.3, log=True),
     "inner_rate": FloatDistribution(1e-4, 0.1, log=True),
