@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -12,7 +14,7 @@ from quantum_hybrid.study.start import Calibration, Recalibrated
 N_ROWS, N_WORDS, D_MODEL = 2048, 40, 12
 SHAPE = Shape(n=3, n_layers=2)
 UNTOUCHED = Recalibrated(torch.zeros(N_WORDS), torch.zeros(()))
-SETTINGS = Settings(up_rate=0.05, inner_rate=0.05, spread=0.2)
+SETTINGS = Settings(up_rate=0.05, down_rate=0.25, map_rate=0.25, spread=0.2)
 
 
 @pytest.fixture(scope="module")
@@ -30,12 +32,14 @@ def task() -> tuple[Rows, torch.Tensor]:
 Task = tuple[Rows, torch.Tensor]
 
 
-def trained(task: Task, names: list[str], *, beside: bool) -> tuple[Fit, torch.Tensor]:
+def trained(
+    task: Task, names: list[str], *, beside: bool, settings: Settings = SETTINGS
+) -> tuple[Fit, torch.Tensor]:
     rows, decoder = task
     assert rows.features is not None
     calibration = Calibration(rows.g[:512], rows.features[:512], decoder)
     start = calibration.start(SHAPE.n)
-    contenders = [Contender(ARMS[name], SETTINGS, start, SHAPE, seed=0) for name in names]
+    contenders = [Contender(ARMS[name], settings, start, SHAPE, seed=0) for name in names]
     readouts = calibration.readouts(contenders, UNTOUCHED if beside else None)
     seen = rows if beside else Rows(rows.g, rows.targets, rows.prompts)
     order = batches(len(rows), 4, torch.Generator().manual_seed(0))
@@ -61,6 +65,29 @@ def test_every_arm_begins_with_numbers_of_the_same_scale(task, name) -> None:
     z = contender(task[0].g).double()
     assert z.mean(0).abs().max() < 1e-3
     torch.testing.assert_close(z.T.cov(), torch.eye(SHAPE.n).double(), rtol=0.01, atol=0.01)
+
+
+@pytest.mark.parametrize("name", ["identity", "ring", "no entangler"])
+def test_which_rates_are_good_does_not_depend_on_the_spread(task, name) -> None:
+    """Or a tuning would have to find, for each spread, rates of its own."""
+    one, two = (
+        trained(task, [name], beside=False, settings=replace(SETTINGS, map_rate=0.01, spread=s))[1]
+        for s in (0.0005, 0.002)
+    )
+    torch.testing.assert_close(one, two, rtol=2e-3, atol=0)
+    assert one[-1] < one[0] - 0.02
+
+
+def test_a_circuit_whose_angles_hardly_spread_is_a_linear_map(task) -> None:
+    """Whitened, it is the identity but for a rotation, which `up` undoes at the start."""
+    narrow = replace(SETTINGS, map_rate=0.01, spread=0.002)
+    _, losses = trained(
+        task, ["identity", "ring", "chain", "fourier"], beside=False, settings=narrow
+    )
+    torch.testing.assert_close(losses[0], losses[0, :1].expand(4), rtol=1e-3, atol=0)
+    wide = replace(narrow, spread=1.0)
+    _, losses = trained(task, ["identity", "ring"], beside=False, settings=wide)
+    assert losses[0, 1] > losses[0, 0] + 0.01
 
 
 @pytest.mark.parametrize("beside", [False, True], ids=["alone", "beside"])

@@ -53,7 +53,7 @@ def test_every_arm_alone_starts_at_the_frequencies_of_the_training_text() -> Non
     decoder = torch.randn(WORDS, 12, generator=generator)
     tokens, _ = drawn(50_000, 3)
     calibration = Calibration(g, g, decoder, targets=tokens)
-    shape, settings = Shape(3, 2), Settings(0.01, 0.01, 0.1)
+    shape, settings = Shape(3, 2), Settings(0.01, 0.1, 0.1, 0.1)
     start, arms = calibration.start(3), ("nothing", "ring")
 
     def begun(calibration: Calibration) -> Readouts:

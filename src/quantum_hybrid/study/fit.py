@@ -51,15 +51,17 @@ class Rows:
 
 @dataclass(frozen=True)
 class Settings:
-    """What is tuned for each arm."""
+    """What is tuned for each arm. A matrix has its rate divided by the root of its fan-in."""
 
     up_rate: float
     """Learning rate of `up` (U, b and t)."""
-    inner_rate: float
-    """Learning rate of the arm's map and of `down`; a matrix has it divided by the square root of
-    its fan-in."""
+    down_rate: float
+    """Learning rate of `down`, in units of the spread: what is good then depends on no spread."""
+    map_rate: float
+    """Learning rate of the arm's map, in units of the spread too: what shifts z counts by it."""
     spread: float
-    """Standard deviation of down(g) at the start: how far the angles use the range."""
+    """Standard deviation of down(g) at the start: how far the angles use the range. The smaller it
+    is, the more does any smooth map resemble a linear one."""
 
 
 @dataclass(frozen=True)
@@ -150,15 +152,15 @@ class Fit:
     def _groups(self) -> Iterator[dict]:
         readouts = self.readouts
         for i, contender in enumerate(self.contenders):
-            rate, inner = contender.settings.up_rate, contender.settings.inner_rate
+            rates = contender.settings
             up = [readouts.weights[i], readouts.biases[i], readouts.log_scales[i]]
-            yield {"params": up, "lr": rate}
-            down = contender.down
-            yield {"params": list(down.parameters()), "lr": inner * down.in_features**-0.5}
-            fan_ins = contender.map.fan_ins()
+            yield {"params": up, "lr": rates.up_rate}
+            down, of_down = contender.down, rates.down_rate * rates.spread
+            yield {"params": list(down.parameters()), "lr": of_down * down.in_features**-0.5}
+            fan_ins, of_map = contender.map.fan_ins(), rates.map_rate * rates.spread
             for parameter in contender.map.parameters():
                 if parameter.requires_grad:
-                    yield {"params": [parameter], "lr": inner * fan_ins.get(parameter, 1) ** -0.5}
+                    yield {"params": [parameter], "lr": of_map * fan_ins.get(parameter, 1) ** -0.5}
 
     def step(self, batch: Rows) -> Float[Tensor, " contenders"]:
         """Train on a batch; the mean loss of each contender before it, in nats."""

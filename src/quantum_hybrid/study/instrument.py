@@ -37,7 +37,7 @@ from quantum_hybrid.study.verdict import ALPHA, Verdict, compare
 
 ROWS_AT_ONCE = 4096
 SHAPE = Shape(n=8, n_layers=3)
-SETTINGS = Settings(up_rate=0.01, inner_rate=0.01, spread=0.3)
+SETTINGS = Settings(up_rate=0.01, down_rate=1 / 30, map_rate=1 / 30, spread=0.3)
 # Purposes of random numbers, so that no two share a seed.
 _CALIBRATION, _HIDDEN, _TRAINING, _HELD_OUT, _INITIAL, _ORDER = range(6)
 

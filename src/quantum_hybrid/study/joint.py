@@ -71,7 +71,7 @@ class JointFit:
 
     def train(self, fits: RegimeFits) -> None:
         """Train on half of the training units. `fits` gives the arm its start."""
-        settings = Settings(up_rate=0.0, inner_rate=0.0, spread=SPREAD)
+        settings = Settings(up_rate=0.0, down_rate=0.0, map_rate=0.0, spread=SPREAD)
         (contender,), readouts = fits.begun([(self._arm, settings)], self._seed)
         self._place(contender)
         with torch.no_grad():
@@ -127,7 +127,7 @@ class JointFit:
 
     def read(self, file: Path) -> None:
         """Load what `write` has written. Raises `CheckpointError` for other content."""
-        settings = Settings(up_rate=0.0, inner_rate=0.0, spread=SPREAD)
+        settings = Settings(up_rate=0.0, down_rate=0.0, map_rate=0.0, spread=SPREAD)
         d_model = self._student.head.classical.decoder.in_features
         shape = self._plan.shape
         self._place(Contender.blank(ARMS[self._arm], settings, shape, d_model, self._seed))

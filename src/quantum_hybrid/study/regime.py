@@ -27,7 +27,7 @@ from quantum_hybrid.study.start import Calibration, Recalibrated
 
 CALIBRATION_ROWS = 2_048
 """Training rows from which all arms start."""
-RECALIBRATION = Settings(up_rate=0.01, inner_rate=0.01, spread=0.1)
+RECALIBRATION = Settings(up_rate=0.01, down_rate=0.1, map_rate=0.1, spread=0.1)
 RECALIBRATION_EPOCHS = 3
 
 

@@ -141,6 +141,5 @@ def samples(facts: TextFacts) -> Markup:
 def cost(results: StudyResults) -> Markup:
     """Seconds of each stage."""
     rows = [[text(stage, 60), text(numbers.seconds(s))] for stage, s in results.seconds.items()]
-    rows.append([text("all"), text(numbers.seconds(sum(results.seconds.values())))])
     caption = "Time of each stage: of processors for fits, of the clock for the others"
     return table(caption, ["stage", "time"], rows, "numbers")
