@@ -128,6 +128,7 @@ def regime(name: str, n_seeds: int, n_points: int, arms: Sequence[ArmFacts]) -> 
             for arm, difference in behind.items()
             if arm != "ring"
         ],
+        nonlinear={arm: 0.1 + 0.01 * i for i, arm in enumerate(behind) if arm != "nothing"},
     )
 
 
@@ -179,7 +180,7 @@ def unfinished() -> StudyResults:
     return replace(
         whole,
         progress=Progress("fitting alone, seed 3", 42, 280, ("238 fits", "the held-out losses")),
-        regimes=[replace(regime, losses={}, compared=()) for regime in whole.regimes],
+        regimes=[replace(regime, losses={}, compared=(), nonlinear={}) for regime in whole.regimes],
         looks=(),
         instrument=None,
         scaling=None,

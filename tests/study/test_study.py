@@ -204,9 +204,21 @@ def test_the_negative_control_is_shuffled_minus_nothing(done) -> None:
 def test_a_negative_control_that_fails_is_said(done, difference, verdict, note) -> None:
     _, results = done
     control = replace(results.regimes[0].control, difference=difference, verdict=verdict)
-    notes = list(notes_of(replace(results.regimes[0], control=control)))
+    notes = list(notes_of(replace(results.regimes[0], control=control, nonlinear={})))
     assert len(notes) == (note is not None)
     assert not note or note in notes[0]
+
+
+def test_a_circuit_that_was_tuned_to_be_linear_is_called_so(done) -> None:
+    _, results = done
+    for regime in results.regimes:
+        assert regime.nonlinear["identity"] < 1e-9
+        assert "nothing" not in regime.nonlinear  # Its outputs have no variance.
+        for share in (0.0002, 0.5):
+            changed = replace(regime, nonlinear={"ring": share}, control=None)
+            said = [note for note in notes_of(changed) if "nearly a linear map" in note]
+            assert len(said) == (share < 0.05)
+            assert not said or "explains 99.98 % of the variance" in said[0]
 
 
 class Explosive(ArmMap):
@@ -230,7 +242,7 @@ def test_an_arm_that_diverges_stands_in_the_table_and_disturbs_no_other(
     assert regime.losses["explosive"].of_seeds == {0: None, 1: None}
     assert regime.tuned["explosive"].n_diverged == small_plan.tuning_trials
     assert [(one.rival, one.verdict) for one in regime.compared][-1] == ("explosive", "diverged")
-    (note,) = results.notes
+    (note,) = [note for note in results.notes if "diverged" in note]
     assert note.startswith("explosive diverged in 2 of 2 seeds of the regime beside")
     page = (tmp_path / "study/study.html").read_text(encoding="utf-8")
     assert "explosive diverged in 2 of 2 seeds" in page

@@ -95,6 +95,9 @@ class RegimeResults:
     control: ComparedRival | None = None
     """The negative control: the subject's outputs shuffled among tokens, minus nothing at all;
     None if a plan lacks one of the two."""
+    nonlinear: Mapping[str, float] = field(default_factory=dict)
+    """Arm -> share of the variance of its outputs that no affine map of its angles explains, mean
+    over the seeds; without arms for which there is none. Empty until all fits are done."""
 
 
 @dataclass(frozen=True)

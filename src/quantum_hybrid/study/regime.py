@@ -20,6 +20,7 @@ from quantum_hybrid.study.arms import ARMS
 from quantum_hybrid.study.corpus import Part
 from quantum_hybrid.study.fit import Contender, Fit, Rows, Settings, Start, batches
 from quantum_hybrid.study.ground import Ground
+from quantum_hybrid.study.linearity import nonlinear_shares
 from quantum_hybrid.study.plan import Regime, StudyPlan
 from quantum_hybrid.study.readouts import Readouts
 from quantum_hybrid.study.sampling import half_sample
@@ -27,6 +28,8 @@ from quantum_hybrid.study.start import Calibration, Recalibrated
 
 CALIBRATION_ROWS = 2_048
 """Training rows from which all arms start."""
+LINEARITY_ROWS = 2_048
+"""Training rows on which it is measured how far the arms are from linear ones."""
 RECALIBRATION = Settings(up_rate=0.01, down_rate=0.1, map_rate=0.1, spread=0.1)
 RECALIBRATION_EPOCHS = 3
 
@@ -89,7 +92,8 @@ class RegimeFits:
         order = batches(len(chosen), self._plan.epochs, drawn_from(seed, "order"))
         fit = self._fit(contenders, readouts, n_steps=len(order))
         curve = [fit.step(self._training[chosen[numbers]]) for numbers in order]
-        return Trained(fit, torch.stack(curve, 1))
+        g = self._training.g[chosen[:LINEARITY_ROWS]]
+        return Trained(fit, torch.stack(curve, 1), nonlinear_shares(contenders, g))
 
     def begun(
         self,
@@ -106,7 +110,8 @@ class RegimeFits:
         d_model, shape = self._decoder.shape[1], self._plan.shape
         contenders = [Contender.blank(ARMS[name], own, shape, d_model, seed) for name, own in arms]
         readouts = Readouts(len(contenders), len(self._decoder), self._plan.n_qubits)
-        return Trained(self._fit(contenders, readouts, n_steps=0), torch.zeros(len(arms), 0))
+        fit = self._fit(contenders, readouts, n_steps=0)
+        return Trained(fit, torch.zeros(len(arms), 0), torch.zeros(len(arms)))
 
     def _contenders(
         self, arms: Sequence[tuple[str, Settings]], seed: int, start: Start
@@ -134,6 +139,8 @@ class Trained:
     fit: Fit
     curve: Float[Tensor, "arms steps"]
     """Mean loss of each arm before each step, in nats."""
+    nonlinear: Float[Tensor, " arms"]
+    """`nonlinear_shares` on training rows, at the end."""
 
     def mean_losses(self, rows: Rows) -> Float[Tensor, " arms"]:
         """In nats per token; not finite for an arm that diverged."""
@@ -144,8 +151,9 @@ class Trained:
         return self.fit.prompt_losses(rows, int(rows.prompts.max()) + 1)
 
     def write(self, file: Path) -> None:
-        """Write all parameters and the curve, atomically."""
-        write_bytes(file, save(self._state() | {"curve": self.curve}))
+        """Write all parameters, the curve and the shares, atomically."""
+        found = {"curve": self.curve, "nonlinear": self.nonlinear}
+        write_bytes(file, save(self._state() | found))
 
     def read(self, file: Path) -> Trained:
         """What `write` has written. Raises `CheckpointError` for other content."""
@@ -154,7 +162,7 @@ class Trained:
             with torch.no_grad():
                 for name, tensor in self._state().items():
                     tensor.copy_(state[name])
-            return Trained(self.fit, state["curve"])
+            return Trained(self.fit, state["curve"], state["nonlinear"])
         except (OSError, SafetensorError, KeyError, RuntimeError) as error:
             raise CheckpointError(f"{file}: not a fit of this study: {error}") from error
 

@@ -15,10 +15,11 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from quantum_hybrid.durable import write_json
+from quantum_hybrid.errors import CheckpointError
 from quantum_hybrid.report.study_results import (
     ArmFacts,
     ArmLosses,
@@ -46,6 +47,8 @@ from quantum_hybrid.study.verdict import Comparison, compare
 POINTS = 60
 """Number of points of a learning curve."""
 SAMPLES = 4
+NEARLY_LINEAR = 0.05
+"""Share of variance. A circuit with less that is not linear is said to be nearly linear."""
 
 
 def results_of(study: StudyFolder, stage: str) -> StudyResults:
@@ -144,7 +147,18 @@ def _regime(study: StudyFolder, regime: Regime, *, is_complete: bool) -> RegimeR
         {arm: _losses(plan, own, n_tokens) for arm, own in sums.items()},
         _compared(plan, sums, n_tokens) if sums else [],
         _control(plan, sums, n_tokens),
+        _nonlinear(study, regime),
     )
+
+
+def _nonlinear(study: StudyFolder, regime: Regime) -> dict[str, float]:
+    """Means over the seeds, once all are done; the regime joint has none."""
+    files = [study.fit(regime, seed) for seed in study.plan.all_seeds]
+    if regime == "joint" or not all(file.exists() for file in files):
+        return {}
+    mean = torch.stack([_kept(file, "nonlinear") for file in files]).mean(0)
+    shares = zip(study.plan.arms, mean.tolist(), strict=True)
+    return {arm: share for arm, share in shares if math.isfinite(share)}
 
 
 def _tuned(tuning: Tuning, arm: str) -> TunedArm:
@@ -174,12 +188,17 @@ def _curve(study: StudyFolder, regime: Regime, seed: int) -> Float[Tensor, "arms
     files = [study.fit(regime, seed, arm) for arm in arms]
     if not all(file.exists() for file in files):
         return None
-    parts = []
-    for file in files:
-        with safe_open(file, "pt") as fit:
-            parts.append(fit.get_tensor("curve"))
+    parts = [_kept(file, "curve") for file in files]
     longest = max(part.shape[1] for part in parts)  # One that diverged is shorter.
     return torch.cat([F.pad(part, (0, longest - part.shape[1]), value=torch.nan) for part in parts])
+
+
+def _kept(fit: Path, name: str) -> Tensor:
+    try:
+        with safe_open(fit, "pt") as content:
+            return content.get_tensor(name)
+    except SafetensorError as error:
+        raise CheckpointError(f"{fit}: not a fit of this version: {error}") from error
 
 
 def _mean_tokens(study: StudyFolder, regime: Regime) -> float:
@@ -253,6 +272,13 @@ def notes_of(regime: RegimeResults) -> Iterator[str]:
                 f"{arm} diverged in {n} of {len(losses.of_seeds)} seeds of the regime "
                 f"{regime.name}, so nothing can be said of it there"
             )
+    share = regime.nonlinear.get(SUBJECT, 1.0)
+    if share <= NEARLY_LINEAR:
+        yield (
+            f"Regime {regime.name}: as it was tuned, the circuit is nearly a linear map: an affine "
+            f"one of its angles explains {100 * (1 - share):.2f} % of the variance of its outputs, "
+            "and a linear map there can express no more than no map at all"
+        )
     control = regime.control
     if control is None or control.difference is None:
         return

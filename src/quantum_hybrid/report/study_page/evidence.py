@@ -35,15 +35,17 @@ def losses(results: StudyResults, regime: RegimeResults) -> Markup:
                 text(numbers.nats(found.mean)),
                 text(numbers.perplexity(found.mean)),
                 text(numbers.nats(_spread(found))),
+                text(numbers.share(regime.nonlinear.get(name))),
                 text(_diverged(found)),
             ]
         )
     columns = ["arm", "parameters", "multiply-adds", "mean loss", "perplexity"]
-    columns += ["SD over seeds", "diverged"]
+    columns += ["SD over seeds", "not linear", "diverged"]
     caption = (
         f"{capitalised(regime.name)}: held-out loss of each arm in nats per token, best first, "
         "with its standard deviation (SD) over seeds. Parameters are the trainable ones of the "
-        "arm's map, multiply-adds those of one token."
+        "arm's map, multiply-adds those of one token. Not linear is the share of the variance of "
+        "the arm's outputs that no affine map of its angles explains."
     )
     return joined([table(caption, columns, rows, "numbers cards"), _of_seeds(regime)])
 
