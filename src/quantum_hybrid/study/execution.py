@@ -88,9 +88,10 @@ def _may_start(task: Task, undone: Iterable[Task]) -> bool:
 def _workers(n: int) -> Iterator[ProcessPoolExecutor]:
     """Processes that end with the block, also with one that fails, and with this process."""
     before = set(multiprocessing.active_children())
-    executor = ProcessPoolExecutor(
-        n, mp_context=multiprocessing.get_context("spawn"), initializer=_begin
-    )
+    # A server imports what a task needs, once, and is forked for every worker.
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])
+    executor = ProcessPoolExecutor(n, mp_context=context, initializer=_begin)
     try:
         yield executor
     except BaseException:
