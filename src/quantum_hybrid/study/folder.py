@@ -44,7 +44,7 @@ from quantum_hybrid.study.plan import Regime, StudyPlan, plan_of
 RESUMABLE = 3
 """Exit status of a study that has stopped and can go on."""
 FOLDERS = ("ground", "tuning", "fits", "losses")
-VERSIONS = ("quantum-hybrid-lm", "torch", "numba", "numpy", "scipy", "statsmodels", "optuna")
+VERSIONS = ("quantum-hybrid-lm", "torch", "numba", "numpy", "scipy", "statsmodels")
 
 
 @dataclass(frozen=True)
