@@ -25,36 +25,34 @@ def finished(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     )
 
 
-def killed_when(file: Path, sent: int, *arguments: str | Path) -> tuple[int, str]:
-    """Start the command, send it the signal when the file is there; status and errors."""
+def killed(sent: int, said: str, *arguments: str | Path, file: Path | None = None) -> int:
+    """Start the command, and send it the signal once it has said that and the file is there.
+
+    Gives its status.
+    """
     with subprocess.Popen(
-        command(Path(), *arguments),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        encoding="utf-8",
+        command(Path(), *arguments), stdout=subprocess.PIPE, text=True, encoding="utf-8"
     ) as process:
-        children = psutil.Process(process.pid)
-        while not file.exists():
+        assert process.stdout is not None
+        assert any(said in line for line in process.stdout), process.wait()
+        while file is not None and not file.exists():
             with suppress(subprocess.TimeoutExpired):
-                process.wait(0.05)
-                raise AssertionError(process.communicate())
-        workers = children.children(recursive=True)
+                raise AssertionError(process.wait(0.05))
+        workers = psutil.Process(process.pid).children(recursive=True)
         process.send_signal(sent)
-        _, errors = process.communicate()
+        process.communicate()
         psutil.wait_procs(workers, timeout=30)
         assert not [worker for worker in workers if worker.is_running()]
-    return process.returncode, errors
+    return process.returncode
 
 
 @pytest.mark.slow
 def test_a_killed_study_goes_on_to_the_same_bits(small_study, plan_file, tmp_path) -> None:
     study = tmp_path / "study"
     flags = ("--plan", plan_file, "--study-dir", study)
-    status, _ = killed_when(study / "tuning/beside.json", signal.SIGKILL, *flags)
-    assert status == -signal.SIGKILL
-    status, errors = killed_when(study / "fits/beside-0.safetensors", signal.SIGINT, *flags)
-    assert status == 130, errors
+    tasks, tuned = "tuning and training", study / "tuning/beside.json"
+    assert killed(signal.SIGKILL, tasks, *flags, file=tuned) == -signal.SIGKILL
+    assert killed(signal.SIGINT, tasks, *flags) == 130
     page = (study / "study.html").read_text(encoding="utf-8")
     assert "judge beside, seed 0" in page
     ended = finished("--study-dir", study)
