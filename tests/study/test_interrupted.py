@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -31,7 +32,12 @@ def killed(sent: int, said: str, *arguments: str | Path, file: Path | None = Non
     Gives its status.
     """
     with subprocess.Popen(
-        command(Path(), *arguments), stdout=subprocess.PIPE, text=True, encoding="utf-8"
+        command(Path(), *arguments),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        encoding="utf-8",
+        start_new_session=True,
     ) as process:
         assert process.stdout is not None
         assert any(said in line for line in process.stdout), process.wait()
@@ -39,8 +45,10 @@ def killed(sent: int, said: str, *arguments: str | Path, file: Path | None = Non
             with suppress(subprocess.TimeoutExpired):
                 raise AssertionError(process.wait(0.05))
         workers = psutil.Process(process.pid).children(recursive=True)
-        process.send_signal(sent)
-        process.communicate()
+        # Ctrl-C reaches all processes of a terminal; kill, one.
+        (os.killpg if sent == signal.SIGINT else os.kill)(process.pid, sent)
+        _, errors = process.communicate()
+        assert "Traceback" not in errors, errors
         psutil.wait_procs(workers, timeout=30)
         assert not [worker for worker in workers if worker.is_running()]
     return process.returncode

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, as_completed, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from multiprocessing import forkserver
 from multiprocessing.connection import wait as wait_for_handles
 from typing import TypeVar
 
@@ -91,6 +92,12 @@ def _workers(n: int) -> Iterator[ProcessPoolExecutor]:
     # A server imports what a task needs, once, and is forked for every worker.
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([__name__])
+    # It and its workers are deaf to Ctrl-C, which is for this process to handle.
+    before_all = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        forkserver.ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before_all)
     executor = ProcessPoolExecutor(n, mp_context=context, initializer=_begin)
     try:
         yield executor
@@ -103,9 +110,8 @@ def _workers(n: int) -> Iterator[ProcessPoolExecutor]:
 
 
 def _begin() -> None:
-    """Set up a worker: one thread, deaf to Ctrl-C, which is for the first process to handle."""
+    """Set up a worker: one thread, and it ends with this process."""
     torch.set_num_threads(1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
