@@ -18,6 +18,7 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from multiprocessing import forkserver
 from multiprocessing.connection import wait as wait_for_handles
+from multiprocessing.context import BaseContext
 from typing import TypeVar
 
 import torch
@@ -89,16 +90,7 @@ def _may_start(task: Task, undone: Iterable[Task]) -> bool:
 def _workers(n: int) -> Iterator[ProcessPoolExecutor]:
     """Processes that end with the block, also with one that fails, and with this process."""
     before = set(multiprocessing.active_children())
-    # A server imports what a task needs, once, and is forked for every worker.
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__name__])
-    # It and its workers are deaf to Ctrl-C, which is for this process to handle.
-    before_all = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        forkserver.ensure_running()
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before_all)
-    executor = ProcessPoolExecutor(n, mp_context=context, initializer=_begin)
+    executor = ProcessPoolExecutor(n, mp_context=_forked(), initializer=_begin)
     try:
         yield executor
     except BaseException:
@@ -107,6 +99,21 @@ def _workers(n: int) -> Iterator[ProcessPoolExecutor]:
         raise
     finally:
         executor.shutdown(cancel_futures=True)
+
+
+def _forked() -> BaseContext:
+    """Workers are forked from a server that imports once what a task needs.
+
+    Server and workers inherit a mask that blocks Ctrl-C, which this process handles.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        forkserver.ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+    return context
 
 
 def _begin() -> None:

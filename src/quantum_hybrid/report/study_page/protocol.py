@@ -82,7 +82,8 @@ def tuning(regime: RegimeResults) -> Markup:
     ]
     columns = ["arm", *names, "validation loss", "trials", "diverged trials"]
     caption = (
-        f"{capitalised(regime.name)}: settings that the tuning chose, and their validation loss"
+        f"{capitalised(regime.name)}: settings that the tuning chose, and their validation loss. "
+        "The rates of down and of the map are in units of the spread."
     )
     return details(f"Tuning, {regime.name}", table(caption, columns, rows, "numbers"))
 

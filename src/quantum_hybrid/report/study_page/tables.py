@@ -61,6 +61,9 @@ def _tables(results: StudyResults) -> dict[str, tuple[Sequence[str], list[list[A
         for arm, found in regime.tuned.items()
         for setting, value in found.settings.items()
     ]
+    linearity = [
+        [regime.name, arm, share] for regime in regimes for arm, share in regime.nonlinear.items()
+    ]
     curves = [
         [regime.name, arm, tokens, loss]
         for regime in regimes
@@ -77,6 +80,7 @@ def _tables(results: StudyResults) -> dict[str, tuple[Sequence[str], list[list[A
             ["regime", "arm", "validation_loss", "n_trials", "n_diverged", "setting", "value"],
             tuned,
         ),
+        "linearity": (["regime", "arm", "nonlinear_share"], linearity),
         "curves": (["regime", "arm", "tokens", "loss_nats_per_token"], curves),
         "scaling": (_SCALING, _rows_of(results.scaling, _SCALING)),
         "instrument": (_INSTRUMENT, _rows_of(results.instrument, _INSTRUMENT)),
