@@ -33,7 +33,7 @@ from benchmarks.matmul import WIDTH
 from quantum_hybrid.compiled.layout import VECTOR_ROWS
 from quantum_hybrid.compiled.machine_code import compiled
 from quantum_hybrid.compiled.vector_values import add, exp, load, store
-from quantum_hybrid.study.readouts import Readouts, classical_logits
+from quantum_hybrid.study.fits.readouts import Readouts, classical_logits
 
 SIZE = "49152,512,13"
 """Words, tokens and arms."""

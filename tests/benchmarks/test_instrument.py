@@ -7,10 +7,11 @@ from dataclasses import asdict
 
 import pytest
 
-from benchmarks import instrument
-from benchmarks.instrument import RIVAL, Kept, pilot, run, tables
+from benchmarks.instrument import __main__ as instrument
+from benchmarks.instrument.__main__ import RIVAL, pilot, run, tables
+from benchmarks.instrument.cases import Case, Outcome, Size
+from benchmarks.instrument.kept import Kept
 from quantum_hybrid.study.arms import SUBJECT
-from quantum_hybrid.study.instrument import Case, Outcome, Size
 
 SIZE = Size(n_seeds=10, n_held_out=800, parts=((4, 100),))
 SETTINGS = {"seed": 0, "size": asdict(SIZE)}

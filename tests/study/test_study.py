@@ -20,9 +20,9 @@ from quantum_hybrid.errors import CheckpointError, UsageError, WriteError
 from quantum_hybrid.report.study_results import StudyResults
 from quantum_hybrid.study.arms import ARMS, Arm, ArmMap
 from quantum_hybrid.study.conduct import Conductor
-from quantum_hybrid.study.corpus import Corpus
-from quantum_hybrid.study.fit import BATCH_ROWS
+from quantum_hybrid.study.fits.fit import BATCH_ROWS
 from quantum_hybrid.study.folder import opened
+from quantum_hybrid.study.ground.corpus import Corpus
 from quantum_hybrid.study.looks import Looks
 from quantum_hybrid.study.plan import DEFAULT_PLAN
 from quantum_hybrid.study.results import notes_of

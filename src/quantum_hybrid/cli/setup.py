@@ -21,7 +21,7 @@ def run(namespace: argparse.Namespace, launch: Launch) -> int:
     prepare_embedded(announce=say)
     say("compiling the kernels: half a minute, once")
     from quantum_hybrid.circuit import native
-    from quantum_hybrid.study import readouts
+    from quantum_hybrid.study.fits import readouts
     from quantum_hybrid.training.head_pass import compiled_sweeps
 
     native.compile_kernel()

@@ -171,7 +171,7 @@ class StudyResults:
     regimes: Sequence[RegimeResults]
     looks: Sequence[Look] = ()
     instrument: Mapping[str, Any] | None = None
-    """The instrument's own test: see `quantum_hybrid.study.instrument`."""
+    """The instrument's own test: see `benchmarks/instrument`."""
     scaling: Mapping[str, Any] | None = None
     """Loss against the number of qubits: see `quantum_hybrid.study.scaling`. A loss that is None
     or not finite is left out of the figure."""

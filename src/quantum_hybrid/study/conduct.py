@@ -29,12 +29,12 @@ from quantum_hybrid.report.study_page import write_study_page, write_study_table
 from quantum_hybrid.report.study_results import StudyResults
 from quantum_hybrid.student import answer_targets
 from quantum_hybrid.study.clock import Clock, introduction
-from quantum_hybrid.study.corpus import PARTS, Corpus, Part, gather
 from quantum_hybrid.study.execution import Done, execute
-from quantum_hybrid.study.fit import BATCH_ROWS
+from quantum_hybrid.study.fits.fit import BATCH_ROWS
 from quantum_hybrid.study.folder import RESUMABLE, StudyFolder
-from quantum_hybrid.study.ground import Ground, keep_hidden_states
-from quantum_hybrid.study.healing import Backbone
+from quantum_hybrid.study.ground.corpus import PARTS, Corpus, Part, gather
+from quantum_hybrid.study.ground.healing import Backbone
+from quantum_hybrid.study.ground.hidden_states import HiddenStates, keep_hidden_states
 from quantum_hybrid.study.looks import Looks
 from quantum_hybrid.study.plan import Regime
 from quantum_hybrid.study.results import results_of, write_results
@@ -193,7 +193,7 @@ class Conductor:
         left = [task for task in tasks if not task.is_done(study)]
         if not left:
             return
-        n_words = len(Ground(study.ground(study.plan.regimes[0])).decoder())
+        n_words = len(HiddenStates(study.ground(study.plan.regimes[0])).decoder())
         clock = Clock(left, study.plan, n_words)
         self.say(f"{stage}: {len(left)} tasks, {clock.to_go()}")
         self._page(stage)

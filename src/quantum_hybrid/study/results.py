@@ -33,15 +33,15 @@ from quantum_hybrid.report.study_results import (
     TunedArm,
 )
 from quantum_hybrid.study.arms import ARMS, NEGATIVE_CONTROL, NOTHING, SUBJECT, Shape
-from quantum_hybrid.study.corpus import PARTS, Corpus
-from quantum_hybrid.study.fit import BATCH_ROWS
+from quantum_hybrid.study.fits.fit import BATCH_ROWS
+from quantum_hybrid.study.fits.tuning import Tuning
 from quantum_hybrid.study.folder import StudyFolder
-from quantum_hybrid.study.ground import Ground
-from quantum_hybrid.study.healing import HEALING_UNITS
+from quantum_hybrid.study.ground.corpus import PARTS, Corpus
+from quantum_hybrid.study.ground.healing import HEALING_UNITS
+from quantum_hybrid.study.ground.hidden_states import HiddenStates
 from quantum_hybrid.study.looks import Looks
 from quantum_hybrid.study.plan import REGIMES, Regime, StudyPlan
 from quantum_hybrid.study.tasks import tasks_of
-from quantum_hybrid.study.tuning import Tuning
 from quantum_hybrid.study.verdict import Comparison, compare
 
 POINTS = 60
@@ -119,7 +119,7 @@ def _text(study: StudyFolder, corpus: Corpus) -> TextFacts:
     tokens = {}
     folder = study.ground(study.plan.regimes[0])
     if folder.exists():
-        ground = Ground(folder)
+        ground = HiddenStates(folder)
         tokens = {part: len(ground.rows(part, with_features=False)) for part in PARTS}
     samples = [Sample(unit.prompt or "", unit.text) for unit in parts["training"][:SAMPLES]]
     n_units = {part: len(units) for part, units in parts.items()}
@@ -202,7 +202,7 @@ def _kept(fit: Path, name: str) -> Tensor:
 
 
 def _mean_tokens(study: StudyFolder, regime: Regime) -> float:
-    rows = Ground(study.ground(regime)).rows("training", with_features=False)
+    rows = HiddenStates(study.ground(regime)).rows("training", with_features=False)
     return len(rows) / (int(rows.prompts.max()) + 1)
 
 
@@ -212,7 +212,7 @@ def _held_out(study: StudyFolder, regime: Regime) -> dict[str, Float[np.ndarray,
 
 
 def _tokens_of_units(study: StudyFolder, regime: Regime) -> Float[np.ndarray, " units"]:
-    rows = Ground(study.ground(regime)).rows("held-out", with_features=False)
+    rows = HiddenStates(study.ground(regime)).rows("held-out", with_features=False)
     return np.bincount(rows.prompts.numpy()).astype(float)
 
 

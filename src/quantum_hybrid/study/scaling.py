@@ -17,10 +17,10 @@ import numpy as np
 from quantum_hybrid.durable import write_json
 from quantum_hybrid.errors import UsageError
 from quantum_hybrid.study.arms import ARMS, SUBJECT, Shape
-from quantum_hybrid.study.corpus import Corpus
 from quantum_hybrid.study.execution import execute_apart
 from quantum_hybrid.study.folder import StudyFolder, begun, resumed
-from quantum_hybrid.study.ground import Ground
+from quantum_hybrid.study.ground.corpus import Corpus
+from quantum_hybrid.study.ground.hidden_states import HiddenStates
 from quantum_hybrid.study.looks import Looks
 from quantum_hybrid.study.tasks import tasks_of
 
@@ -99,7 +99,9 @@ def _rows(small: StudyFolder) -> Iterator[dict[str, Any]]:
     """Loss of each arm: mean over seeds, with its standard error over them."""
     plan = small.plan
     sums = np.stack([np.load(small.losses("alone", seed)) for seed in plan.all_seeds])
-    losses = sums.sum(-1) / len(Ground(small.ground("alone")).rows("held-out", with_features=False))
+    losses = sums.sum(-1) / len(
+        HiddenStates(small.ground("alone")).rows("held-out", with_features=False)
+    )
     for arm, of_seeds in zip(plan.arms, losses.T, strict=True):
         built = ARMS[arm].build(plan.shape, seed=0)
         finite = bool(np.isfinite(of_seeds).all())

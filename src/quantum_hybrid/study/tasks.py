@@ -19,15 +19,15 @@ import numpy as np
 from safetensors.torch import load_file, save
 
 from quantum_hybrid.durable import write_bytes
-from quantum_hybrid.study.corpus import Corpus
-from quantum_hybrid.study.fit import Settings
+from quantum_hybrid.study.fits.fit import Settings
+from quantum_hybrid.study.fits.joint import JointFit
+from quantum_hybrid.study.fits.regime import RegimeFits
+from quantum_hybrid.study.fits.start import Recalibrated
+from quantum_hybrid.study.fits.tuning import Tuning
 from quantum_hybrid.study.folder import StudyFolder
-from quantum_hybrid.study.ground import Ground
-from quantum_hybrid.study.joint import JointFit
+from quantum_hybrid.study.ground.corpus import Corpus
+from quantum_hybrid.study.ground.hidden_states import HiddenStates
 from quantum_hybrid.study.plan import Regime, StudyPlan
-from quantum_hybrid.study.regime import RegimeFits
-from quantum_hybrid.study.start import Recalibrated
-from quantum_hybrid.study.tuning import Tuning
 
 Kind = Literal["tune", "fit", "judge"]
 
@@ -75,7 +75,7 @@ class Task:
 
     def run(self, study: StudyFolder) -> None:
         """Compute the file."""
-        fits = RegimeFits(study.plan, self.regime, Ground(study.ground(self.regime)))
+        fits = RegimeFits(study.plan, self.regime, HiddenStates(study.ground(self.regime)))
         if self.regime == "joint" and self.seed is not None:
             _run_joint(study, self.seed, self.arm, fits)
         elif self.seed is None:

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from quantum_hybrid.study.fit import Contender
+from quantum_hybrid.study.fits.fit import Contender
 
 
 @torch.no_grad()

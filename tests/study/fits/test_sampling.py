@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from quantum_hybrid.study.sampling import half_sample
+from quantum_hybrid.study.fits.sampling import half_sample
 
 
 @pytest.mark.parametrize("n_units", [2, 7, 100])

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from quantum_hybrid.study.arms import ARMS, Shape
-from quantum_hybrid.study.fit import Contender, Fit, Rows, Settings, batches
-from quantum_hybrid.study.start import Calibration, Recalibrated
+from quantum_hybrid.study.fits.fit import Contender, Fit, Rows, Settings, batches
+from quantum_hybrid.study.fits.start import Calibration, Recalibrated
 
 N_ROWS, N_WORDS, D_MODEL = 2048, 40, 12
 SHAPE = Shape(n=3, n_layers=2)

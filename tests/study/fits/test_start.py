@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from quantum_hybrid.study.arms import ARMS, Shape
-from quantum_hybrid.study.fit import Contender, Settings
-from quantum_hybrid.study.readouts import Readouts
-from quantum_hybrid.study.start import PRIORS, Calibration, log_frequencies
+from quantum_hybrid.study.fits.fit import Contender, Settings
+from quantum_hybrid.study.fits.readouts import Readouts
+from quantum_hybrid.study.fits.start import PRIORS, Calibration, log_frequencies
 
 WORDS = 60
 

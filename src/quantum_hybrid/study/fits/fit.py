@@ -17,7 +17,7 @@ from torch.optim import Adam
 
 from quantum_hybrid.student.head import ANGLE_SCALE
 from quantum_hybrid.study.arms import Arm, ArmMap, Shape
-from quantum_hybrid.study.readouts import Readouts, classical_logits
+from quantum_hybrid.study.fits.readouts import Readouts, classical_logits
 
 BATCH_ROWS = 512
 SMALLEST_VARIANCE = 1e-10

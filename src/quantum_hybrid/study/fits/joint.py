@@ -23,12 +23,12 @@ from quantum_hybrid.durable import write_bytes
 from quantum_hybrid.errors import CheckpointError
 from quantum_hybrid.student import HybridForCausalLM, QuantumHead, answer_rows
 from quantum_hybrid.study.arms import ARMS
-from quantum_hybrid.study.corpus import Corpus, Part
-from quantum_hybrid.study.fit import Contender, Settings
-from quantum_hybrid.study.healing import Backbone, schedule
+from quantum_hybrid.study.fits.fit import Contender, Settings
+from quantum_hybrid.study.fits.regime import RegimeFits, drawn_from
+from quantum_hybrid.study.fits.sampling import half_sample
+from quantum_hybrid.study.ground.corpus import Corpus, Part
+from quantum_hybrid.study.ground.healing import Backbone, schedule
 from quantum_hybrid.study.plan import StudyPlan
-from quantum_hybrid.study.regime import RegimeFits, drawn_from
-from quantum_hybrid.study.sampling import half_sample
 from quantum_hybrid.text import Example
 from quantum_hybrid.training import build_optimizer, three_part_loss
 from quantum_hybrid.training.optimizer import update

@@ -8,8 +8,8 @@ from dataclasses import asdict
 
 import pytest
 
-from quantum_hybrid.study.fit import Settings
-from quantum_hybrid.study.tuning import FIRST, SMALLEST_SPREAD, STEPS, Trial, best_of, proposed
+from quantum_hybrid.study.fits.fit import Settings
+from quantum_hybrid.study.fits.tuning import FIRST, SMALLEST_SPREAD, STEPS, Trial, best_of, proposed
 
 Loss = Callable[[Settings], float | None]
 BEST = Settings(up_rate=0.012, down_rate=0.3, map_rate=0.008, spread=0.03)

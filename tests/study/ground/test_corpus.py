@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from quantum_hybrid.errors import CheckpointError, UsageError
-from quantum_hybrid.study.corpus import PARTS, Corpus, gather
+from quantum_hybrid.study.ground.corpus import PARTS, Corpus, gather
 from quantum_hybrid.study.plan import StudyPlan
 
 

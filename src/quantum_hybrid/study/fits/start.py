@@ -18,8 +18,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from quantum_hybrid.student.initialisation import fisher_projection, linear_discriminant
-from quantum_hybrid.study.fit import Contender, Start
-from quantum_hybrid.study.readouts import Readouts
+from quantum_hybrid.study.fits.fit import Contender, Start
+from quantum_hybrid.study.fits.readouts import Readouts
 
 ROWS_AT_ONCE = 256
 PRIORS = (100.0, 300.0, 1e3, 3e3, 1e4, 3e4, 1e5)

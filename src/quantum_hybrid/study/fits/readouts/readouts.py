@@ -19,7 +19,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from quantum_hybrid.compiled.layout import VECTOR_ROWS
-from quantum_hybrid.study.readouts import kernel
+from quantum_hybrid.study.fits.readouts import kernel
 
 _NEVER = -1e9
 """Logit of a word that only fills the last block."""

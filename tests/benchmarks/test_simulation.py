@@ -11,19 +11,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from quantum_hybrid.study import instrument
+from benchmarks.instrument import simulation
+from benchmarks.instrument.cases import Case, Outcome, Size
+from benchmarks.instrument.simulation import find_kappa, outcomes, simulate
+from benchmarks.instrument.summary import Summary
+from benchmarks.instrument.world import INITIAL, Teacher, World
 from quantum_hybrid.study.arms import SUBJECT, Shape
-from quantum_hybrid.study.instrument import (
-    Case,
-    Outcome,
-    Size,
-    Summary,
-    Teacher,
-    World,
-    find_kappa,
-    outcomes,
-    simulate,
-)
 
 N_TEXTS, TEXT_ROWS, D_MODEL = 40, 32, 12
 SIZE = Size(
@@ -111,7 +104,7 @@ def test_a_a_compares_other_initial_values_on_the_same_data(world, teacher, monk
     assert not np.array_equal(losses.subject, losses.rival)
 
     monkeypatch.setattr(
-        instrument, "_rival_s_seed", lambda world, _, seed, s: world.number(4, seed, s)
+        simulation, "_rival_s_seed", lambda world, _, seed, s: world.number(INITIAL, seed, s)
     )
     same = simulate(world, teacher, AA, seed=0)
     assert np.array_equal(same.subject, losses.subject)

@@ -17,14 +17,14 @@ from torch import Tensor
 from quantum_hybrid.durable import write_bytes
 from quantum_hybrid.errors import CheckpointError
 from quantum_hybrid.study.arms import ARMS
-from quantum_hybrid.study.corpus import Part
-from quantum_hybrid.study.fit import Contender, Fit, Rows, Settings, Start, batches
-from quantum_hybrid.study.ground import Ground
-from quantum_hybrid.study.linearity import nonlinear_shares
+from quantum_hybrid.study.fits.fit import Contender, Fit, Rows, Settings, Start, batches
+from quantum_hybrid.study.fits.linearity import nonlinear_shares
+from quantum_hybrid.study.fits.readouts import Readouts
+from quantum_hybrid.study.fits.sampling import half_sample
+from quantum_hybrid.study.fits.start import Calibration, Recalibrated
+from quantum_hybrid.study.ground.corpus import Part
+from quantum_hybrid.study.ground.hidden_states import HiddenStates
 from quantum_hybrid.study.plan import Regime, StudyPlan
-from quantum_hybrid.study.readouts import Readouts
-from quantum_hybrid.study.sampling import half_sample
-from quantum_hybrid.study.start import Calibration, Recalibrated
 
 CALIBRATION_ROWS = 2_048
 """Training rows from which all arms start."""
@@ -37,7 +37,7 @@ RECALIBRATION_EPOCHS = 3
 class RegimeFits:
     """Fits of arms in a regime of a study."""
 
-    def __init__(self, plan: StudyPlan, regime: Regime, ground: Ground) -> None:
+    def __init__(self, plan: StudyPlan, regime: Regime, ground: HiddenStates) -> None:
         self._plan, self._regime, self._ground = plan, regime, ground
         self._decoder, self._bias = ground.decoder(), ground.bias()
         self._training = self.rows("training")

@@ -18,10 +18,10 @@ from pathlib import Path
 
 from quantum_hybrid.durable import write_json
 from quantum_hybrid.errors import CheckpointError
-from quantum_hybrid.study.fit import Settings
+from quantum_hybrid.study.fits.fit import Settings
+from quantum_hybrid.study.fits.regime import RegimeFits
+from quantum_hybrid.study.fits.start import Recalibrated
 from quantum_hybrid.study.plan import StudyPlan
-from quantum_hybrid.study.regime import RegimeFits
-from quantum_hybrid.study.start import Recalibrated
 
 FIRST = (
     Settings(up_rate=0.02, down_rate=0.15, map_rate=0.1, spread=0.1),

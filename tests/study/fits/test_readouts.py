@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from quantum_hybrid.study.readouts import Readouts
-from quantum_hybrid.study.readouts.readouts import classical_logits
+from quantum_hybrid.study.fits.readouts import Readouts
+from quantum_hybrid.study.fits.readouts.readouts import classical_logits
 
 N_ARMS = 3
 

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from quantum_hybrid.study.arms import ARMS, Shape
-from quantum_hybrid.study.fit import Contender, Settings, Start
-from quantum_hybrid.study.linearity import nonlinear_shares
+from quantum_hybrid.study.fits.fit import Contender, Settings, Start
+from quantum_hybrid.study.fits.linearity import nonlinear_shares
 
 SHAPE, D_MODEL = Shape(n=4, n_layers=2), 6
 START = Start(torch.randn(4, D_MODEL, generator=torch.Generator().manual_seed(3)), torch.zeros(4))

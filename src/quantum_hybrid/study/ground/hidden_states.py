@@ -23,15 +23,15 @@ from torch import Tensor
 from quantum_hybrid.durable import whole_folder
 from quantum_hybrid.errors import CheckpointError
 from quantum_hybrid.student import HybridForCausalLM, answer_rows
-from quantum_hybrid.study.corpus import PARTS, Part
-from quantum_hybrid.study.fit import Rows
+from quantum_hybrid.study.fits.fit import Rows
+from quantum_hybrid.study.ground.corpus import PARTS, Part
 from quantum_hybrid.text import Example
 
 EXAMPLES_AT_ONCE = 16
 
 
 @dataclass(frozen=True)
-class Ground:
+class HiddenStates:
     """The kept arrays of one backbone."""
 
     folder: Path
@@ -71,7 +71,7 @@ def keep_hidden_states(
     folder: Path,
     *,
     healed: bool,
-) -> Ground:
+) -> HiddenStates:
     """Compute and write the arrays of a frozen backbone; an unhealed one's features are g."""
     head = student.head.classical
     with whole_folder(folder) as half_written:
@@ -87,7 +87,7 @@ def keep_hidden_states(
                 np.save(target / "features.npy", features)
             np.save(target / "targets.npy", targets)
             np.save(target / "units.npy", units)
-    return Ground(folder)
+    return HiddenStates(folder)
 
 
 def _arrays(

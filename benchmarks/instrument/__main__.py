@@ -4,7 +4,7 @@
 
 FEATURES is a file of torch.save: a dict of g and c (rows, d_model), decoder inputs c of the
 classical pathway, targets and unit (rows), the number of each row's text, and decoder (words,
-d_model). See ``quantum_hybrid.study.instrument`` for what is simulated. First kappa is found for
+d_model). See ``benchmarks.instrument`` for what is simulated. First kappa is found for
 the planted differences of 0.005 and 0.02 nats, on pilot studies that count nowhere else. Then come
 N studies of each case: A/A and both planted ones; and N / 2 of the smaller one that share four
 training sets. What is done is kept in FILE, a line each, and is not done again.
@@ -28,20 +28,13 @@ from typing import Any
 
 import torch
 
+from benchmarks.instrument.cases import Case, Outcome, Size
+from benchmarks.instrument.kept import Kept
+from benchmarks.instrument.simulation import find_kappa, outcomes, simulate
+from benchmarks.instrument.summary import Summary
+from benchmarks.instrument.world import Teacher, World
 from benchmarks.machine import machine
-from quantum_hybrid.run.provenance import git_commit
 from quantum_hybrid.study.arms import SUBJECT
-from quantum_hybrid.study.instrument import (
-    Case,
-    Outcome,
-    Size,
-    Summary,
-    Teacher,
-    World,
-    find_kappa,
-    outcomes,
-    simulate,
-)
 
 RIVAL = "identity"
 PLANTED = (0.005, 0.02)
@@ -50,56 +43,6 @@ PILOTS = 8
 FIRST_PILOT = 1_000_000
 """Seed of the first; the studies have those from 0."""
 TRAINING_SETS = 4
-
-
-class Kept:
-    """Lines of what is done: pilot means and outcomes."""
-
-    def __init__(self, path: Path, settings: dict[str, Any]) -> None:
-        """Raises `SystemExit` for a file of other settings."""
-        self._path = path
-        self.commit = git_commit()
-        """Of the program that began the file."""
-        self.pilots: dict[float, float] = {}
-        self.outcomes: list[Outcome] = []
-        if not path.exists():
-            self._append({"settings": settings, "commit": self.commit})
-            return
-        whole, _, torn = path.read_text(encoding="utf-8").rpartition("\n")
-        if torn:  # By a kill.
-            path.write_text(f"{whole}\n", encoding="utf-8")
-        first, *lines = map(json.loads, whole.splitlines())
-        self.commit = first["commit"]
-        if first["settings"] != json.loads(json.dumps(settings)):
-            raise SystemExit(f"{path}: of other settings; name another file with --kept")
-        for line in lines:
-            if "pilot" in line:
-                self.pilots[line["kappa"]] = line["pilot"]
-            else:
-                self.outcomes += map(_outcome, line["outcomes"])
-
-    def add_pilot(self, kappa: float, difference: float) -> None:
-        """The mean difference of the pilot studies at a kappa."""
-        self.pilots[kappa] = difference
-        self._append({"kappa": kappa, "pilot": difference})
-
-    def add(self, found: list[Outcome]) -> None:
-        """The outcomes of one study and its parts."""
-        self.outcomes += found
-        self._append({"outcomes": [asdict(one) for one in found]})
-
-    def of(self, case: Case, layout: tuple[int, int]) -> list[Outcome]:
-        """All of a case and layout."""
-        return [one for one in self.outcomes if (one.case, one.layout) == (case.name, layout)]
-
-    def _append(self, line: dict[str, Any]) -> None:
-        with self._path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
-
-
-def _outcome(kept: dict[str, Any]) -> Outcome:
-    kept["mean_squares"] = tuple(kept["mean_squares"])
-    return Outcome(**kept)
 
 
 def pilot(world: World, kept: Kept, kappa: float) -> float:
