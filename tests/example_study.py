@@ -11,6 +11,7 @@ from typing import Any
 from quantum_hybrid.report.study_results import (
     ArmFacts,
     ArmLosses,
+    ArmUse,
     ComparedRival,
     Look,
     Progress,
@@ -106,6 +107,7 @@ def regime(name: str, n_seeds: int, n_points: int, arms: Sequence[ArmFacts]) -> 
                 base + behind[arm] + 0.02,
                 8,
                 draw.randrange(2),
+                base + behind[arm] + 0.3,
             )
             for arm in behind
         },
@@ -128,7 +130,10 @@ def regime(name: str, n_seeds: int, n_points: int, arms: Sequence[ArmFacts]) -> 
             for arm, difference in behind.items()
             if arm != "ring"
         ],
-        nonlinear={arm: 0.1 + 0.01 * i for i, arm in enumerate(behind) if arm != "nothing"},
+        uses={
+            arm: ArmUse(None if arm == "nothing" else 0.1 + 0.01 * i, 0.02 * i, min(i, 8))
+            for i, arm in enumerate(behind)
+        },
     )
 
 
@@ -167,7 +172,7 @@ def study(
         text=TEXT,
         arms=arms,
         regimes=[regime(name, n_seeds, n_points, arms) for name in regimes],
-        looks=(Look("2026-11-30T15:02:11+0000", "studies/first", "9f2c" * 16),),
+        looks=(Look("2026-11-30T15:02:11+0000", "studies/first", "9f2c" * 16, 800),),
         instrument=INSTRUMENT,
         scaling=SCALING,
     )
@@ -180,7 +185,7 @@ def unfinished() -> StudyResults:
     return replace(
         whole,
         progress=Progress("fitting alone, seed 3", 42, 280, ("238 fits", "the held-out losses")),
-        regimes=[replace(regime, losses={}, compared=(), nonlinear={}) for regime in whole.regimes],
+        regimes=[replace(regime, losses={}, compared=(), uses={}) for regime in whole.regimes],
         looks=(),
         instrument=None,
         scaling=None,

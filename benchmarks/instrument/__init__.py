@@ -14,5 +14,6 @@ truth is the mean difference over seeds, held-out units and training sets, and i
 mean of the other studies. Cases with few training sets tell what a training set shared by all seeds
 contributes: drawing it anew with replacement cannot.
 
-Contenders, training, losses and verdicts are the study's own; only its size differs.
+Contenders, training, losses and verdicts are the study's own. It has one rival and few words, and
+nothing is tuned: what the tuning finds is tested by the study's regime *planted*.
 """

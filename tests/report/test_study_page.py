@@ -193,7 +193,7 @@ KEPT = {"rows", "arm", "n_qubits", "n_layers", "loss", "standard_error", "multip
 
 
 def test_hostile_text_anywhere_in_the_results_becomes_no_markup():
-    whole = study(looks=(Look("", "", ""),) * 2, notes=("note",))
+    whole = study(looks=(Look("", "", "", 1),) * 2, notes=("note",))
     hostile = study_page(changed(whole, lambda text: f"{HOSTILE}{text}"))
     expected, found = content_of(whole), Content(hostile)
     assert {tag for tag, _ in found.elements} == {tag for tag, _ in expected.elements}
@@ -230,7 +230,7 @@ def test_while_unfinished_the_page_reloads_itself_and_says_what_is_missing():
 
 def test_what_weakens_the_verdict_stands_before_it():
     page = study_page(
-        study(is_quick=True, looks=(Look("t", "s", "p"),) * 3, notes=("Arm x fell.",))
+        study(is_quick=True, looks=(Look("t", "s", "p", 1),) * 3, notes=("Arm x fell.",))
     )
     (warnings,) = Content(page).texts_of("div", "warnings")
     assert "proves nothing" in warnings
@@ -267,12 +267,18 @@ def test_a_study_says_which_objections_it_does_not_meet():
     content = content_of(results)
     assert content.texts_of("span", "status not-met") == ["not met"] * 3
     assert content.texts_of("span", "status open") == ["open"]
-    assert content_of(study()).texts_of("span", "status not-met") == []
+    # A study needs a regime that is a positive control, in which the circuit is found.
+    assert content_of(study()).texts_of("span", "status not-met") == ["not met"]
+    for verdict, n in (("better", 0), ("equivalent", 1)):
+        against = replace(compared("identity", 0.02, 0.001), verdict=verdict)
+        planted = replace(study().regimes[1], name="planted", is_control=True, positive=against)
+        content = content_of(replace(study(), regimes=[*study().regimes, planted]))
+        assert content.texts_of("span", "status not-met") == ["not met"] * n
 
 
 def test_a_second_look_is_an_objection_that_is_not_met():
-    content = content_of(study(looks=(Look("t", "s", "p"),) * 2))
-    assert content.texts_of("span", "status not-met") == ["not met"]
+    content = content_of(study(looks=(Look("t", "s", "p", 1),) * 2))
+    assert content.texts_of("span", "status not-met") == ["not met"] * 2
     assert "The held-out set has been evaluated 2 times." in content.texts_of("td")
 
 

@@ -204,9 +204,9 @@ def test_the_tables_hold_every_number_in_full(tmp_path):
             assert float(row["variance_seed"]) == (rival.variances or {})["seed"]
         for arm, settings in regime.tuned.items():
             assert tuned[regime.name, arm, "scale"] == settings.settings["scale"]
-        shares = {r["arm"]: float(r["nonlinear_share"]) for r in read(folder, "linearity")
+        shares = {r["arm"]: float(r["moved"]) for r in read(folder, "uses")
                   if r["regime"] == regime.name}  # fmt: skip
-        assert shares == regime.nonlinear
+        assert shares == {arm: use.moved for arm, use in regime.uses.items()}
         for arm, found in regime.curves.items():
             assert [curves[regime.name, arm, n] for n in regime.curve_tokens] == found
     assert read(folder, "arms")[3] == {k: str(v) for k, v in asdict(results.arms[3]).items()}

@@ -17,7 +17,7 @@ WRONG = {
     "version: 1\narms: [ring, spin]": "arms 'spin': must be some of ring, nothing, identity",
     "version: 1\narms: [identity, affine]": "arms: must be ring, the subject, and at least one",
     "version: 1\narms: [ring]": "arms: must be ring, the subject, and at least one rival",
-    "version: 1\narms: [ring, identity, ring]": "arms: one stands there twice",
+    "version: 1\narms: [ring, identity, ring]": "arms: 'ring' is listed twice",
     "version: 1\nregimes: []": "regimes: must be at least one of alone, beside, weak",
     "version: 1\nregimes: [strong]": "regimes.0 'strong': must be one of alone, beside, weak",
     "version: 1\nregimes: [weak]\ndrop_layers: none": "drop_layers: the regime weak needs",

@@ -12,7 +12,7 @@ from contextlib import aclosing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from quantum_hybrid.errors import Interrupted, TeacherError, UsageError, WriteError
+from quantum_hybrid.errors import Interrupted, UsageError, WriteError
 from quantum_hybrid.output import say
 from quantum_hybrid.paths import user_path
 from quantum_hybrid.processes.launch import Launch
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 
 HELP = "let the embedded teacher write prompts, for --env.prompts"
 MOST_PROMPTS = 100_000
-MAX_LEFT_OUT_IN_A_ROW = 500
-"""Consecutive candidates without a usable one, after which no more can be expected."""
 PROMPTS_PER_LINE = 25
 """Number of prompts between two lines of progress."""
 
@@ -72,35 +70,22 @@ def run(namespace: argparse.Namespace, launch: Launch) -> int:
         ) from None
     _require_new(file)
     _write(file, selection)
-    say(f"{file}: {_summary(selection)}")
+    say(f"{file}: {selection.summary}")
     return 0
 
 
 async def _select(writer: PromptWriter, count: int, selection: PromptSelection) -> None:
-    """Offer candidates until the selection holds `count` prompts."""
-    started, n_in_a_row = time.monotonic(), 0
-    async with aclosing(writer.candidates()) as candidates:
-        async for candidate in candidates:
-            is_kept = selection.offer(candidate)
-            n_in_a_row = 0 if is_kept else n_in_a_row + 1
+    """Let the teacher write until the selection holds `count` prompts."""
+    started = time.monotonic()
+    async with aclosing(writer.prompts(selection)) as prompts:
+        async for _ in prompts:
             n_kept = len(selection.prompts)
             if n_kept == count:
                 return
-            if n_in_a_row == MAX_LEFT_OUT_IN_A_ROW:
-                raise TeacherError(
-                    f"the teacher's last {n_in_a_row} candidates were of no use, so it stops at "
-                    f"{_summary(selection)}"
-                )
-            if is_kept and n_kept % PROMPTS_PER_LINE == 0:
+            if n_kept % PROMPTS_PER_LINE == 0:
                 seconds = time.monotonic() - started
                 said = f"{n_kept:6} prompts from {selection.n_offered} candidates, {seconds:.0f} s"
                 say(said)
-
-
-def _summary(selection: PromptSelection) -> str:
-    reasons = [f"{n} {reason}" for reason, n in selection.left_out.most_common()]
-    left_out = f"; left out: {', '.join(reasons)}" if reasons else ""
-    return f"{len(selection.prompts)} prompts from {selection.n_offered} candidates{left_out}"
 
 
 def _require_new(file: Path) -> None:

@@ -30,6 +30,22 @@ class TunedArm:
     n_trials: int
     n_diverged: int
     """Trials without a finite loss."""
+    wide_loss: float | None = None
+    """The lowest validation loss of a trial whose angles spread so widely that a circuit is not
+    nearly linear; None if there is none."""
+
+
+@dataclass(frozen=True)
+class ArmUse:
+    """How an arm's map is used once it is trained, over the seeds."""
+
+    nonlinear: float | None
+    """Share of the variance of its outputs that no affine map of its angles explains, mean; None
+    if its outputs have no variance."""
+    moved: float
+    """Largest change of a parameter of the map by the training, mean: of angles in radians."""
+    directions: int
+    """Fewest directions in which its outputs varied at the start."""
 
 
 @dataclass(frozen=True)
@@ -95,9 +111,17 @@ class RegimeResults:
     control: ComparedRival | None = None
     """The negative control: the subject's outputs shuffled among tokens, minus nothing at all;
     None if a plan lacks one of the two."""
-    nonlinear: Mapping[str, float] = field(default_factory=dict)
-    """Arm -> share of the variance of its outputs that no affine map of its angles explains, mean
-    over the seeds; without arms for which there is none. Empty until all fits are done."""
+    positive: ComparedRival | None = None
+    """The positive control: no map at all, minus the circuits that have written the text; None in
+    a regime whose text was not written by circuits."""
+    uses: Mapping[str, ArmUse] = field(default_factory=dict)
+    """Arm -> how its map is used. Empty until all fits are done."""
+    is_control: bool = False
+    """Whether it tests the study itself, and says nothing of the text."""
+    is_tuned: bool = True
+    """Whether the arms' settings are tuned."""
+    is_frozen: bool = True
+    """Whether what stands beside the arms is the same for all of them, and not trained."""
 
 
 @dataclass(frozen=True)
@@ -109,6 +133,8 @@ class Look:
     """Name of the study's folder."""
     plan: str
     """Hash of its plan."""
+    n_units: int
+    """Number of this study's held-out units at which it looked."""
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,9 @@ SUBJECT = "ring"
 """The arm with which all others are compared: the circuits of the student's head."""
 NOTHING, NEGATIVE_CONTROL = "nothing", "shuffled"
 """Arms that must be worth the same."""
+NO_MAP = "identity"
+WRITER = "writer"
+"""The arm that a positive control adds: it must be better than no map."""
 FOURIER_FEATURES = 64
 MOST_STATE_QUBITS = 20
 MOST_POLYNOMIAL_QUBITS = 10
@@ -299,3 +302,11 @@ _TABLE = (
     Arm(NEGATIVE_CONTROL, "the two circuits' outputs, shuffled among tokens", Shuffled),
 )
 ARMS = {arm.name: arm for arm in _TABLE}
+_WRITER = Arm(
+    WRITER, "the two circuits that have written the planted text", _circuits(), trains=False
+)
+
+
+def arm_named(name: str) -> Arm:
+    """An arm of the table, or the one that a positive control adds."""
+    return _WRITER if name == WRITER else ARMS[name]

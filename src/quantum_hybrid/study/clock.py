@@ -1,7 +1,7 @@
 """How long a study takes: estimated from its plan, then from how long its tasks have taken.
 
-Seconds of one core are those of the machine in docs/log.md, for the embedded model; a text of
-another model or another processor makes them wrong by a factor, and only the estimate with them.
+Seconds of one core are those of the machine in docs/log.md, for the embedded model. Another model
+or processor scales these times; nothing but the estimate suffers.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 from quantum_hybrid.processes.cores import usable_cores
 from quantum_hybrid.study.plan import WRITTEN, StudyPlan
+from quantum_hybrid.study.regimes import REGIMES
 from quantum_hybrid.study.tasks import Kind, Task
 
 TOKENS_PER_SECOND = 35
@@ -52,8 +53,12 @@ class Clock:
 
 def seconds_of(task: Task, plan: StudyPlan, n_words: int) -> float:
     """About how many seconds a task takes on one core."""
-    if task.regime == "joint":
+    facts = REGIMES[task.regime]
+    if facts.is_joint and task.kind == "fit":
         return SECONDS_PER_STEP * plan.healing_steps
+    if facts.is_joint:
+        states = SECONDS_PER_STATE * plan.longest_unit * plan.held_out
+        return states * len(plan.arms_of(task.regime))
     # A seed sees half of the training units.
     n_units = plan.held_out if task.kind == "judge" else plan.training / 2
     n_tokens = plan.longest_unit * n_units
@@ -61,8 +66,8 @@ def seconds_of(task: Task, plan: StudyPlan, n_words: int) -> float:
     if task.kind == "tune":
         n_passes *= plan.tuning_trials
     alone, beside = US_PER_TOKEN_AND_ARM[task.kind]
-    us = alone if task.regime == "alone" else beside
-    return len(plan.arms) * n_tokens * n_passes * us * 1e-6 * n_words / WORDS
+    us = beside if facts.is_beside else alone
+    return len(plan.arms_of(task.regime)) * n_tokens * n_passes * us * 1e-6 * n_words / WORDS
 
 
 def seconds_of_text(plan: StudyPlan) -> float:

@@ -64,7 +64,9 @@ class Cluster:
     def execute(self, study: StudyFolder, tasks: Sequence[Task], done: Done) -> None:
         """Run the tasks. Raises what a task raises, and `ProcessLost` if workers keep dying."""
         ray = self._ray
-        shared = {task.regime: _Shared.put(study, study.ground(task.regime), ray) for task in tasks}
+        shared = {
+            task.regime: _Shared.put(study, study.ground_of(task.regime), ray) for task in tasks
+        }
         remote = ray.remote(num_cpus=1, max_retries=MOST_RETRIES)(_work)
 
         def submit(task: Task) -> Any:

@@ -31,13 +31,14 @@ from quantum_hybrid.student import answer_targets
 from quantum_hybrid.study.clock import Clock, introduction
 from quantum_hybrid.study.execution import Done, execute
 from quantum_hybrid.study.fits.fit import BATCH_ROWS
+from quantum_hybrid.study.fits.planted import plant
 from quantum_hybrid.study.folder import RESUMABLE, StudyFolder
 from quantum_hybrid.study.ground.corpus import PARTS, Corpus, Part, gather
-from quantum_hybrid.study.ground.healing import Backbone
+from quantum_hybrid.study.ground.healing import Backbone, require_base_model
 from quantum_hybrid.study.ground.hidden_states import HiddenStates, keep_hidden_states
 from quantum_hybrid.study.looks import Looks
-from quantum_hybrid.study.plan import Regime
-from quantum_hybrid.study.results import results_of, write_results
+from quantum_hybrid.study.regimes import GROUNDS, REGIMES, GroundName
+from quantum_hybrid.study.results import COMPLETE, results_of, write_results
 from quantum_hybrid.study.tasks import Kind, Task, tasks_of
 from quantum_hybrid.text import Example
 
@@ -72,12 +73,21 @@ class Conductor:
         """Gather the text, heal the backbone and keep the hidden states."""
         corpus = self._corpus()
         study = self.study
-        needed: dict[Path, Regime] = {study.ground(one): one for one in study.plan.regimes}
-        missing = {folder: one for folder, one in needed.items() if not folder.exists()}
+        needed = {REGIMES[one].ground for one in study.plan.regimes}
+        if "planted" in needed:
+            needed.add("healed")
+        missing: list[GroundName] = [
+            one for one in GROUNDS if one in needed and not study.ground(one).exists()
+        ]
         if missing and study.plan.base_model_name == EMBEDDED:
             prepare_embedded(self.say)
-        for folder, regime in missing.items():
-            self._keep_states(corpus, folder, is_healed=regime in ("alone", "beside"))
+        if missing:
+            study.add_program()
+        for ground in missing:
+            if ground == "planted":
+                self._plant()
+            else:
+                self._keep_states(corpus, study.ground(ground), is_healed=ground == "healed")
 
     def tune(self) -> None:
         """Tune every arm in every regime."""
@@ -99,7 +109,7 @@ class Conductor:
                 f"{study.path}: {len(missing)} of {len(self._of('fit'))} fits are missing, such as "
                 f"{missing[0]}; the held-out part is opened when all are done"
             )
-        looks = Looks(study, Corpus.read(study.text).held_out_digest)
+        looks = Looks(study, Corpus.read(study.text).held_out_digests)
         if not all(task.is_done(study) for task in self._of("judge")):
             looks.begin()
             self._run(self._of("judge"), "computing the held-out losses")
@@ -107,7 +117,7 @@ class Conductor:
 
     def report(self) -> StudyResults:
         """Write all results, the tables and the page."""
-        results = results_of(self.study, "complete")
+        results = results_of(self.study, COMPLETE)
         write_results(self.study, results)
         write_study_tables(results, self.study.path)
         write_study_page(results, self.study.page)
@@ -144,6 +154,7 @@ class Conductor:
     def _corpus(self) -> Corpus:
         if self.study.text.exists():
             return Corpus.read(self.study.text)
+        require_base_model(self.study.plan)
         self._page("gathering the text")
         with self._timed("text"):
             corpus = gather(self.study.plan, self.say)
@@ -167,6 +178,13 @@ class Conductor:
         with self._timed("hidden states"):
             backbone.freeze()
             keep_hidden_states(backbone.student, parts, folder, healed=is_healed)
+
+    def _plant(self) -> None:
+        """Draw the next tokens of the positive control."""
+        self._page("planting the positive control")
+        with self._timed("planting"):
+            healed = HiddenStates(self.study.ground("healed"))
+            plant(self.study.plan, healed, self.study.ground("planted"))
 
     def _check_size(self, training: list[Example]) -> None:
         """Raise `UsageError` if a seed may see less than a batch."""
@@ -193,7 +211,9 @@ class Conductor:
         left = [task for task in tasks if not task.is_done(study)]
         if not left:
             return
-        n_words = len(HiddenStates(study.ground(study.plan.regimes[0])).decoder())
+        study.add_program()
+        ground = study.ground_of(study.plan.regimes[0])
+        n_words = len(HiddenStates(ground).decoder())
         clock = Clock(left, study.plan, n_words)
         self.say(f"{stage}: {len(left)} tasks, {clock.to_go()}")
         self._page(stage)

@@ -5,11 +5,12 @@ study.json                its hash, command, commit, versions and machine of the
 log.txt                   lines of the console, with times
 text.json                 the units of all parts
 healed.safetensors        what healing has trained
-ground/                   hidden states of the frozen backbones
-tuning/REGIME.json        the trials of all arms; REGIME.safetensors the recalibration
+ground/                   hidden states of the frozen backbones, and with planted next tokens
+tuning/REGIME.json        the trials of all arms
 fits/REGIME-SEED.safetensors   all arms of a seed, trained; of the regime joint a file an arm
 losses/REGIME-SEED.npy    held-out loss of each arm and unit, summed over tokens
 looks.jsonl               when the held-out part was opened
+programs.jsonl            the commits of the program that have computed something
 times.jsonl               time that each stage took
 scaling/, scaling.json    small studies of other shapes, and what they have found
 results.json, *.csv       all results
@@ -30,6 +31,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +41,8 @@ from filelock import FileLock, Timeout
 from quantum_hybrid.durable import NO_ROOM, write_bytes, write_json
 from quantum_hybrid.errors import CheckpointError, UsageError, WriteError
 from quantum_hybrid.run.provenance import git_commit, installed_versions
-from quantum_hybrid.study.plan import Regime, StudyPlan, plan_of
+from quantum_hybrid.study.plan import StudyPlan, plan_of
+from quantum_hybrid.study.regimes import REGIMES, GroundName, Regime
 
 RESUMABLE = 3
 """Exit status of a study that has stopped and can go on."""
@@ -69,10 +72,13 @@ class StudyFolder:
         """The page."""
         return self.path / "study.html"
 
-    def ground(self, regime: Regime) -> Path:
+    def ground(self, name: GroundName) -> Path:
+        """Folder of hidden states."""
+        return self.path / "ground" / name
+
+    def ground_of(self, regime: Regime) -> Path:
         """Folder of the hidden states that a regime reads."""
-        pruned = regime in ("weak", "joint")
-        return self.path / "ground" / ("pruned" if pruned else "healed")
+        return self.ground(REGIMES[regime].ground)
 
     @property
     def scaling(self) -> Path:
@@ -82,10 +88,6 @@ class StudyFolder:
     def tuning(self, regime: Regime) -> Path:
         """Trials of all arms."""
         return self.path / "tuning" / f"{regime}.json"
-
-    def recalibration(self, regime: Regime) -> Path:
-        """Scale and biases with which all arms start beside classical logits."""
-        return self.path / "tuning" / f"{regime}.safetensors"
 
     def fit(self, regime: Regime, seed: int, arm: str | None = None) -> Path:
         """All arms of a seed, trained; of the regime joint one arm."""
@@ -113,6 +115,19 @@ class StudyFolder:
         """Add to the time of a stage. Several processes may do so at once."""
         with (self.path / "times.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps([stage, round(seconds, 3)]) + "\n")
+
+    def programs(self) -> list[str | None]:
+        """The commits of the program that have computed something, in order."""
+        file = self.path / "programs.jsonl"
+        if not file.exists():
+            return []
+        lines = file.read_text(encoding="utf-8").splitlines()
+        return list(dict.fromkeys(json.loads(line) for line in lines))
+
+    def add_program(self) -> None:
+        """Record that this program computes something. Several processes may do so at once."""
+        with (self.path / "programs.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps(git_commit() or version("quantum-hybrid-lm")) + "\n")
 
     def log(self, line: str) -> None:
         """Append a line to log.txt."""
@@ -145,19 +160,20 @@ def opened(
     except Timeout as error:
         raise UsageError(f"{path}: another process is at work on this study") from error
     except OSError as error:
-        raise _cannot_be_written(path, error) from error
+        _say_if_not_written(path, error)
+        raise
 
 
 @contextmanager
 def _removed_if_refused(study: StudyFolder, made: Sequence[Path]) -> Iterator[None]:
-    """Remove a new study, and the folders made for it, at a `UsageError` before it has a text.
+    """Remove a new study, and the folders made for it, at a `UsageError` before it has a ground.
 
-    Its plan cannot be changed, so it could never go on.
+    Its plan cannot be changed, so it could never go on. A teacher's answers stay in the cache.
     """
     try:
         yield
     except UsageError:
-        if not study.text.exists():
+        if not any((study.path / "ground").iterdir()):
             with suppress(OSError):  # Another process may have put something there.
                 for entry in study.path.iterdir():
                     shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
@@ -175,11 +191,12 @@ def shard_of(study: StudyFolder, name: str) -> Iterator[None]:
     except Timeout as error:
         raise UsageError(f"{study.path}: another process is at work on {name}") from error
     except OSError as error:
-        raise _cannot_be_written(study.path, error) from error
+        _say_if_not_written(study.path, error)
+        raise
 
 
-def _cannot_be_written(path: Path, error: OSError) -> Exception:
-    """The one-line error for a failure to write the study's files; else the error itself."""
+def _say_if_not_written(path: Path, error: OSError) -> None:
+    """Raise the one-line error for a failure to write the study's files; return for another one."""
     if error.errno in NO_ROOM:
         full = WriteError(
             f"{path}: cannot be written: {error.strerror}; files written before are intact: free "
@@ -187,11 +204,10 @@ def _cannot_be_written(path: Path, error: OSError) -> Exception:
             resumable_run=path,
         )
         full.exit_status = RESUMABLE
-        return full
+        raise full from error
     named = error.filename and Path(error.filename).absolute()
     if named and named.is_relative_to(path.absolute()):
-        return UsageError(f"{named}: cannot be written: {error.strerror}")
-    return error
+        raise UsageError(f"{named}: cannot be written: {error.strerror}") from error
 
 
 def _holds_a_study(path: Path) -> bool:

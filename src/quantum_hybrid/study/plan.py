@@ -25,14 +25,8 @@ from quantum_hybrid.study.arms import (
     SUBJECT,
     Shape,
 )
+from quantum_hybrid.study.regimes import REGIMES, Regime
 
-Regime = Literal["alone", "beside", "weak", "joint"]
-REGIMES: dict[Regime, str] = {
-    "alone": "the logits are up(f(s tanh(down g))) and nothing else",
-    "beside": "added to the recalibrated classical logits of the healed backbone",
-    "weak": "as beside, with the pruned backbone that was not healed",
-    "joint": "mixed with classical logits, and trained with the whole backbone as a run does",
-}
 WRITTEN, BUILT_IN = "written", "built-in"
 FEWEST_SEEDS, FEWEST_UNITS = 5, 200
 """With fewer seeds or held-out units a study shows how it works and proves nothing."""
@@ -68,7 +62,7 @@ class StudyPlan(Settings, use_attribute_docstrings=True):
     """n: numbers between down and up."""
     n_layers: int = Field(default=3, ge=1, le=10)
     """Layers of each circuit."""
-    regimes: Annotated[tuple[Regime, ...], Strict(False)] = ("alone", "beside")
+    regimes: Annotated[tuple[Regime, ...], Strict(False)] = ("alone", "beside", "planted")
     """What stands beside the arms."""
     arms: Annotated[tuple[str, ...], Strict(False)] = tuple(ARMS)
     """The subject and its rivals."""
@@ -95,7 +89,8 @@ class StudyPlan(Settings, use_attribute_docstrings=True):
     def _check(self) -> Self:
         for name, values in (("arms", self.arms), ("regimes", self.regimes)):
             if len(set(values)) < len(values):
-                raise UsageError(f"`{name}`: one stands there twice")
+                twice = next(value for value in values if values.count(value) > 1)
+                raise UsageError(f"`{name}`: {twice!r} is listed twice")
         for arm in self.arms:
             if arm not in ARMS:
                 raise UsageError(f"`arms` {arm!r}: must be some of {', '.join(ARMS)}")
@@ -125,10 +120,13 @@ class StudyPlan(Settings, use_attribute_docstrings=True):
         """The size of the arms."""
         return Shape(self.n_qubits, self.n_layers)
 
-    @property
-    def rivals(self) -> tuple[str, ...]:
+    def arms_of(self, regime: Regime) -> tuple[str, ...]:
+        """The arms of a regime."""
+        return (*self.arms, *REGIMES[regime].also)
+
+    def rivals(self, regime: Regime) -> tuple[str, ...]:
         """The arms that the subject is compared with."""
-        return tuple(arm for arm in self.arms if arm != SUBJECT)
+        return tuple(arm for arm in self.arms_of(regime) if arm != SUBJECT)
 
     @property
     def all_seeds(self) -> range:

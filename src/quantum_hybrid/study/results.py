@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import cache
 from importlib import resources
@@ -23,6 +23,7 @@ from quantum_hybrid.errors import CheckpointError
 from quantum_hybrid.report.study_results import (
     ArmFacts,
     ArmLosses,
+    ArmUse,
     ComparedRival,
     Look,
     Progress,
@@ -32,23 +33,34 @@ from quantum_hybrid.report.study_results import (
     TextFacts,
     TunedArm,
 )
-from quantum_hybrid.study.arms import ARMS, NEGATIVE_CONTROL, NOTHING, SUBJECT, Shape
+from quantum_hybrid.study.arms import (
+    NEGATIVE_CONTROL,
+    NO_MAP,
+    NOTHING,
+    SUBJECT,
+    WRITER,
+    Shape,
+    arm_named,
+)
 from quantum_hybrid.study.fits.fit import BATCH_ROWS
-from quantum_hybrid.study.fits.tuning import Tuning
+from quantum_hybrid.study.fits.tuning import WIDE, Tuning
+from quantum_hybrid.study.fits.use import Use
 from quantum_hybrid.study.folder import StudyFolder
 from quantum_hybrid.study.ground.corpus import PARTS, Corpus
 from quantum_hybrid.study.ground.healing import HEALING_UNITS
 from quantum_hybrid.study.ground.hidden_states import HiddenStates
 from quantum_hybrid.study.looks import Looks
-from quantum_hybrid.study.plan import REGIMES, Regime, StudyPlan
+from quantum_hybrid.study.notes import notes_of
+from quantum_hybrid.study.plan import StudyPlan
+from quantum_hybrid.study.regimes import CONTROLS, REGIMES, Regime
 from quantum_hybrid.study.tasks import tasks_of
 from quantum_hybrid.study.verdict import Comparison, compare
 
+COMPLETE = "complete"
+"""The stage in which held-out losses are compared."""
 POINTS = 60
 """Number of points of a learning curve."""
 SAMPLES = 4
-NEARLY_LINEAR = 0.05
-"""Share of variance. A circuit with less that is not linear is said to be nearly linear."""
 
 
 def results_of(study: StudyFolder, stage: str) -> StudyResults:
@@ -59,7 +71,8 @@ def results_of(study: StudyFolder, stage: str) -> StudyResults:
     missing = [str(task) for task in tasks if not task.is_done(study)]
     fits = [task for task in tasks if task.kind == "fit"]
     progress = Progress(stage, sum(task.is_done(study) for task in fits), len(fits), missing)
-    regimes = [_regime(study, regime, is_complete=not missing) for regime in plan.regimes]
+    is_complete = stage == COMPLETE and not missing
+    regimes = [_regime(study, regime, is_complete=is_complete) for regime in plan.regimes]
     return StudyResults(
         plan=plan.model_dump(mode="json"),
         plan_hash=plan.digest,
@@ -73,13 +86,21 @@ def results_of(study: StudyFolder, stage: str) -> StudyResults:
         progress=progress,
         seconds=study.times(),
         text=None if corpus is None else _text(study, corpus),
-        arms=[_facts(plan.shape, arm) for arm in plan.arms],
+        arms=[_facts(plan.shape, arm) for arm in _arms(plan)],
         regimes=regimes,
         looks=[] if corpus is None else _looks(study, corpus),
         instrument=_instrument(),
         scaling=_scaling(study),
-        notes=[note for regime in regimes for note in notes_of(regime)],
+        notes=[*_versions(study), *(n for one in regimes for n in notes_of(one, plan.margin))],
     )
+
+
+def _versions(study: StudyFolder) -> list[str]:
+    """A note if more than one version of the program has computed something."""
+    programs = [str(program)[:12] for program in study.programs()]
+    if len(programs) < 2:
+        return []
+    return [f"Several versions of the program have computed this study: {', '.join(programs)}"]
 
 
 def write_results(study: StudyFolder, results: StudyResults) -> None:
@@ -95,9 +116,14 @@ def _finite(content: Any) -> Any:
     return None if isinstance(content, float) and not math.isfinite(content) else content
 
 
+def _arms(plan: StudyPlan) -> list[str]:
+    """Those of the plan, then those that a regime adds."""
+    return list(dict.fromkeys(arm for regime in plan.regimes for arm in plan.arms_of(regime)))
+
+
 @cache
 def _facts(shape: Shape, name: str) -> ArmFacts:
-    arm = ARMS[name]
+    arm = arm_named(name)
     built = arm.build(shape, seed=0)
     trained = sum(p.numel() for p in built.parameters() if p.requires_grad)
     return ArmFacts(name, arm.says, trained, built.multiply_adds)
@@ -117,7 +143,7 @@ def _scaling(study: StudyFolder) -> dict[str, Any] | None:
 def _text(study: StudyFolder, corpus: Corpus) -> TextFacts:
     parts = corpus.parts
     tokens = {}
-    folder = study.ground(study.plan.regimes[0])
+    folder = study.ground_of(study.plan.regimes[0])
     if folder.exists():
         ground = HiddenStates(folder)
         tokens = {part: len(ground.rows(part, with_features=False)) for part in PARTS}
@@ -127,44 +153,60 @@ def _text(study: StudyFolder, corpus: Corpus) -> TextFacts:
 
 
 def _looks(study: StudyFolder, corpus: Corpus) -> list[Look]:
-    rows = Looks(study, corpus.held_out_digest).opened()
-    return [Look(row["time"], Path(row["study"]).name, row["plan"]) for row in rows]
+    rows = Looks(study, corpus.held_out_digests).opened()
+    return [Look(row["time"], Path(row["study"]).name, row["plan"], row["n_units"]) for row in rows]
 
 
 def _regime(study: StudyFolder, regime: Regime, *, is_complete: bool) -> RegimeResults:
     plan = study.plan
-    tuning = Tuning.read(plan, study.tuning(regime))
-    tuned = {arm: _tuned(tuning, arm) for arm in plan.arms} if tuning.is_done else {}
+    tuning = Tuning.read(plan, regime, study.tuning(regime))
+    tuned = {arm: _tuned(tuning, arm) for arm in plan.arms_of(regime)} if tuning.is_done else {}
     tokens, curves = _curves(study, regime)
     sums = _held_out(study, regime) if is_complete else {}
     n_tokens = _tokens_of_units(study, regime) if is_complete else np.zeros(0)
+    facts = REGIMES[regime]
     return RegimeResults(
-        regime,
-        REGIMES[regime],
-        tuned,
-        tokens,
-        curves,
-        {arm: _losses(plan, own, n_tokens) for arm, own in sums.items()},
-        _compared(plan, sums, n_tokens) if sums else [],
-        _control(plan, sums, n_tokens),
-        _nonlinear(study, regime),
+        name=regime,
+        says=facts.says,
+        tuned=tuned,
+        curve_tokens=tokens,
+        curves=curves,
+        losses={arm: _losses(plan, own, n_tokens) for arm, own in sums.items()},
+        compared=_compared(plan, plan.rivals(regime), sums, n_tokens) if sums else [],
+        control=_between(plan, NOTHING, NEGATIVE_CONTROL, sums, n_tokens),
+        positive=_between(plan, WRITER, NO_MAP, sums, n_tokens),
+        uses={} if facts.is_joint else _uses(study, regime),
+        is_control=regime in CONTROLS,
+        is_tuned=not facts.is_joint,
+        is_frozen=not facts.is_joint,
     )
 
 
-def _nonlinear(study: StudyFolder, regime: Regime) -> dict[str, float]:
-    """Means over the seeds, once all are done; the regime joint has none."""
+def _uses(study: StudyFolder, regime: Regime) -> dict[str, ArmUse]:
+    """Over the seeds, once all are done."""
     files = [study.fit(regime, seed) for seed in study.plan.all_seeds]
-    if regime == "joint" or not all(file.exists() for file in files):
+    if not all(file.exists() for file in files):
         return {}
-    mean = torch.stack([_kept(file, "nonlinear") for file in files]).mean(0)
-    shares = zip(study.plan.arms, mean.tolist(), strict=True)
-    return {arm: share for arm, share in shares if math.isfinite(share)}
+    uses = [torch.stack([_kept(file, name) for file in files]) for name in Use._fields]
+    found = {}
+    for i, arm in enumerate(study.plan.arms_of(regime)):
+        nonlinear, moved, directions = (of_arms[:, i] for of_arms in uses)
+        share = float(nonlinear.mean())
+        found[arm] = ArmUse(
+            nonlinear=share if math.isfinite(share) else None,
+            moved=float(moved.mean()),
+            directions=int(directions.min()),
+        )
+    return found
 
 
 def _tuned(tuning: Tuning, arm: str) -> TunedArm:
     best, trials = tuning.best(arm), tuning.trials[arm]
     n_diverged = sum(trial.loss is None for trial in trials)
-    return TunedArm(asdict(best.settings), best.loss, len(trials), n_diverged)
+    wide = [one.loss for one in trials if one.loss is not None and one.settings.spread >= WIDE]
+    return TunedArm(
+        asdict(best.settings), best.loss, len(trials), n_diverged, min(wide, default=None)
+    )
 
 
 def _curves(study: StudyFolder, regime: Regime) -> tuple[list[int], dict[str, list[float]]]:
@@ -176,15 +218,18 @@ def _curves(study: StudyFolder, regime: Regime) -> tuple[list[int], dict[str, li
     n_steps = min(curve.shape[1] for curve in found)
     mean = torch.stack([curve[:, :n_steps] for curve in found]).mean(0)
     spans = np.array_split(np.arange(n_steps), min(POINTS, n_steps))
-    per_step = BATCH_ROWS if regime != "joint" else HEALING_UNITS * _mean_tokens(study, regime)
+    is_joint = REGIMES[regime].is_joint
+    per_step = HEALING_UNITS * _mean_tokens(study, regime) if is_joint else BATCH_ROWS
     tokens = [int(per_step * (span.mean() + 0.5)) for span in spans]
     rows = torch.stack([mean[:, span].mean(1) for span in spans], 1)
-    return tokens, {arm: row.tolist() for arm, row in zip(study.plan.arms, rows, strict=True)}
+    return tokens, {
+        arm: row.tolist() for arm, row in zip(study.plan.arms_of(regime), rows, strict=True)
+    }
 
 
 def _curve(study: StudyFolder, regime: Regime, seed: int) -> Float[Tensor, "arms steps"] | None:
     """The curves of all arms of a seed; None if they are not done."""
-    arms = study.plan.arms if regime == "joint" else (None,)
+    arms = study.plan.arms if REGIMES[regime].is_joint else (None,)
     files = [study.fit(regime, seed, arm) for arm in arms]
     if not all(file.exists() for file in files):
         return None
@@ -202,17 +247,17 @@ def _kept(fit: Path, name: str) -> Tensor:
 
 
 def _mean_tokens(study: StudyFolder, regime: Regime) -> float:
-    rows = HiddenStates(study.ground(regime)).rows("training", with_features=False)
+    rows = HiddenStates(study.ground_of(regime)).rows("training", with_features=False)
     return len(rows) / (int(rows.prompts.max()) + 1)
 
 
 def _held_out(study: StudyFolder, regime: Regime) -> dict[str, Float[np.ndarray, "seeds units"]]:
     seeds = [np.load(study.losses(regime, seed)) for seed in study.plan.all_seeds]
-    return dict(zip(study.plan.arms, np.stack(seeds, 1), strict=True))
+    return dict(zip(study.plan.arms_of(regime), np.stack(seeds, 1), strict=True))
 
 
 def _tokens_of_units(study: StudyFolder, regime: Regime) -> Float[np.ndarray, " units"]:
-    rows = HiddenStates(study.ground(regime)).rows("held-out", with_features=False)
+    rows = HiddenStates(study.ground_of(regime)).rows("held-out", with_features=False)
     return np.bincount(rows.prompts.numpy()).astype(float)
 
 
@@ -223,74 +268,44 @@ def _losses(plan: StudyPlan, sums: np.ndarray, tokens: np.ndarray) -> ArmLosses:
 
 
 def _compared(
-    plan: StudyPlan, sums: Mapping[str, np.ndarray], tokens: np.ndarray
+    plan: StudyPlan, rivals: Sequence[str], sums: Mapping[str, np.ndarray], tokens: np.ndarray
 ) -> list[ComparedRival]:
     """The comparisons with all rivals that did not diverge, and the names of the others."""
     finite = {arm for arm, own in sums.items() if np.isfinite(own).all()}
-    rivals = {arm: sums[arm] for arm in plan.rivals if arm in finite}
+    sound = {arm: sums[arm] for arm in rivals if arm in finite}
     found = []
-    if SUBJECT in finite and rivals:
-        found = compare(sums[SUBJECT], rivals, tokens, plan.margin, seed=plan.text_seed)
+    if SUBJECT in finite and sound:
+        found = compare(sums[SUBJECT], sound, tokens, plan.margin, seed=plan.text_seed)
     compared = {one.rival: _row(one) for one in found}
-    return [compared.get(arm, ComparedRival(arm, "diverged")) for arm in plan.rivals]
+    return [compared.get(arm, ComparedRival(arm, "diverged")) for arm in rivals]
 
 
-def _control(
-    plan: StudyPlan, sums: Mapping[str, np.ndarray], tokens: np.ndarray
+def _between(
+    plan: StudyPlan, one: str, other: str, sums: Mapping[str, np.ndarray], tokens: np.ndarray
 ) -> ComparedRival | None:
-    """What is shuffled against nothing; None unless both arms are there and did not diverge."""
-    both = [sums[arm] for arm in (NOTHING, NEGATIVE_CONTROL) if arm in sums]
+    """An arm against another; None unless both are there and did not diverge."""
+    both = [sums[arm] for arm in (one, other) if arm in sums]
     if len(both) < 2 or not all(np.isfinite(own).all() for own in both):
         return None
-    nothing, control = both
-    rivals = {NEGATIVE_CONTROL: control}
-    return _row(*compare(nothing, rivals, tokens, plan.margin, seed=plan.text_seed))
+    return _row(*compare(both[0], {other: both[1]}, tokens, plan.margin, seed=plan.text_seed))
 
 
 def _row(found: Comparison) -> ComparedRival:
     seed, prompt, rest = found.difference.mean_squares.variances
+    low, high = found.interval
+    low_elsewhere, high_elsewhere = found.difference.interval_for_other_training_data()
     return ComparedRival(
-        found.rival,
-        found.verdict.value,
-        found.difference.mean,
-        *found.interval,
-        found.p_different,
-        found.p_within,
-        found.over_seeds.p_t,
-        found.over_seeds.p_wilcoxon,
-        *found.difference.interval_for_other_training_data(),
-        found.seeds_needed,
-        {"seed": seed, "prompt": prompt, "rest": rest},
+        rival=found.rival,
+        verdict=found.verdict.value,
+        difference=found.difference.mean,
+        low=low,
+        high=high,
+        p_different=found.p_different,
+        p_within=found.p_within,
+        p_t=found.over_seeds.p_t,
+        p_wilcoxon=found.over_seeds.p_wilcoxon,
+        low_elsewhere=low_elsewhere,
+        high_elsewhere=high_elsewhere,
+        seeds_needed=found.seeds_needed,
+        variances={"seed": seed, "prompt": prompt, "rest": rest},
     )
-
-
-def notes_of(regime: RegimeResults) -> Iterator[str]:
-    """Sentences that the page must carry."""
-    for arm, losses in regime.losses.items():
-        if n := sum(loss is None for loss in losses.of_seeds.values()):
-            yield (
-                f"{arm} diverged in {n} of {len(losses.of_seeds)} seeds of the regime "
-                f"{regime.name}, so nothing can be said of it there"
-            )
-    share = regime.nonlinear.get(SUBJECT, 1.0)
-    if share <= NEARLY_LINEAR:
-        yield (
-            f"Regime {regime.name}: as it was tuned, the circuit is nearly a linear map: an affine "
-            f"one of its angles explains {100 * (1 - share):.2f} % of the variance of its outputs, "
-            "and a linear map there can express no more than no map at all"
-        )
-    control = regime.control
-    if control is None or control.difference is None:
-        return
-    where = f"Regime {regime.name}: the circuit's outputs, given to other tokens,"
-    size = f"{abs(control.difference):.4f} nats per token"
-    if control.verdict == "better":
-        yield (
-            f"{where} cost {size} against nothing at all: an arm may lose as much by learning "
-            "noise, whatever it can express"
-        )
-    if control.verdict == "worse":
-        yield (
-            f"{where} gain {size} over nothing at all: arms are credited with something else than "
-            "what they say of a token, so no verdict of this regime can be trusted"
-        )

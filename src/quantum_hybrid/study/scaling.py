@@ -7,15 +7,16 @@ The held-out units are opened once for all of them, which counts as a look.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 
 from quantum_hybrid.durable import write_json
 from quantum_hybrid.errors import UsageError
+from quantum_hybrid.evaluation.statistics import mean_over_units
 from quantum_hybrid.study.arms import ARMS, SUBJECT, Shape
 from quantum_hybrid.study.execution import execute_apart
 from quantum_hybrid.study.folder import StudyFolder, begun, resumed
@@ -31,19 +32,20 @@ LAYERS_OF_WIDTHS, QUBITS_OF_DEPTHS = 3, 8
 """The other number while one is varied: those of the student."""
 
 
+SEEDS, TRIALS = 3, 8
+TRAINING = 300
+"""Training units; at most those of the study."""
+
+
 @dataclass(frozen=True)
 class Scaling:
     """What is varied."""
 
     qubits: tuple[int, ...] = QUBITS
     layers: tuple[int, ...] = LAYERS
-    seeds: int = 3
-    trials: int = 4
-    training: int = 300
-    """Training units; at most those of the study."""
 
     def shapes(self) -> Iterator[Shape]:
-        """Every number of qubits at three layers, every number of layers at eight qubits."""
+        """Every number of qubits, then every number of layers; the other is the student's."""
         widths = [Shape(n, LAYERS_OF_WIDTHS) for n in self.qubits]
         depths = [Shape(QUBITS_OF_DEPTHS, n) for n in self.layers]
         yield from dict.fromkeys([*widths, *depths])
@@ -55,13 +57,13 @@ def scale(study: StudyFolder, wanted: Scaling, announce: Callable[[str], None]) 
     Raises `UsageError` if the study itself is not done.
     """
     if not all(task.is_done(study) for task in tasks_of(study.plan)):
-        raise UsageError(f"{study.path}: is not finished; scaling stands on its hidden states")
-    small = [_small(study, shape, wanted) for shape in wanted.shapes()]
+        raise UsageError(f"{study.path}: is not finished; scaling uses its hidden states")
+    small = [_small(study, shape) for shape in wanted.shapes()]
     # The longest first, so that no worker is left alone with it.
     small.sort(key=lambda one: -one.plan.n_qubits)
-    announce(f"scaling   {len(small)} shapes, {wanted.seeds} seeds each")
+    announce(f"scaling   {len(small)} shapes, {SEEDS} seeds each")
     execute_apart(small, ["tune", "fit"], lambda one: announce(f"trained   {one.path.name}"))
-    looks = Looks(study, Corpus.read(study.text).held_out_digest)
+    looks = Looks(study, Corpus.read(study.text).held_out_digests)
     if any(not task.is_done(one) for one in small for task in tasks_of(one.plan)):
         looks.begin()
         execute_apart(small, ["judge"], lambda one: announce(f"judged    {one.path.name}"))
@@ -71,7 +73,7 @@ def scale(study: StudyFolder, wanted: Scaling, announce: Callable[[str], None]) 
     return content
 
 
-def _small(study: StudyFolder, shape: Shape, wanted: Scaling) -> StudyFolder:
+def _small(study: StudyFolder, shape: Shape) -> StudyFolder:
     """The small study of a shape, on the study's own ground."""
     plan = study.plan.model_copy(
         update={
@@ -79,9 +81,9 @@ def _small(study: StudyFolder, shape: Shape, wanted: Scaling) -> StudyFolder:
             "regimes": ("alone",),
             "n_qubits": shape.n,
             "n_layers": shape.n_layers,
-            "seeds": wanted.seeds,
-            "tuning_trials": wanted.trials,
-            "training": min(wanted.training, study.plan.training),
+            "seeds": SEEDS,
+            "tuning_trials": TRIALS,
+            "training": min(TRAINING, study.plan.training),
         }
     )
     path = study.path / "scaling" / f"n{shape.n}-l{shape.n_layers}"
@@ -100,7 +102,7 @@ def _rows(small: StudyFolder) -> Iterator[dict[str, Any]]:
     plan = small.plan
     sums = np.stack([np.load(small.losses("alone", seed)) for seed in plan.all_seeds])
     losses = sums.sum(-1) / len(
-        HiddenStates(small.ground("alone")).rows("held-out", with_features=False)
+        HiddenStates(small.ground_of("alone")).rows("held-out", with_features=False)
     )
     for arm, of_seeds in zip(plan.arms, losses.T, strict=True):
         built = ARMS[arm].build(plan.shape, seed=0)
@@ -110,13 +112,11 @@ def _rows(small: StudyFolder) -> Iterator[dict[str, Any]]:
             "n_qubits": plan.n_qubits,
             "n_layers": plan.n_layers,
             "loss": float(of_seeds.mean()) if finite else None,
-            "standard_error": _standard_error(of_seeds) if finite else None,
+            "standard_error": mean_over_units(torch.from_numpy(of_seeds)).standard_error
+            if finite
+            else None,
             "multiply_adds": built.multiply_adds,
         }
-
-
-def _standard_error(of_seeds: np.ndarray) -> float:
-    return float(of_seeds.std(ddof=1)) / math.sqrt(len(of_seeds))
 
 
 def scaling_lines(rows: Sequence[dict[str, Any]]) -> list[str]:

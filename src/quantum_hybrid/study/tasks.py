@@ -1,6 +1,6 @@
 """The tasks of a study: each computes one file from files, in a process of its own.
 
-    tune REGIME         recalibration, and the trials of all arms
+    tune REGIME         the trials of all arms
     fit REGIME SEED     all arms of a seed, trained in one pass; in the regime joint one arm
     judge REGIME SEED   their held-out losses; only when all fits are done
 
@@ -16,18 +16,17 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from safetensors.torch import load_file, save
 
 from quantum_hybrid.durable import write_bytes
 from quantum_hybrid.study.fits.fit import Settings
 from quantum_hybrid.study.fits.joint import JointFit
 from quantum_hybrid.study.fits.regime import RegimeFits
-from quantum_hybrid.study.fits.start import Recalibrated
 from quantum_hybrid.study.fits.tuning import Tuning
 from quantum_hybrid.study.folder import StudyFolder
 from quantum_hybrid.study.ground.corpus import Corpus
 from quantum_hybrid.study.ground.hidden_states import HiddenStates
-from quantum_hybrid.study.plan import Regime, StudyPlan
+from quantum_hybrid.study.plan import StudyPlan
+from quantum_hybrid.study.regimes import REGIMES, Regime
 
 Kind = Literal["tune", "fit", "judge"]
 
@@ -42,6 +41,10 @@ class Task:
     arm: str | None = None
     """Of a fit in the regime joint, which trains one arm at a time."""
 
+    @property
+    def _is_joint(self) -> bool:
+        return REGIMES[self.regime].is_joint
+
     def __str__(self) -> str:
         """In words, for progress."""
         seed = "" if self.seed is None else f", seed {self.seed}"
@@ -50,33 +53,31 @@ class Task:
     def is_done(self, study: StudyFolder) -> bool:
         """Whether its files are there."""
         if self.kind == "tune":
-            return Tuning.read(study.plan, study.tuning(self.regime)).is_done
+            return Tuning.read(study.plan, self.regime, study.tuning(self.regime)).is_done
         return all(file.exists() for file in self.writes(study))
 
     def reads(self, study: StudyFolder) -> list[Path]:
         """The files that it needs, those of the ground apart."""
         if self.seed is None:
             return []
-        if self.regime == "joint":
+        if self._is_joint:
             arms = study.plan.arms if self.kind == "judge" else ()
             return [study.text, *(study.fit("joint", self.seed, arm) for arm in arms)]
         tuned = [study.tuning(self.regime)]
-        if self.regime != "alone":
-            tuned.append(study.recalibration(self.regime))
         return tuned if self.kind == "fit" else [*tuned, study.fit(self.regime, self.seed)]
 
     def writes(self, study: StudyFolder) -> list[Path]:
         """The files that it computes."""
         if self.seed is None:
-            return Task("fit", self.regime, 0).reads(study)
+            return [study.tuning(self.regime)]
         if self.kind == "fit":
             return [study.fit(self.regime, self.seed, self.arm)]
         return [study.losses(self.regime, self.seed)]
 
     def run(self, study: StudyFolder) -> None:
         """Compute the file."""
-        fits = RegimeFits(study.plan, self.regime, HiddenStates(study.ground(self.regime)))
-        if self.regime == "joint" and self.seed is not None:
+        fits = RegimeFits(study.plan, self.regime, HiddenStates(study.ground_of(self.regime)))
+        if self._is_joint and self.seed is not None:
             _run_joint(study, self.seed, self.arm, fits)
         elif self.seed is None:
             _tune(study, self.regime, fits)
@@ -88,29 +89,23 @@ class Task:
 
 def tasks_of(plan: StudyPlan) -> list[Task]:
     """All tasks, the longest of each kind first."""
-    regimes = sorted(plan.regimes, key=lambda regime: regime == "alone")
-    tasks = [Task("tune", regime) for regime in regimes if regime != "joint"]
+    regimes = sorted(plan.regimes, key=lambda regime: not REGIMES[regime].is_beside)
+    tasks = [Task("tune", regime) for regime in regimes if not REGIMES[regime].is_joint]
     for regime in regimes:
-        arms = plan.arms if regime == "joint" else (None,)
+        arms = plan.arms if REGIMES[regime].is_joint else (None,)
         tasks += [Task("fit", regime, seed, arm) for seed in plan.all_seeds for arm in arms]
     return tasks + [Task("judge", regime, seed) for regime in regimes for seed in plan.all_seeds]
 
 
 def _tune(study: StudyFolder, regime: Regime, fits: RegimeFits) -> None:
-    if fits.is_beside and not study.recalibration(regime).exists():
-        found = fits.recalibrated()
-        state = {"biases": found.biases.contiguous(), "log_scale": found.log_scale}
-        write_bytes(study.recalibration(regime), save(state))
-    tuning = Tuning.read(study.plan, study.tuning(regime))
+    tuning = Tuning.read(study.plan, regime, study.tuning(regime))
     while not tuning.is_done:
-        tuning.round(fits, _recalibrated(study, regime, fits))
+        tuning.round(fits)
         tuning.write(study.tuning(regime))
 
 
 def _fit(study: StudyFolder, regime: Regime, seed: int, fits: RegimeFits) -> None:
-    start = _recalibrated(study, regime, fits)
-    trained = fits.trained(_tuned(study, regime), start, seed)
-    trained.write(study.fit(regime, seed))
+    fits.trained(_tuned(study, regime), seed).write(study.fit(regime, seed))
 
 
 def _judge(study: StudyFolder, regime: Regime, seed: int, fits: RegimeFits) -> None:
@@ -141,10 +136,6 @@ def _write_losses(study: StudyFolder, regime: Regime, seed: int, sums: np.ndarra
     write_bytes(study.losses(regime, seed), content.getvalue())
 
 
-def _recalibrated(study: StudyFolder, regime: Regime, fits: RegimeFits) -> Recalibrated | None:
-    return Recalibrated(**load_file(study.recalibration(regime))) if fits.is_beside else None
-
-
 def _tuned(study: StudyFolder, regime: Regime) -> list[tuple[str, Settings]]:
-    tuning = Tuning.read(study.plan, study.tuning(regime))
-    return [(arm, tuning.best(arm).settings) for arm in study.plan.arms]
+    tuning = Tuning.read(study.plan, regime, study.tuning(regime))
+    return [(arm, tuning.best(arm).settings) for arm in study.plan.arms_of(regime)]

@@ -23,20 +23,25 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from dataclasses import replace
 from itertools import count
 from typing import Any
 
+from quantum_hybrid.errors import TeacherError
 from quantum_hybrid.teacher.cache import AnswerCache
 from quantum_hybrid.teacher.exchange import Exchange
 from quantum_hybrid.teacher.faults import Fault, failure
 from quantum_hybrid.teacher.replies import ReplyError, parse_object
 from quantum_hybrid.teacher.request import AnswerRequest
 from quantum_hybrid.teacher.server import TeacherServer
-from quantum_hybrid.text.records import Answer, Sampling
+from quantum_hybrid.text.records import Answer, Prompt, Sampling
+from quantum_hybrid.text.selection import PromptSelection
 
 MAX_TOKENS = 64
 """Longest candidate: one in twenty is longer, and most of these ramble."""
+MAX_LEFT_OUT_IN_A_ROW = 500
+"""Consecutive candidates without a usable one, after which no more can be expected."""
 TOP_P = 0.95
 STOP = "\n\n"
 SEED_STRIDE = 1_000_003
@@ -79,6 +84,25 @@ class PromptWriter:
                 task.cancel()
             await asyncio.gather(*under_way, return_exceptions=True)
             await exchange.close()
+
+    async def prompts(self, selection: PromptSelection) -> AsyncGenerator[Prompt, None]:
+        """The candidates that the selection keeps, without end.
+
+        Raises `TeacherError` if no more can be expected, or as `candidates` does.
+        """
+        n_in_a_row = 0
+        async with aclosing(self.candidates()) as candidates:
+            async for candidate in candidates:
+                if selection.offer(candidate):
+                    n_in_a_row = 0
+                    yield selection.prompts[-1]
+                    continue
+                n_in_a_row += 1
+                if n_in_a_row == MAX_LEFT_OUT_IN_A_ROW:
+                    raise TeacherError(
+                        f"the teacher's last {n_in_a_row} candidates were of no use, so it stops "
+                        f"at {selection.summary}"
+                    )
 
     async def _user_header(self, exchange: Exchange) -> str:
         """The chat template up to the place of the user's text."""

@@ -15,15 +15,14 @@ import json
 import unicodedata
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from quantum_hybrid.errors import UsageError
-from quantum_hybrid.paths import user_path
 from quantum_hybrid.shown import shown
 from quantum_hybrid.text.duplicates import NearDuplicates
 from quantum_hybrid.text.prompts import PromptSet
 from quantum_hybrid.text.records import Prompt
+from quantum_hybrid.text.utf8_file import read_utf8
 
 LONGEST_PROMPT = 2000
 """Characters of a prompt. In English they are about 512 tokens, for which the embedded teacher has
@@ -70,12 +69,7 @@ def read_prompts_file(named: str) -> PromptsFile:
     Raises `UsageError`, which names the setting, the file and the line.
     """
     field = f"`prompts` {named!r}"
-    content = _content(user_path(named, field), field)
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        raise UsageError(f"{field}, line {line}: is not UTF-8") from None
+    content, text = read_utf8(named, field, MOST_BYTES)
     prompts = list(_parsed(text, field))
     kept, n_repeated = _distinct(prompts)
     return PromptsFile(
@@ -85,17 +79,6 @@ def read_prompts_file(named: str) -> PromptsFile:
         n_repeated=n_repeated,
         n_near_duplicates=len(prompts) - len(kept) - n_repeated,
     )
-
-
-def _content(path: Path, field: str) -> bytes:
-    try:
-        with path.open("rb") as file:
-            content = file.read(MOST_BYTES + 1)
-    except OSError as error:
-        raise UsageError(f"{field}: cannot be read: {error.strerror}") from error
-    if len(content) > MOST_BYTES:
-        raise UsageError(f"{field}: is larger than {MOST_BYTES >> 20} MiB")
-    return content
 
 
 def _parsed(text: str, field: str) -> Iterator[Prompt]:

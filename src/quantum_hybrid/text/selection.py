@@ -42,6 +42,12 @@ class PromptSelection:
         """Number of texts so far, kept or dropped."""
         return len(self.prompts) + self.left_out.total()
 
+    @property
+    def summary(self) -> str:
+        """How many texts were kept and dropped, in words."""
+        kept = f"{len(self.prompts)} prompts from {self.n_offered} candidates"
+        return f"{kept}; {left_out_in_words(self.left_out)}" if self.left_out else kept
+
     def offer(self, answer: Answer) -> bool:
         """Keep the text of an answer as a prompt, or count why not. Returns whether it is kept."""
         text = answer.text.strip()
@@ -53,6 +59,12 @@ class PromptSelection:
             return False
         self.prompts.append(Prompt(answer.prompt_id, CATEGORY, text))
         return True
+
+
+def left_out_in_words(left_out: Counter[str]) -> str:
+    """Why texts were left out, the most frequent reason first."""
+    reasons = [f"{n} {reason}" for reason, n in left_out.most_common()]
+    return f"left out: {', '.join(reasons)}" if reasons else "none was left out"
 
 
 def fault_of(text: str, finish_reason: str) -> str | None:

@@ -8,13 +8,13 @@ import pytest
 import torch
 
 from quantum_hybrid.study.arms import ARMS, Shape
-from quantum_hybrid.study.fits.fit import Contender, Fit, Rows, Settings, batches
+from quantum_hybrid.study.fits.fit import BATCH_ROWS, Contender, Fit, Rows, Settings, batches
 from quantum_hybrid.study.fits.start import Calibration, Recalibrated
 
 N_ROWS, N_WORDS, D_MODEL = 2048, 40, 12
 SHAPE = Shape(n=3, n_layers=2)
 UNTOUCHED = Recalibrated(torch.zeros(N_WORDS), torch.zeros(()))
-SETTINGS = Settings(up_rate=0.05, down_rate=0.25, map_rate=0.25, spread=0.2)
+SETTINGS = Settings(up_rate=0.05, down_rate=0.25, map_rate=0.03, spread=0.2)
 
 
 @pytest.fixture(scope="module")
@@ -45,13 +45,14 @@ def trained(
     order = batches(len(rows), 4, torch.Generator().manual_seed(0))
     fit = Fit(contenders, readouts, decoder, n_steps=len(order))
     losses = torch.stack([fit.step(seen[numbers]) for numbers in order])
+    fit.settle(rows.g)
     return fit, losses
 
 
 @pytest.mark.parametrize("beside", [False, True], ids=["alone", "beside"])
 def test_training_lowers_the_loss_of_arms_that_see_g(task, beside) -> None:
     _, losses = trained(task, ["identity", "ring", "nothing", "shuffled"], beside=beside)
-    first, last = losses[0], losses[-4:].mean(0)
+    first, last = losses[:4].mean(0), losses[-16:].mean(0)  # Of an epoch.
     assert (last[:2] < first[:2] - 0.02).all()
     # What does not see g learns no more than the frequencies of tokens.
     assert (last[:2] < last[2:].min() - 0.02).all()
@@ -84,7 +85,7 @@ def test_a_circuit_whose_angles_hardly_spread_is_a_linear_map(task) -> None:
     _, losses = trained(
         task, ["identity", "ring", "chain", "fourier"], beside=False, settings=narrow
     )
-    torch.testing.assert_close(losses[0], losses[0, :1].expand(4), rtol=1e-3, atol=0)
+    torch.testing.assert_close(losses[0], losses[0, :1].expand(4), rtol=2e-3, atol=0)
     wide = replace(narrow, spread=1.0)
     _, losses = trained(task, ["identity", "ring"], beside=False, settings=wide)
     assert losses[0, 1] > losses[0, 0] + 0.01
@@ -130,10 +131,11 @@ def test_the_losses_of_prompts_are_sums_over_their_rows(task) -> None:
 
 
 def test_every_epoch_has_an_order_of_its_own_and_every_row_once() -> None:
-    parts = batches(1100, 2, torch.Generator().manual_seed(0))
-    assert [len(part) for part in parts] == [512] * 4
+    n = 2 * BATCH_ROWS
+    parts = batches(n + 10, 2, torch.Generator().manual_seed(0))
+    assert [len(part) for part in parts] == [BATCH_ROWS] * 4
     first, second = torch.cat(parts[:2]), torch.cat(parts[2:])
-    assert len(first.unique()) == len(second.unique()) == 1024
+    assert len(first.unique()) == len(second.unique()) == n
     assert not torch.equal(first, second)
-    with pytest.raises(ValueError, match="at least 512 are needed"):
-        batches(511, 2, torch.Generator())
+    with pytest.raises(ValueError, match=f"at least {BATCH_ROWS} are needed"):
+        batches(BATCH_ROWS - 1, 2, torch.Generator())

@@ -25,22 +25,32 @@ def test_documents_fall_into_parts_of_the_planned_sizes_without_repetition(plan)
     assert corpus.unit == "document"
 
 
-def test_parts_do_not_depend_on_the_order_of_the_file(plan, text, tmp_path) -> None:
-    documents = text.read_text(encoding="utf-8").split("\n\n")
-    parts = []
-    for order in (documents, documents[::-1]):
-        file = tmp_path / f"{len(parts)}.txt"
-        file.write_text("\n \n".join(order), encoding="utf-8")
-        corpus = gather(plan.model_copy(update={"text": str(file)}), silent)
-        parts.append([[unit.text for unit in corpus.parts[part]] for part in PARTS])
-    assert parts[0] == parts[1]
+def test_documents_of_a_part_are_neighbours_in_the_file(plan) -> None:
+    """Neighbours may be of one work; only a cut between two parts separates them."""
+    corpus = gather(plan, silent)
+    places = [sorted(int(unit.name.split()[1]) for unit in corpus.parts[part]) for part in PARTS]
+    assert places[0][-1] < places[1][0]
+    assert places[1][-1] < places[2][0]
+    texts = [unit.name for unit in corpus.parts["training"]]
+    assert texts != sorted(texts, key=lambda name: int(name.split()[1]))
+
+
+def test_documents_that_differ_beyond_what_is_used_are_repeated(plan, tmp_path) -> None:
+    opening = " ".join(f"word{i}" for i in range(60))
+    endings = [" ".join(f"{kind}{i}" for i in range(200)) for kind in "ab"]
+    file = tmp_path / "documents.txt"
+    file.write_text("\n\n".join(f"{opening} {end}" for end in endings), encoding="utf-8")
+    for longest, kept in ((48, 1), (1024, 2)):
+        changed = plan.model_copy(update={"text": str(file), "longest_unit": longest})
+        with pytest.raises(UsageError, match=f"{kept} usable units"):
+            gather(changed, silent)
 
 
 def test_another_text_seed_gives_other_parts(plan) -> None:
     first = gather(plan, silent)
     second = gather(plan.model_copy(update={"text_seed": plan.text_seed + 1}), silent)
-    assert first.held_out_digest != second.held_out_digest
-    assert first.held_out_digest == gather(plan, silent).held_out_digest
+    assert first.held_out_digests != second.held_out_digests
+    assert first.held_out_digests == gather(plan, silent).held_out_digests
 
 
 def test_headings_and_near_duplicates_are_left_out_and_counted(plan, text, tmp_path) -> None:

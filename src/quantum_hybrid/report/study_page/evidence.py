@@ -35,19 +35,37 @@ def losses(results: StudyResults, regime: RegimeResults) -> Markup:
                 text(numbers.nats(found.mean)),
                 text(numbers.perplexity(found.mean)),
                 text(numbers.nats(_spread(found))),
-                text(numbers.share(regime.nonlinear.get(name))),
                 text(_diverged(found)),
             ]
         )
     columns = ["arm", "parameters", "multiply-adds", "mean loss", "perplexity"]
-    columns += ["SD over seeds", "not linear", "diverged"]
+    columns += ["SD over seeds", "diverged"]
     caption = (
         f"{capitalised(regime.name)}: held-out loss of each arm in nats per token, best first, "
         "with its standard deviation (SD) over seeds. Parameters are the trainable ones of the "
-        "arm's map, multiply-adds those of one token. Not linear is the share of the variance of "
-        "the arm's outputs that no affine map of its angles explains."
+        "arm's map, multiply-adds those of one token."
     )
-    return joined([table(caption, columns, rows, "numbers cards"), _of_seeds(regime)])
+    of_arms = table(caption, columns, rows, "numbers cards")
+    return joined([of_arms, *([_uses(regime)] if regime.uses else []), _of_seeds(regime)])
+
+
+def _uses(regime: RegimeResults) -> Markup:
+    rows = [
+        [
+            arm_label(name),
+            text(numbers.share(use.nonlinear)),
+            text(numbers.figure(use.moved)),
+            text(numbers.count(use.directions)),
+        ]
+        for name, use in regime.uses.items()
+    ]
+    caption = (
+        f"{capitalised(regime.name)}: how each arm's map is used, mean over seeds. Not linear is "
+        "the share of the variance of its outputs that no affine map of its angles explains. Moved "
+        "is the largest change of a parameter of the map by the training, for a circuit in "
+        "radians. Directions are those in which its outputs vary."
+    )
+    return table(caption, ["arm", "not linear", "moved", "directions"], rows, "numbers")
 
 
 def _of_seeds(regime: RegimeResults) -> Markup:
@@ -146,6 +164,7 @@ ABOUT_VARIANCES = paragraph(
 ABOUT_OPINIONS = paragraph(
     "The verdicts rest on the multi-bootstrap over seeds and prompts. The paired t test and "
     "Wilcoxon's signed-rank test over seeds take the prompts as given and are not adjusted. "
-    "All seeds are trained on samples of the same texts. The last column is a cautious interval of "
-    "the difference after training on other texts: the variance between seeds counts in full."
+    "Each seed is trained on half of the same texts. The last column is an interval of the "
+    "difference after training on other texts: the variance between seeds counts in full. It does "
+    "not hold what a backbone healed on other texts or another tuning would change."
 )

@@ -26,8 +26,11 @@ def instrument(found: Mapping[str, Any]) -> Markup:
     columns = ["planted effect", "seeds x texts", "studies", "told apart", "equivalent", "covered"]
     columns.append("mean difference")
     about = (
-        "Whole studies were repeated on targets with a known effect. An effect of 0 is a study of "
-        "two copies of one arm: what it tells apart is a false positive, and should be at most "
+        "Small studies were repeated on targets with a known effect: their fits and their "
+        "intervals are those of a study, but they have one rival and few words, and nothing is "
+        "tuned. So they test the intervals, and the tuning is tested by the regime planted. An "
+        "effect of 0 is a study of two copies of one arm: what it tells apart is a false positive, "
+        "and should be at most "
         "5 %. For the other effects, “told apart” is the power. “Covered” is how often the 95 % "
         "interval holds the truth, the mean of the other studies, on other training texts: less "
         "than 95 % means that intervals are too narrow for another training text."

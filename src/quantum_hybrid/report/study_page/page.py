@@ -54,7 +54,8 @@ def write_study_page(
 
 def study_page(results: StudyResults, refresh_seconds: int = REFRESH_SECONDS) -> str:
     """The page; an unfinished study's reloads itself after that many seconds."""
-    body = joined([_header(results), _contents(results), *_sections(results)])
+    content = _content(results)
+    body = joined([_header(results), _contents(content), *_sections(content)])
     html = element(
         "html",
         _head(results, refresh_seconds),
@@ -99,14 +100,18 @@ def _warnings(results: StudyResults) -> Markup:
     if len(results.looks) > 1:
         found.append(
             text(
-                f"These held-out texts have been evaluated {len(results.looks)} times. After the "
-                "first time, a verdict on them is weaker than it looks."
+                f"Held-out texts of this study have been evaluated {len(results.looks)} times. "
+                "After the first time, a verdict on them is weaker than it looks."
             )
         )
     return element("div", bullets(found), class_="warnings", role="note") if found else EMPTY
 
 
-def _sections(results: StudyResults) -> list[Markup]:
+Content = Sequence[tuple[str, str, Markup]]
+"""Identifier, title and content of each section, in the order of the page."""
+
+
+def _sections(sections: Content) -> list[Markup]:
     return [
         element(
             "section",
@@ -115,20 +120,16 @@ def _sections(results: StudyResults) -> list[Markup]:
             id=identifier,
             aria_labelledby=f"{identifier}-title",
         )
-        for identifier, title, content in _content(results)
+        for identifier, title, content in sections
     ]
 
 
-def _contents(results: StudyResults) -> Markup:
-    links = (
-        element("a", text(title), href=f"#{identifier}")
-        for identifier, title, _ in _content(results)
-    )
+def _contents(sections: Content) -> Markup:
+    links = (element("a", text(title), href=f"#{identifier}") for identifier, title, _ in sections)
     return element("nav", bullets(links), aria_label="Contents")
 
 
-def _content(results: StudyResults) -> list[tuple[str, str, Markup]]:
-    """Identifier, title and content of each section, in the order of the page."""
+def _content(results: StudyResults) -> Content:
     found = [
         ("verdict", _verdict_title(results), _verdict(results)),
         ("rivals", "Against each rival", _of_regimes(results, _rivals)),
@@ -192,7 +193,23 @@ def _of_regimes(
 def _rivals(results: StudyResults, regime: RegimeResults, identifier: str) -> Markup:
     says = paragraph(f"{capitalised(regime.says).rstrip('.')}.", "says")
     shown = forest(results, regime, identifier) if regime.compared else NOT_OPENED
-    return joined([says, shown, _control(regime)])
+    return joined([says, shown, _controls(regime)])
+
+
+def _controls(regime: RegimeResults) -> Markup:
+    return joined([_control(regime), _positive(regime)])
+
+
+def _positive(regime: RegimeResults) -> Markup:
+    found = regime.positive
+    if found is None:
+        return EMPTY
+    says = (
+        "Positive control: the loss with no map at all, minus the loss with the circuits that have "
+        f"written the text: {numbers.signed(found.difference)} nats per token "
+        f"({numbers.interval(found.low, found.high)})."
+    )
+    return paragraph(says, "caption")
 
 
 def _control(regime: RegimeResults) -> Markup:
@@ -200,7 +217,8 @@ def _control(regime: RegimeResults) -> Markup:
     if found is None:
         return EMPTY
     says = (
-        "Negative control: the circuit's outputs, shuffled among tokens, minus nothing at all: "
+        "Negative control: the loss with the circuit's outputs shuffled among tokens, minus the "
+        "loss without an arm: "
         f"{numbers.signed(found.difference)} nats per token "
         f"({numbers.interval(found.low, found.high)})."
     )
@@ -217,6 +235,11 @@ def _curves(results: StudyResults, regime: RegimeResults, identifier: str) -> Ma
 
 def _plan(results: StudyResults) -> Markup:
     tuned = [protocol.tuning(regime) for regime in results.regimes if regime.tuned]
+    tuned += [
+        paragraph(f"Nothing is tuned in the regime {regime.name}.")
+        for regime in results.regimes
+        if not regime.is_tuned
+    ]
     heading = element("h3", text("Tuning"))
     return joined(
         [
@@ -262,12 +285,17 @@ def _looks(results: StudyResults) -> Markup:
         return paragraph("The held-out texts have not been evaluated.")
     n = len(results.looks)
     rows = [
-        [text(look.time, 60), element("code", text(look.study, 200)), _code(look.plan[:16])]
+        [
+            text(look.time, 60),
+            element("code", text(look.study, 200)),
+            _code(look.plan[:16]),
+            text(numbers.count(look.n_units)),
+        ]
         for look in results.looks[:MOST_LOOKS]
     ]
     left_out = f"; the first {MOST_LOOKS} are shown" if n > MOST_LOOKS else ""
     caption = f"Evaluations of these held-out texts: {n}{left_out}"
-    return table(caption, ["time", "study", "hash of its plan"], rows)
+    return table(caption, ["time", "study", "hash of its plan", "texts"], rows)
 
 
 def _code(value: str) -> Markup:

@@ -75,15 +75,17 @@ def tuning(regime: RegimeResults) -> Markup:
             arm_label(name),
             *(text(numbers.figure(arm.settings.get(setting))) for setting in names),
             text(numbers.nats(arm.validation_loss)),
+            text(numbers.nats(arm.wide_loss)),
             text(numbers.count(arm.n_trials)),
             text(numbers.count(arm.n_diverged)),
         ]
         for name, arm in regime.tuned.items()
     ]
-    columns = ["arm", *names, "validation loss", "trials", "diverged trials"]
+    columns = ["arm", *names, "validation loss", "wide", "trials", "diverged trials"]
     caption = (
         f"{capitalised(regime.name)}: settings that the tuning chose, and their validation loss. "
-        "The rates of down and of the map are in units of the spread."
+        "The rate of down is in units of the spread, that of a circuit in radians. Wide is the "
+        "best validation loss of a trial with a spread of 0.1 and more."
     )
     return details(f"Tuning, {regime.name}", table(caption, columns, rows, "numbers"))
 

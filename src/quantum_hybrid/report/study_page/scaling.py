@@ -56,7 +56,8 @@ def _figure(rows: Sequence[Row], varied: str, subject: str) -> Markup | None:
     far = [line for line in lines if line not in near]
     caption = (
         f"Held-out loss in nats per token against the number of {name}, with {fixed} "
-        f"{VARIED[other]}; of the identity, n is the numbers between down and up. Bars are one "
+        f"{VARIED[other]}; of the identity, n is the numbers between down and up. Each shape is "
+        "tuned by itself, with fewer trials, seeds and training texts than the study. Bars are one "
         f"standard error over seeds either side.{off_the_axis(far)}"
     )
     return figure_of(figure, caption)

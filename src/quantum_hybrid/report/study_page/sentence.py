@@ -14,6 +14,8 @@ WHERE = {
     "alone": "alone",
     "beside": "beside the healed backbone",
     "weak": "beside the backbone that was not healed",
+    "planted": "in the positive control, where a ring circuit has written the text",
+    "joint": "trained together with the backbone",
 }
 """Regime -> where the subject stands."""
 WITHOUT_ARM = {"alone": "the frequencies of words"}

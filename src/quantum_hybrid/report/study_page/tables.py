@@ -10,12 +10,16 @@ from pathlib import Path
 from typing import Any
 
 from quantum_hybrid.durable import write_bytes
-from quantum_hybrid.report.study_results import StudyResults
+from quantum_hybrid.report.study_results import ArmFacts, ArmUse, StudyResults
 
 _COMPARED = ("verdict", "difference", "low", "high", "p_different", "p_within")
 _COMPARED += ("p_t", "p_wilcoxon", "low_elsewhere", "high_elsewhere", "seeds_needed")
+_TUNED = ("validation_loss", "wide_loss", "n_trials", "n_diverged")
 _SCALING = ("arm", "n_qubits", "n_layers", "loss", "standard_error", "multiply_adds")
 _INSTRUMENT = ("planted", "n_studies", "told_apart", "equivalent", "covered", "mean_difference")
+
+Table = tuple[Sequence[str], list[list[Any]]]
+"""Columns and rows."""
 
 
 def write_study_tables(results: StudyResults, folder: Path) -> list[Path]:
@@ -32,59 +36,71 @@ def write_study_tables(results: StudyResults, folder: Path) -> list[Path]:
     return written
 
 
-def _tables(results: StudyResults) -> dict[str, tuple[Sequence[str], list[list[Any]]]]:
+def _tables(results: StudyResults) -> dict[str, Table]:
     """Name of a table -> its columns and rows."""
-    regimes = results.regimes
-    components = list(
-        dict.fromkeys(
-            name
-            for regime in regimes
-            for rival in regime.compared
-            for name in rival.variances or {}
-        )
-    )
-    compared = [
-        [regime.name, rival.rival, *(getattr(rival, name) for name in _COMPARED)]
-        + [(rival.variances or {}).get(name) for name in components]
-        for regime in regimes
-        for rival in regime.compared
-    ]
-    losses = [
-        [regime.name, arm, seed, loss]
-        for regime in regimes
-        for arm, found in regime.losses.items()
-        for seed, loss in found.of_seeds.items()
-    ]
-    tuned = [
-        [regime.name, arm, found.validation_loss, found.n_trials, found.n_diverged, setting, value]
-        for regime in regimes
-        for arm, found in regime.tuned.items()
-        for setting, value in found.settings.items()
-    ]
-    linearity = [
-        [regime.name, arm, share] for regime in regimes for arm, share in regime.nonlinear.items()
-    ]
-    curves = [
-        [regime.name, arm, tokens, loss]
-        for regime in regimes
-        for arm, found in regime.curves.items()
-        for tokens, loss in zip(regime.curve_tokens, found, strict=False)
-    ]
-    variances = [f"variance_{name}" for name in components]
-    about_arms = [field.name for field in fields(results.arms[0])] if results.arms else ["name"]
     return {
-        "arms": (about_arms, [[getattr(arm, f) for f in about_arms] for arm in results.arms]),
-        "comparisons": (["regime", "rival", *_COMPARED, *variances], compared),
-        "losses": (["regime", "arm", "seed", "loss_nats_per_token"], losses),
-        "tuning": (
-            ["regime", "arm", "validation_loss", "n_trials", "n_diverged", "setting", "value"],
-            tuned,
-        ),
-        "linearity": (["regime", "arm", "nonlinear_share"], linearity),
-        "curves": (["regime", "arm", "tokens", "loss_nats_per_token"], curves),
+        "arms": _arms(results),
+        "comparisons": _comparisons(results),
+        "losses": _losses(results),
+        "tuning": _tuning(results),
+        "uses": _uses(results),
+        "curves": _curves(results),
         "scaling": (_SCALING, _rows_of(results.scaling, _SCALING)),
         "instrument": (_INSTRUMENT, _rows_of(results.instrument, _INSTRUMENT)),
     }
+
+
+def _arms(results: StudyResults) -> Table:
+    columns = [field.name for field in fields(ArmFacts)]
+    return columns, [[getattr(arm, name) for name in columns] for arm in results.arms]
+
+
+def _comparisons(results: StudyResults) -> Table:
+    compared = [(regime.name, rival) for regime in results.regimes for rival in regime.compared]
+    components = list(dict.fromkeys(name for _, one in compared for name in one.variances or {}))
+    columns = ["regime", "rival", *_COMPARED, *(f"variance_{name}" for name in components)]
+    return columns, [
+        [regime, one.rival, *(getattr(one, name) for name in _COMPARED)]
+        + [(one.variances or {}).get(name) for name in components]
+        for regime, one in compared
+    ]
+
+
+def _losses(results: StudyResults) -> Table:
+    return ["regime", "arm", "seed", "loss_nats_per_token"], [
+        [regime.name, arm, seed, loss]
+        for regime in results.regimes
+        for arm, found in regime.losses.items()
+        for seed, loss in found.of_seeds.items()
+    ]
+
+
+def _tuning(results: StudyResults) -> Table:
+    columns = ["regime", "arm", *_TUNED, "setting", "value"]
+    return columns, [
+        [regime.name, arm, *(getattr(found, name) for name in _TUNED), setting, value]
+        for regime in results.regimes
+        for arm, found in regime.tuned.items()
+        for setting, value in found.settings.items()
+    ]
+
+
+def _uses(results: StudyResults) -> Table:
+    columns = [field.name for field in fields(ArmUse)]
+    return ["regime", "arm", *columns], [
+        [regime.name, arm, *(getattr(use, name) for name in columns)]
+        for regime in results.regimes
+        for arm, use in regime.uses.items()
+    ]
+
+
+def _curves(results: StudyResults) -> Table:
+    return ["regime", "arm", "tokens", "loss_nats_per_token"], [
+        [regime.name, arm, tokens, loss]
+        for regime in results.regimes
+        for arm, found in regime.curves.items()
+        for tokens, loss in zip(regime.curve_tokens, found, strict=False)
+    ]
 
 
 def _rows_of(found: Any, columns: Sequence[str]) -> list[list[Any]]:

@@ -19,9 +19,12 @@ from quantum_hybrid.student.head import ANGLE_SCALE
 from quantum_hybrid.study.arms import Arm, ArmMap, Shape
 from quantum_hybrid.study.fits.readouts import Readouts, classical_logits
 
-BATCH_ROWS = 512
-SMALLEST_VARIANCE = 1e-10
-"""Smaller ones of z are rounding: its numbers are float32 in [-1, 1]."""
+BATCH_ROWS = 128
+UP_EPSILON = 1e-3
+"""Adam's epsilon for `up`. Most words have gradients far below it, which Adam would otherwise scale
+up to full steps: noise that was worth a quarter of a nat (docs/log.md#referee)."""
+SMALLEST_VARIANCE = 1e-12
+"""Smaller ones of z are near those of rounding, 4e-15: its numbers are float32 in [-1, 1]."""
 WARM_UP = 0.1
 """Share of the steps in which the learning rate rises linearly; it falls linearly afterwards."""
 
@@ -58,10 +61,10 @@ class Settings:
     down_rate: float
     """Learning rate of `down`, in units of the spread: what is good then depends on no spread."""
     map_rate: float
-    """Learning rate of the arm's map, in units of the spread too: what shifts z counts by it."""
+    """Learning rate of the arm's map: of a circuit's angles in radians."""
     spread: float
-    """Standard deviation of down(g) at the start: how far the angles use the range. The smaller it
-    is, the more does any smooth map resemble a linear one."""
+    """Standard deviation of down(g) at the start: how far the angles use the range. With a small
+    one any smooth map is close to a linear one."""
 
 
 @dataclass(frozen=True)
@@ -83,10 +86,11 @@ class Start:
 
 
 class Contender(nn.Module):
-    """down, s tanh, f, whitening: from g to the numbers that `up` reads.
+    """down, s tanh, f, centring and whitening: from g to the numbers that `up` reads.
 
-    The whitening is fixed at the start. Without it a shift of z would make its weights second
-    biases, and its spread would set their learning rate: arms would differ by their scale.
+    In training the mean is that of the batch, so that an arm whose map moves does not shift z,
+    where U would be a second bias. `settle` fixes the mean afterwards. The whitening is that of the
+    start: otherwise the spread of z would set the rate at which its weights learn.
     """
 
     mean: Tensor
@@ -106,14 +110,15 @@ class Contender(nn.Module):
     ) -> Contender:
         """One whose state is to be loaded."""
         start = Start(torch.zeros(shape.n, d_model), torch.zeros(shape.n))
-        return cls(arm, settings, start, shape, seed)
+        return cls(arm, settings, start, shape, seed).eval()
 
     def angles(self, g: Float[Tensor, "rows d_model"]) -> Float[Tensor, "rows n"]:
         """Input of the arm's map, in (-s, s)."""
         return ANGLE_SCALE * torch.tanh(self.down(g))
 
     def forward(self, g: Float[Tensor, "rows d_model"]) -> Float[Tensor, "rows n"]:
-        return (self.map(self.angles(g)) - self.mean) @ self.whitening
+        z = self.map(self.angles(g))
+        return (z - (z.mean(0) if self.training else self.mean)) @ self.whitening
 
     @torch.no_grad()
     def begin(self, g: Float[Tensor, "rows d_model"]) -> None:
@@ -126,8 +131,19 @@ class Contender(nn.Module):
         variances, directions = torch.linalg.eigh(z.T.cov(correction=0))
         seen = variances > SMALLEST_VARIANCE
         scales = torch.where(seen, variances.clamp_min(SMALLEST_VARIANCE).rsqrt(), 0.0)
-        self.mean.copy_(z.mean(0))
         self.whitening.copy_((directions * scales) @ directions.T)
+        self.settle(g)
+
+    @torch.no_grad()
+    def settle(self, g: Float[Tensor, "rows d_model"]) -> None:
+        """Fix the mean of z at that of these rows: training has not begun, or is over."""
+        self.mean.copy_(self.map(self.angles(g)).double().mean(0))
+        self.eval()
+
+    @property
+    def n_directions(self) -> int:
+        """Directions in which z varied at the start."""
+        return int(torch.linalg.matrix_rank(self.whitening))
 
 
 class Fit:
@@ -154,16 +170,19 @@ class Fit:
         for i, contender in enumerate(self.contenders):
             rates = contender.settings
             up = [readouts.weights[i], readouts.biases[i], readouts.log_scales[i]]
-            yield {"params": up, "lr": rates.up_rate}
+            yield {"params": up, "lr": rates.up_rate, "eps": UP_EPSILON}
             down, of_down = contender.down, rates.down_rate * rates.spread
             yield {"params": list(down.parameters()), "lr": of_down * down.in_features**-0.5}
-            fan_ins, of_map = contender.map.fan_ins(), rates.map_rate * rates.spread
+            fan_ins = contender.map.fan_ins()
             for parameter in contender.map.parameters():
                 if parameter.requires_grad:
-                    yield {"params": [parameter], "lr": of_map * fan_ins.get(parameter, 1) ** -0.5}
+                    rate = rates.map_rate * fan_ins.get(parameter, 1) ** -0.5
+                    yield {"params": [parameter], "lr": rate}
 
     def step(self, batch: Rows) -> Float[Tensor, " contenders"]:
         """Train on a batch; the mean loss of each contender before it, in nats."""
+        for contender in self.contenders:
+            contender.train()
         points = self._points(batch)
         losses, by_points = self.readouts.backward(
             points.detach(), batch.targets, self._classical(batch)
@@ -178,9 +197,14 @@ class Fit:
         self._step += 1
         return losses.mean(1)
 
+    def settle(self, g: Float[Tensor, "rows d_model"]) -> None:
+        """End the training: the means of all contenders are those of these rows."""
+        for contender in self.contenders:
+            contender.settle(g)
+
     @torch.no_grad()
     def prompt_losses(self, rows: Rows, n_prompts: int) -> Float[Tensor, "contenders prompts"]:
-        """Loss of each prompt, summed over its rows, in nats."""
+        """Loss of each prompt, summed over its rows, in nats. After the training is settled."""
         sums = torch.zeros(len(self.contenders), n_prompts, dtype=torch.float64)
         for batch in _in_order(rows):
             classical = self._classical(batch)

@@ -72,7 +72,7 @@ class JointFit:
     def train(self, fits: RegimeFits) -> None:
         """Train on half of the training units. `fits` gives the arm its start."""
         settings = Settings(up_rate=0.0, down_rate=0.0, map_rate=0.0, spread=SPREAD)
-        (contender,), readouts = fits.begun([(self._arm, settings)], self._seed)
+        contender, readouts = fits.alone(self._arm, settings, self._seed)
         self._place(contender)
         with torch.no_grad():
             up = self._student.head.quantum.up

@@ -4,129 +4,152 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
 from quantum_hybrid.durable import write_bytes
 from quantum_hybrid.errors import CheckpointError
-from quantum_hybrid.study.arms import ARMS
+from quantum_hybrid.study.arms import NOTHING, WRITER, arm_named
 from quantum_hybrid.study.fits.fit import Contender, Fit, Rows, Settings, Start, batches
-from quantum_hybrid.study.fits.linearity import nonlinear_shares
 from quantum_hybrid.study.fits.readouts import Readouts
 from quantum_hybrid.study.fits.sampling import half_sample
 from quantum_hybrid.study.fits.start import Calibration, Recalibrated
+from quantum_hybrid.study.fits.use import Use
 from quantum_hybrid.study.ground.corpus import Part
 from quantum_hybrid.study.ground.hidden_states import HiddenStates
-from quantum_hybrid.study.plan import Regime, StudyPlan
+from quantum_hybrid.study.plan import StudyPlan
+from quantum_hybrid.study.regimes import REGIMES, Regime
 
 CALIBRATION_ROWS = 2_048
 """Training rows from which all arms start."""
-LINEARITY_ROWS = 2_048
-"""Training rows on which it is measured how far the arms are from linear ones."""
-RECALIBRATION = Settings(up_rate=0.01, down_rate=0.1, map_rate=0.1, spread=0.1)
-RECALIBRATION_EPOCHS = 3
+SETTLING_ROWS = 2_048
+"""Training rows that fix the mean of z at the end; on them it is measured how far the arms are from
+linear ones, too."""
+RECALIBRATION = Settings(up_rate=0.05, down_rate=0.1, map_rate=0.1, spread=0.1)
+
+
+@dataclass(frozen=True)
+class Halves:
+    """The training rows of a seed."""
+
+    own: Int[Tensor, " rows"]
+    """Numbers of those on which its arms are trained: the rows of half of the units."""
+    other: Int[Tensor, " rows"]
+    """Those that recalibrate the classical logits, or give the frequencies of words, with which its
+    arms start. On the same rows the arms would find less to gain than there is on other texts."""
 
 
 class RegimeFits:
     """Fits of arms in a regime of a study."""
 
-    def __init__(self, plan: StudyPlan, regime: Regime, ground: HiddenStates) -> None:
-        self._plan, self._regime, self._ground = plan, regime, ground
-        self._decoder, self._bias = ground.decoder(), ground.bias()
+    def __init__(self, plan: StudyPlan, regime: Regime, states: HiddenStates) -> None:
+        self._plan, self._states = plan, states
+        self.is_beside = REGIMES[regime].is_beside
+        self._decoder, self._bias = states.decoder(), states.bias()
         self._training = self.rows("training")
         # A plan may use fewer units than its ground holds; an index would copy them all.
         if plan.training <= int(self._training.prompts[-1]):
             self._training = self._training[self._training.prompts < plan.training]
 
-    @property
-    def is_beside(self) -> bool:
-        """Whether the arms stand beside classical logits."""
-        return self._regime != "alone"
-
     def rows(self, part: Part) -> Rows:
         """The rows of a part."""
-        return self._ground.rows(part, with_features=self.is_beside)
+        return self._states.rows(part, with_features=self.is_beside)
 
-    @cached_property
-    def _calibration(self) -> Calibration:
-        generator = drawn_from(self._plan.text_seed, "calibration")
-        order = torch.randperm(len(self._training), generator=generator)[:CALIBRATION_ROWS]
-        rows = self._ground.rows("training", with_features=True)[order.sort().values]
-        if rows.features is None:
-            raise ValueError("a ground always has features")
-        targets = self._training.targets
-        return Calibration(rows.g, rows.features, self._decoder, self._bias, targets)
+    def halves(self, seed: int) -> Halves:
+        """The training rows of a seed."""
+        units = self._training.prompts
+        chosen = half_sample(int(units.max()) + 1, drawn_from(seed, "sample"))
+        is_own = torch.isin(units, chosen)
+        return Halves(is_own.nonzero()[:, 0], (~is_own).nonzero()[:, 0])
 
-    def recalibrated(self) -> Recalibrated:
-        """Train the scale and the bias of each word that recalibrate the classical logits."""
-        (contender,) = self._contenders([("nothing", RECALIBRATION)], 0, self._start)
-        words = len(self._decoder)
-        untouched = Recalibrated(torch.zeros(words), torch.zeros(()))
-        readouts = self._calibration.readouts([contender], untouched)
-        generator = drawn_from(self._plan.text_seed, "recalibration")
-        order = batches(len(self._training), RECALIBRATION_EPOCHS, generator)
-        fit = self._fit([contender], readouts, n_steps=len(order))
-        for numbers in order:
-            fit.step(self._training[numbers])
-        return Recalibrated(readouts.biases[0].detach(), readouts.log_scales[0].detach())
-
-    def trained(
-        self,
-        arms: Sequence[tuple[str, Settings]],
-        recalibrated: Recalibrated | None,
-        seed: int,
-    ) -> Trained:
-        """Train arms side by side. The seed draws initial values, order and half of the training
-        units. All seeds share these units, so their mean is about these texts and not about other
-        ones (docs/log.md#instrument).
+    def trained(self, arms: Sequence[tuple[str, Settings]], seed: int) -> Trained:
+        """Train arms side by side. The seed draws initial values, order, and which half of the
+        training units they are trained on.
         """
-        contenders, readouts = self.begun(arms, seed, recalibrated)
-        chosen = self._sample(seed)
-        order = batches(len(chosen), self._plan.epochs, drawn_from(seed, "order"))
+        halves = self.halves(seed)
+        contenders, readouts = self._begun(arms, seed, halves)
+        first = [deepcopy(one.map.state_dict()) for one in contenders]
+        order = batches(len(halves.own), self._plan.epochs, drawn_from(seed, "order"))
         fit = self._fit(contenders, readouts, n_steps=len(order))
-        curve = [fit.step(self._training[chosen[numbers]]) for numbers in order]
-        g = self._training.g[chosen[:LINEARITY_ROWS]]
-        return Trained(fit, torch.stack(curve, 1), nonlinear_shares(contenders, g))
-
-    def begun(
-        self,
-        arms: Sequence[tuple[str, Settings]],
-        seed: int,
-        recalibrated: Recalibrated | None = None,
-    ) -> tuple[list[Contender], Readouts]:
-        """Arms at their start."""
-        contenders = self._contenders(arms, seed, self._start)
-        return contenders, self._calibration.readouts(contenders, recalibrated)
+        curve = [fit.step(self._training[halves.own[numbers]]) for numbers in order]
+        g = self._training.g[halves.own[:SETTLING_ROWS]]
+        fit.settle(g)
+        return Trained(fit, torch.stack(curve, 1), Use.of(contenders, first, g))
 
     def untrained(self, arms: Sequence[tuple[str, Settings]], seed: int) -> Trained:
         """The same arms without training, for `Trained.read`."""
         d_model, shape = self._decoder.shape[1], self._plan.shape
-        contenders = [Contender.blank(ARMS[name], own, shape, d_model, seed) for name, own in arms]
+        contenders = [
+            Contender.blank(arm_named(name), own, shape, d_model, seed) for name, own in arms
+        ]
         readouts = Readouts(len(contenders), len(self._decoder), self._plan.n_qubits)
         fit = self._fit(contenders, readouts, n_steps=0)
-        return Trained(fit, torch.zeros(len(arms), 0), torch.zeros(len(arms)))
+        return Trained(fit, torch.zeros(len(arms), 0), Use.unknown(len(arms)))
 
-    def _contenders(
-        self, arms: Sequence[tuple[str, Settings]], seed: int, start: Start
-    ) -> list[Contender]:
-        return [Contender(ARMS[name], own, start, self._plan.shape, seed) for name, own in arms]
+    def alone(self, arm: str, settings: Settings, seed: int) -> tuple[Contender, Readouts]:
+        """One arm at the start that it has without classical logits."""
+        contender = self._contender(arm, settings, seed)
+        readouts = self._calibration(self.halves(seed)).readouts([contender], None)
+        return contender, readouts
 
     @cached_property
-    def _start(self) -> Start:
-        return self._calibration.start(self._plan.n_qubits)
+    def calibration_rows(self) -> Rows:
+        """Training rows from which all arms of all seeds start; their targets are not used."""
+        generator = drawn_from(self._plan.text_seed, "calibration")
+        order = torch.randperm(len(self._training), generator=generator)[:CALIBRATION_ROWS]
+        return self._states.rows("training", with_features=True)[order.sort().values]
 
-    def _sample(self, seed: int) -> Tensor:
-        """Numbers of the rows of half of the training units."""
-        units = self._training.prompts
-        chosen = half_sample(int(units.max()) + 1, drawn_from(seed, "sample"))
-        return torch.isin(units, chosen).nonzero()[:, 0]
+    @cached_property
+    def start(self) -> Start:
+        """The start of every arm's `down`."""
+        return self._calibration(None).start(self._plan.n_qubits)
+
+    def _begun(
+        self, arms: Sequence[tuple[str, Settings]], seed: int, halves: Halves
+    ) -> tuple[list[Contender], Readouts]:
+        calibration = self._calibration(halves)
+        contenders = [
+            self.writer(own) if name == WRITER else self._contender(name, own, seed)
+            for name, own in arms
+        ]
+        recalibrated = self._recalibrated(seed, halves, calibration) if self.is_beside else None
+        return contenders, calibration.readouts(contenders, recalibrated)
+
+    def _calibration(self, halves: Halves | None) -> Calibration:
+        """With the frequencies of words in the other half of the training text, if there is one."""
+        rows = self.calibration_rows
+        if rows.features is None:
+            raise ValueError("a ground always has features")
+        targets = None if halves is None else self._training.targets[halves.other]
+        return Calibration(rows.g, rows.features, self._decoder, self._bias, targets)
+
+    def _recalibrated(self, seed: int, halves: Halves, calibration: Calibration) -> Recalibrated:
+        """Train the scale and the bias of each word that recalibrate the classical logits."""
+        nothing = self._contender(NOTHING, RECALIBRATION, seed)
+        words = len(self._decoder)
+        untouched = Recalibrated(torch.zeros(words), torch.zeros(()))
+        readouts = calibration.readouts([nothing], untouched)
+        order = batches(len(halves.other), 1, drawn_from(seed, "recalibration"))
+        fit = self._fit([nothing], readouts, n_steps=len(order))
+        for numbers in order:
+            fit.step(self._training[halves.other[numbers]])
+        return Recalibrated(readouts.biases[0].detach(), readouts.log_scales[0].detach())
+
+    def writer(self, settings: Settings) -> Contender:
+        """The circuits that write the planted text: they have the same angles for all seeds."""
+        generator = drawn_from(self._plan.text_seed, "planted angles")
+        return self._contender(WRITER, settings, int(torch.randint(2**31, (), generator=generator)))
+
+    def _contender(self, arm: str, settings: Settings, seed: int) -> Contender:
+        return Contender(arm_named(arm), settings, self.start, self._plan.shape, seed)
 
     def _fit(self, contenders: Sequence[Contender], readouts: Readouts, *, n_steps: int) -> Fit:
         return Fit(contenders, readouts, self._decoder, self._bias, n_steps=n_steps)
@@ -139,8 +162,8 @@ class Trained:
     fit: Fit
     curve: Float[Tensor, "arms steps"]
     """Mean loss of each arm before each step, in nats."""
-    nonlinear: Float[Tensor, " arms"]
-    """`nonlinear_shares` on training rows, at the end."""
+    use: Use
+    """How each arm's map is used at the end."""
 
     def mean_losses(self, rows: Rows) -> Float[Tensor, " arms"]:
         """In nats per token; not finite for an arm that diverged."""
@@ -151,9 +174,8 @@ class Trained:
         return self.fit.prompt_losses(rows, int(rows.prompts.max()) + 1)
 
     def write(self, file: Path) -> None:
-        """Write all parameters, the curve and the shares, atomically."""
-        found = {"curve": self.curve, "nonlinear": self.nonlinear}
-        write_bytes(file, save(self._state() | found))
+        """Write all parameters, the curve and the use, atomically."""
+        write_bytes(file, save(self._state() | {"curve": self.curve} | self.use._asdict()))
 
     def read(self, file: Path) -> Trained:
         """What `write` has written. Raises `CheckpointError` for other content."""
@@ -162,7 +184,8 @@ class Trained:
             with torch.no_grad():
                 for name, tensor in self._state().items():
                     tensor.copy_(state[name])
-            return Trained(self.fit, state["curve"], state["nonlinear"])
+            use = Use(*(state[name] for name in Use._fields))
+            return Trained(self.fit, state["curve"], use)
         except (OSError, SafetensorError, KeyError, RuntimeError) as error:
             raise CheckpointError(f"{file}: not a fit of this study: {error}") from error
 

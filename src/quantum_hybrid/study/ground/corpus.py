@@ -3,10 +3,11 @@
     corpus = gather(plan, announce)
     corpus.write(file)
 
-Parts are assigned by the SHA-256 of a unit's text and the plan's `text_seed`: the units with the
-smallest hashes are held out, the next ones are for validation. A unit whose prompt, answer or
-document nearly repeats one that was gathered before (`text.duplicates`) is left out, so no part
-repeats another.
+Prompts are assigned to parts by the SHA-256 of their texts and the plan's `text_seed`: the units
+with the smallest hashes are held out, the next ones are for validation. Documents stay in the order
+of their file, the first for training and the last held out, since neighbours may be of one work. A
+unit whose prompt, answer or document, as far as it is used, nearly repeats one that was gathered
+before (`text.duplicates`) is left out, so no part repeats another.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import hashlib
 import json
 import re
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, aclosing
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -24,7 +25,6 @@ from typing import Literal, get_args
 
 from quantum_hybrid.durable import write_bytes
 from quantum_hybrid.errors import CheckpointError, TeacherSilent, UsageError
-from quantum_hybrid.paths import user_path
 from quantum_hybrid.processes.cores import usable_cores
 from quantum_hybrid.shown import shown
 from quantum_hybrid.study.plan import BUILT_IN, WRITTEN, StudyPlan
@@ -46,6 +46,8 @@ from quantum_hybrid.text import (
     built_in_prompts,
     read_prompts_file,
 )
+from quantum_hybrid.text.selection import left_out_in_words
+from quantum_hybrid.text.utf8_file import read_utf8
 
 Part = Literal["training", "validation", "held-out"]
 PARTS: tuple[Part, ...] = get_args(Part)
@@ -57,6 +59,9 @@ FEWEST_WORDS, FEWEST_CHARACTERS = 5, 40
 MOST_TEXT_BYTES = 2**28
 HEADING = f"fewer than {FEWEST_WORDS} words and {FEWEST_CHARACTERS} characters"
 NOT_NEEDED = "not needed by the plan"
+DOCUMENT = "document"
+CHARACTERS_OF_TOKEN = 4
+"""In English, about; near-duplicates are sought in what a unit's tokens may hold."""
 UNITS_PER_LINE = 100
 """Number of units between two lines of progress."""
 _CUT = re.compile(r"\n\s*\n")
@@ -117,10 +122,9 @@ class Corpus:
             raise CheckpointError(f"{file}: not the text of a study") from error
 
     @property
-    def held_out_digest(self) -> str:
-        """SHA-256 of the held-out texts: what is looked at when the held-out part is opened."""
-        texts = [[unit.prompt, unit.text] for unit in self.parts["held-out"]]
-        return hashlib.sha256(json.dumps(texts).encode("ascii")).hexdigest()
+    def held_out_digests(self) -> list[str]:
+        """SHA-256 of each held-out unit: what is looked at when the held-out part is opened."""
+        return [_hash(unit.prompt, unit.text).hex() for unit in self.parts["held-out"]]
 
 
 def gather(plan: StudyPlan, announce: Callable[[str], None]) -> Corpus:
@@ -129,7 +133,7 @@ def gather(plan: StudyPlan, announce: Callable[[str], None]) -> Corpus:
     Raises `UsageError` for a file with fewer units than the plan wants, and a `TeacherError` if the
     teacher fails; answers that have arrived stay in the cache.
     """
-    collection = _Collection(plan.n_units)
+    collection = _Collection(plan)
     if plan.text is not None:
         source = f"documents of {shown(plan.text)}"
         collection.take_documents(_documents(plan.text), plan.text_seed)
@@ -142,7 +146,7 @@ def gather(plan: StudyPlan, announce: Callable[[str], None]) -> Corpus:
     if not collection.is_full:
         raise UsageError(
             f"{source}: {len(collection.units)} usable units, and the plan wants {plan.n_units} "
-            f"({_reasons(collection.left_out)})"
+            f"({left_out_in_words(collection.left_out)})"
         )
     return Corpus(source, _in_parts(collection.units, plan), dict(collection.left_out))
 
@@ -150,10 +154,11 @@ def gather(plan: StudyPlan, announce: Callable[[str], None]) -> Corpus:
 class _Collection:
     """Units without near-duplicates, up to a number."""
 
-    def __init__(self, n_wanted: int) -> None:
+    def __init__(self, plan: StudyPlan) -> None:
         self.units: list[Unit] = []
         self.left_out: Counter[str] = Counter()
-        self._n_wanted = n_wanted
+        self._n_wanted = plan.n_units
+        self._n_characters = plan.longest_unit * CHARACTERS_OF_TOKEN
         self._seen = NearDuplicates()
 
     @property
@@ -165,8 +170,8 @@ class _Collection:
         return self.n_missing == 0
 
     def take(self, unit: Unit) -> None:
-        """Keep a unit, unless its text nearly repeats a kept one."""
-        if self._seen.add(unit.text) is None:
+        """Keep a unit, unless its text, as far as it is used, nearly repeats a kept one."""
+        if self._seen.add(unit.text[: self._n_characters]) is None:
             self.units.append(unit)
         else:
             self.left_out["text nearly repeated"] += 1
@@ -180,7 +185,7 @@ class _Collection:
             elif len(text.split()) < FEWEST_WORDS and len(text) < FEWEST_CHARACTERS:
                 self.left_out[HEADING] += 1
             else:
-                self.take(Unit(f"document {number}", None, text, "length"))
+                self.take(Unit(f"{DOCUMENT} {number}", None, text, "length"))
 
 
 class _Answers:
@@ -203,7 +208,7 @@ class _Answers:
             writer = PromptWriter(embedded.server, cache, self._plan.text_seed)
             prompts = await stack.enter_async_context(aclosing(self._prompts(writer)))
             while not self._collection.is_full:
-                # As many as are missing: a few may come back without text, or repeat another.
+                # A few may come back without text, or repeat another.
                 wanted = self._collection.n_missing
                 chosen = await self._next(prompts, wanted)
                 await self._ask(client, chosen)
@@ -223,14 +228,16 @@ class _Answers:
                 self._announce(f"text      {len(chosen)} of {count} prompts written")
         return chosen
 
-    async def _prompts(self, writer: PromptWriter):
+    async def _prompts(self, writer: PromptWriter) -> AsyncGenerator[Prompt, None]:
         """The prompts that the plan names, in order."""
         if self._plan.prompts == WRITTEN:
             selection = PromptSelection()
-            async with aclosing(writer.candidates()) as candidates:
-                async for candidate in candidates:
-                    if selection.offer(candidate):
-                        yield selection.prompts[-1]
+            try:
+                async with aclosing(writer.prompts(selection)) as prompts:
+                    async for prompt in prompts:
+                        yield prompt
+            finally:
+                self._leave_out(selection.left_out)
             return
         for prompt in self._named_prompts():
             yield prompt
@@ -240,8 +247,16 @@ class _Answers:
         if self._plan.prompts == BUILT_IN:
             prompts = built_in_prompts().prompts
         else:
-            prompts = read_prompts_file(self._plan.prompts).prompts.prompts
+            file = read_prompts_file(self._plan.prompts)
+            prompts = file.prompts.prompts
+            self._leave_out({"repeated": file.n_repeated, "near-duplicate": file.n_near_duplicates})
         return sorted(prompts, key=lambda prompt: _hash(self._plan.text_seed, prompt.text))
+
+    def _leave_out(self, prompts: Mapping[str, int]) -> None:
+        """Count prompts that are not asked, by reason."""
+        for reason, n in prompts.items():
+            if n:
+                self._collection.left_out[f"prompt, {reason}"] += n
 
     async def _ask(self, client: TeacherClient, prompts: Sequence[Prompt]) -> None:
         """Ask for one answer to each prompt, and take them in the order of the prompts."""
@@ -268,25 +283,15 @@ class _Answers:
 
 def _documents(named: str) -> list[str]:
     """The documents of a text file."""
-    where = f"text {named!r}"
-    try:
-        with user_path(named, where).open("rb") as file:
-            content = file.read(MOST_TEXT_BYTES + 1)
-    except OSError as error:
-        raise UsageError(f"{where}: cannot be read: {error.strerror}") from error
-    if len(content) > MOST_TEXT_BYTES:
-        raise UsageError(f"{where}: is larger than {MOST_TEXT_BYTES >> 20} MiB")
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        raise UsageError(f"{where}, line {line}: is not UTF-8") from None
+    text = read_utf8(named, f"text {named!r}", MOST_TEXT_BYTES).text
     return [document.strip() for document in _CUT.split(text) if document.strip()]
 
 
 def _in_parts(units: Sequence[Unit], plan: StudyPlan) -> dict[Part, list[Unit]]:
     """The parts, each in the order of the hashes, which is random."""
     ordered = sorted(units, key=lambda unit: _hash(plan.text_seed, unit.prompt, unit.text))
+    if plan.text is not None:  # Of documents, the last of the file come first here.
+        ordered.sort(key=lambda unit: -int(unit.name.removeprefix(DOCUMENT)))
     cuts = (plan.held_out, plan.held_out + plan.validation)
     return {
         "training": ordered[cuts[1] :],
@@ -298,8 +303,3 @@ def _in_parts(units: Sequence[Unit], plan: StudyPlan) -> dict[Part, list[Unit]]:
 def _hash(*content: int | str | None) -> bytes:
     """SHA-256: an order by it is random, and depends on nothing else."""
     return hashlib.sha256(json.dumps(content).encode("ascii")).digest()
-
-
-def _reasons(left_out: Counter[str]) -> str:
-    reasons = [f"{n} {reason}" for reason, n in left_out.most_common()]
-    return f"left out: {', '.join(reasons)}" if reasons else "none was left out"

@@ -6,7 +6,8 @@ with them could favour them over their rivals.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import cast
 
@@ -35,6 +36,21 @@ STEPS_PER_LINE = 10
 """Number of steps between two lines of progress."""
 
 
+def require_base_model(plan: StudyPlan) -> None:
+    """Raise `UsageError` if there is no such model, before anything else takes time."""
+    with _as_a_field_of_the_plan():
+        find_base_model(plan.base_model_name)
+
+
+@contextmanager
+def _as_a_field_of_the_plan() -> Iterator[None]:
+    """A message's backticks would be taken for settings of a run."""
+    try:
+        yield
+    except UsageError as error:
+        raise UsageError(f"plan: {str(error).replace('`', '')}") from None
+
+
 class Backbone:
     """The pruned backbone with its classical head."""
 
@@ -42,11 +58,9 @@ class Backbone:
         """As it is before healing. Raises `UsageError` for a model that cannot be used."""
         self._config = config = plan.student()
         transformers_logging.disable_progress_bar()
-        try:
+        with _as_a_field_of_the_plan():
             base = load_base_model(config.base_model_name, find_base_model(config.base_model_name))
             drop_layers(base.body, config.dropped_layers())
-        except UsageError as error:  # Backticks would be taken for settings of a run.
-            raise UsageError(f"plan: {str(error).replace('`', '')}") from None
         self.encoder = Encoder(base.tokenizer)
         # A student, for its loading, its classical pathway and its optimiser; its circuits rest.
         self.student = HybridForCausalLM.from_base(base)
