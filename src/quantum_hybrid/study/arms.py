@@ -106,7 +106,7 @@ class Affine(ArmMap):
 class Perceptron(ArmMap):
     """z = x + V tanh(W x + b) + c with x = tanh(down g), from the identity (V = 0).
 
-    As many hidden units as give it the subject's number of weights, or the next above.
+    The number of hidden units gives it the subject's number of weights, or the next above.
     """
 
     def __init__(self, shape: Shape, generator: torch.Generator) -> None:

@@ -99,7 +99,7 @@ def introduction(plan: StudyPlan, tasks: Sequence[Task]) -> list[str]:
     unit = "documents" if plan.text is not None else "prompts"
     return [
         f"plan      {plan.digest[:12]}: {len(plan.arms)} arms x {plan.seeds} seeds, "
-        f"{' and '.join(plan.regimes)}; margin {plan.margin:g} nats per token",
+        f"{', '.join(plan.regimes)}; margin {plan.margin:g} nats per token",
         f"          {plan.training} {unit} for training, {plan.validation} for the tuning with "
         f"{plan.tuning_trials} trials an arm, {plan.held_out} held out",
         f"time      about {minutes(total)} on {cores} if nothing is done yet: {named}",

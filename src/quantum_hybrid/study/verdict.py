@@ -3,7 +3,7 @@
 The difference is the rival's loss minus the subject's: positive if the circuit is better. With
 p-values adjusted by Holm (1979) over the rivals of a regime, each family of tests by itself:
 
-    better, worse   the difference is told from 0, and not placed within the margin
+    better, worse   the difference is significantly not 0, and not placed within the margin
     equivalent      it is placed within the margin
     inconclusive    neither
 """

@@ -142,7 +142,7 @@ def test_an_interval_for_other_training_data_covers_what_all_seeds_share() -> No
     tokens = np.full(50, 10.0)
     n_covered = n_narrow = 0
     for _ in range(400):
-        # A bootstrap sample a seed varies as the training set does, which all seeds share.
+        # A half sample a seed varies as the training set does, which all seeds share.
         shared, own = generator.normal(0, 0.01), generator.normal(0, 0.01, (8, 1))
         cells = 0.02 + shared + own + generator.normal(0, 0.02, (8, 50))
         difference = CrossedDifference(10 * cells, tokens)
@@ -152,3 +152,26 @@ def test_an_interval_for_other_training_data_covers_what_all_seeds_share() -> No
         n_narrow += abs(difference.mean - 0.02) <= narrow
     assert n_covered >= 0.9 * 400
     assert n_narrow < 0.8 * 400
+
+
+class Drawn(np.random.Generator):
+    """A generator whose draws are known: how often each seed and each prompt is taken."""
+
+    def __init__(self, *counts: list[int]) -> None:
+        super().__init__(np.random.PCG64())
+        self._counts = iter(counts)
+
+    def multinomial(self, *_: object) -> np.ndarray:
+        return np.array([next(self._counts)])
+
+
+def test_a_draw_has_the_mean_and_the_error_of_the_same_units_written_out() -> None:
+    generator = np.random.default_rng(3)
+    sums, tokens = generator.normal(0.1, 1, (4, 6)), np.array([3.0, 5, 8, 2, 7, 4])
+    seeds, prompts = [2, 0, 1, 1], [0, 3, 1, 0, 1, 1]
+    taken = np.repeat(np.repeat(sums, seeds, axis=0), prompts, axis=1)
+    expected = CrossedDifference(taken, np.repeat(tokens, prompts))
+    difference = CrossedDifference(sums, tokens)
+    boot = MultiBootstrap(difference, seed=0, replicates=10)
+    (t,) = boot._draw(Drawn(seeds, prompts), 1)
+    assert t == pytest.approx((expected.mean - difference.mean) / expected.standard_error)

@@ -112,9 +112,9 @@ class CrossedDifference:
     def interval_for_other_training_data(self, level: float = 0.95) -> tuple[float, float]:
         """Two-sided interval of the mean that another training set would have given.
 
-        All seeds draw from one training set, so its share of the variance is not divided by their
-        number. A half sample a seed puts as much into the variance between seeds, with that of
-        the initial values and orders; adding all of it is conservative (docs/log.md#instrument).
+        The seeds draw from one training set, so averaging over them does not reduce its variance.
+        Half-sampling puts about that variance between the seeds, beside that of initial values
+        and orders; all of it is added (docs/log.md#instrument).
         """
         df = self.mean_squares.degrees_of_freedom(undivided=True)
         error = self.mean_squares.standard_error(undivided=True)
@@ -188,7 +188,7 @@ class MultiBootstrap:
         per_prompt = n_tokens / n_prompts
 
         # Cells of the layout: (sum - mean* of its tokens) / mean* tokens of a prompt.
-        of_seeds = (of_seeds - np.outer(n_tokens, np.ones(n_seeds)) * means[:, None]) / n_prompts
+        of_seeds = (of_seeds - (n_tokens * means)[:, None]) / n_prompts
         of_prompts = seeds @ sums / n_seeds - np.outer(means, tokens)
         between_seeds = n_prompts * (seeds * of_seeds**2).sum(1)
         between_prompts = n_seeds * (prompts * of_prompts**2).sum(1)

@@ -54,6 +54,6 @@ def seeds_needed(
         told = power_to_tell(pilot, delta, n_seeds, alpha)
         return max(told, power_to_equate(pilot, delta, margin, n_seeds, alpha)) >= power
 
-    if not settles(MOST_SEEDS):  # Where no number will do, none but the largest is tried.
+    if not settles(MOST_SEEDS):  # Power grows with the number of seeds.
         return None
     return next(n_seeds for n_seeds in range(2, MOST_SEEDS + 1) if settles(n_seeds))

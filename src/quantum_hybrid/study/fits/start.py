@@ -110,8 +110,8 @@ def log_frequencies(
 ) -> Float[Tensor, " words"]:
     """Log-probabilities of words from counts, with `expected` probabilities as prior.
 
-    The prior counts as many tokens as make the likelihood largest that each token has under all
-    others (leave-one-out), of the numbers in `PRIORS`.
+    The prior's weight in tokens, one of `PRIORS`, maximises the leave-one-out likelihood: that of
+    each token under all others.
     """
     counts = torch.bincount(targets, minlength=len(expected)).double()
     seen = counts > 0
