@@ -15,11 +15,8 @@ from typing import cast
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
-from quantum_hybrid.durable import write_bytes
 from quantum_hybrid.errors import CheckpointError
 from quantum_hybrid.student import HybridForCausalLM, QuantumHead, answer_rows
 from quantum_hybrid.study.arms import ARMS
@@ -28,6 +25,7 @@ from quantum_hybrid.study.fits.regime import RegimeFits, drawn_from
 from quantum_hybrid.study.fits.sampling import half_sample
 from quantum_hybrid.study.ground.corpus import Corpus, Part
 from quantum_hybrid.study.ground.healing import Backbone, schedule
+from quantum_hybrid.study.parameters import read_parameters, write_parameters
 from quantum_hybrid.study.plan import StudyPlan
 from quantum_hybrid.text import Example
 from quantum_hybrid.training import build_optimizer, three_part_loss
@@ -122,8 +120,7 @@ class JointFit:
 
     def write(self, file: Path) -> None:
         """Write what was trained and the curve, atomically."""
-        state = {name: tensor.detach().contiguous() for name, tensor in self._state().items()}
-        write_bytes(file, save(state | {"curve": self._curve[None]}))
+        write_parameters(file, self._state() | {"curve": self._curve[None]})
 
     def read(self, file: Path) -> None:
         """Load what `write` has written. Raises `CheckpointError` for other content."""
@@ -131,14 +128,10 @@ class JointFit:
         d_model = self._student.head.classical.decoder.in_features
         shape = self._plan.shape
         self._place(Contender.blank(ARMS[self._arm], settings, shape, d_model, self._seed))
-        try:
-            state = load_file(file)
-            with torch.no_grad():
-                for name, tensor in self._state().items():
-                    tensor.copy_(state[name])
-            self._curve = state["curve"][0]
-        except (OSError, SafetensorError, KeyError, RuntimeError) as error:
-            raise CheckpointError(f"{file}: not a fit of this study: {error}") from error
+        kept = read_parameters(file, self._state(), "a fit of this study")
+        if "curve" not in kept:
+            raise CheckpointError(f"{file}: not a fit of this version: curve is missing")
+        self._curve = kept["curve"][0]
 
     def _place(self, contender: Contender) -> None:
         head = self._student.head

@@ -11,11 +11,8 @@ from pathlib import Path
 
 import torch
 from jaxtyping import Float, Int
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save
 from torch import Tensor
 
-from quantum_hybrid.durable import write_bytes
 from quantum_hybrid.errors import CheckpointError
 from quantum_hybrid.study.arms import NOTHING, WRITER, arm_named
 from quantum_hybrid.study.fits.fit import Contender, Fit, Rows, Settings, Start, batches
@@ -25,6 +22,7 @@ from quantum_hybrid.study.fits.start import Calibration, Recalibrated
 from quantum_hybrid.study.fits.use import Use
 from quantum_hybrid.study.ground.corpus import Part
 from quantum_hybrid.study.ground.hidden_states import HiddenStates
+from quantum_hybrid.study.parameters import read_parameters, write_parameters
 from quantum_hybrid.study.plan import StudyPlan
 from quantum_hybrid.study.regimes import REGIMES, Regime
 
@@ -175,19 +173,14 @@ class Trained:
 
     def write(self, file: Path) -> None:
         """Write all parameters, the curve and the use, atomically."""
-        write_bytes(file, save(self._state() | {"curve": self.curve} | self.use._asdict()))
+        write_parameters(file, self._state() | {"curve": self.curve} | self.use._asdict())
 
     def read(self, file: Path) -> Trained:
         """What `write` has written. Raises `CheckpointError` for other content."""
-        try:
-            state = load_file(file)
-            with torch.no_grad():
-                for name, tensor in self._state().items():
-                    tensor.copy_(state[name])
-            use = Use(*(state[name] for name in Use._fields))
-            return Trained(self.fit, state["curve"], use)
-        except (OSError, SafetensorError, KeyError, RuntimeError) as error:
-            raise CheckpointError(f"{file}: not a fit of this study: {error}") from error
+        kept = read_parameters(file, self._state(), "a fit of this study")
+        if missing := [name for name in ("curve", *Use._fields) if name not in kept]:
+            raise CheckpointError(f"{file}: not a fit of this version: {missing[0]} is missing")
+        return Trained(self.fit, kept["curve"], Use(*(kept[name] for name in Use._fields)))
 
     def _state(self) -> dict[str, Tensor]:
         readouts, found = self.fit.readouts, {}

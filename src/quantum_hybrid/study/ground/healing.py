@@ -13,18 +13,16 @@ from typing import cast
 
 import torch
 import torch.nn.functional as F
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save
 from torch import nn
 from transformers import PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
 from quantum_hybrid.backbone import adapt, drop_layers, load_base_model, merge_adapters
-from quantum_hybrid.durable import write_bytes
-from quantum_hybrid.errors import CheckpointError, TrainingError, UsageError
+from quantum_hybrid.errors import TrainingError, UsageError
 from quantum_hybrid.model_files import find_base_model
 from quantum_hybrid.student import HybridForCausalLM, answer_rows
 from quantum_hybrid.student.initialisation import initialise_classical
+from quantum_hybrid.study.parameters import read_parameters, write_parameters
 from quantum_hybrid.study.plan import StudyPlan
 from quantum_hybrid.text import Encoder, Example
 from quantum_hybrid.training import build_optimizer, set_learning_rates
@@ -94,18 +92,12 @@ class Backbone:
 
     def write(self, file: Path) -> None:
         """Write what healing has trained, atomically."""
-        write_bytes(file, save({name: p.detach() for name, p in self._trained().items()}))
+        write_parameters(file, self._trained())
 
     def read(self, file: Path) -> None:
         """Load what `write` has written. Raises `CheckpointError` for other content."""
         self.adapt(self._config.seed)
-        try:
-            state = load_file(file)
-            with torch.no_grad():
-                for name, parameter in self._trained().items():
-                    parameter.copy_(state[name])
-        except (OSError, SafetensorError, KeyError, RuntimeError) as error:
-            raise CheckpointError(f"{file}: not a healed backbone of this plan: {error}") from error
+        read_parameters(file, self._trained(), "a healed backbone of this plan")
 
     def freeze(self) -> None:
         """Merge the adapters; nothing is trained any more."""
