@@ -63,7 +63,7 @@ def test_the_hash_is_that_of_the_content() -> None:
 
 def test_the_default_plan_is_what_it_is_said_to_be() -> None:
     assert len(DEFAULT_PLAN.arms) == 14
-    assert (DEFAULT_PLAN.seeds, DEFAULT_PLAN.regimes) == (10, ("alone", "beside"))
+    assert (DEFAULT_PLAN.seeds, DEFAULT_PLAN.regimes) == (10, ("alone", "beside", "planted"))
     assert DEFAULT_PLAN.held_out >= 800
     assert DEFAULT_PLAN.proves_something
     assert not QUICK_PLAN.proves_something

@@ -37,10 +37,11 @@ def run(namespace: argparse.Namespace, launch: Launch) -> int:
     if not namespace.study_dir or not (path / "study.json").is_file():
         raise UsageError(f"--study-dir {namespace.study_dir!r}: must be the folder of a study")
     writable_cache_directory()
+    from quantum_hybrid.report.study_summary import scaling_lines
     from quantum_hybrid.study.conduct import Conductor
     from quantum_hybrid.study.folder import opened
     from quantum_hybrid.study.plan import DEFAULT_PLAN
-    from quantum_hybrid.study.scaling import LAYERS, QUBITS, Scaling, scale, scaling_lines
+    from quantum_hybrid.study.scaling import LAYERS, QUBITS, Scaling, scale
 
     wanted = Scaling(namespace.qubits or QUBITS, namespace.layers or LAYERS)
     with opened(path, None, DEFAULT_PLAN) as study:

@@ -1,6 +1,12 @@
-"""The table at the end of a study: per rival a verdict, with the interval in nats per token."""
+"""The table at the end of a study: per rival a verdict, with the interval in nats per token.
+
+And that of a scaling: per shape the loss of each arm.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from quantum_hybrid.report.study_results import ComparedRival, RegimeResults, StudyResults
 
@@ -42,3 +48,21 @@ def _row(one: ComparedRival, loss: float | None) -> str:
 
 def _figure(loss: float | None) -> str:
     return "-" if loss is None else f"{loss:.4f}"
+
+
+def scaling_lines(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The table of all shapes."""
+    arms = list(dict.fromkeys(row["arm"] for row in rows))
+    lines = [f"{'qubits':>6}{'layers':>8}" + "".join(f"{arm:>24}" for arm in arms)]
+    shapes = sorted({(row["n_layers"], row["n_qubits"]) for row in rows})
+    of_shape = {(row["n_layers"], row["n_qubits"], row["arm"]): row for row in rows}
+    for n_layers, n in shapes:
+        cells = [_cell(of_shape[n_layers, n, arm]) for arm in arms]
+        lines.append(f"{n:>6}{n_layers:>8}" + "".join(f"{cell:>24}" for cell in cells))
+    return lines
+
+
+def _cell(row: Mapping[str, Any]) -> str:
+    if row["loss"] is None:
+        return "diverged"
+    return f"{row['loss']:.4f} +- {row['standard_error']:.4f}"

@@ -30,7 +30,7 @@ from quantum_hybrid.study.tasks import Kind, Task, tasks_of
 
 Done = Callable[[Task, float], None]
 """Called with a task that is done and the seconds that it took."""
-Said = Callable[[StudyFolder], None]
+StudyDone = Callable[[StudyFolder], None]
 """Called with a study whose tasks are done."""
 T = TypeVar("T")
 
@@ -48,7 +48,7 @@ def execute(study: StudyFolder, tasks: Sequence[Task], done: Done) -> None:
             raise _lost(study) from error
 
 
-def execute_apart(studies: Sequence[StudyFolder], kinds: Sequence[Kind], done: Said) -> None:
+def execute_apart(studies: Sequence[StudyFolder], kinds: Sequence[Kind], done: StudyDone) -> None:
     """The tasks of these kinds of several studies, those of each one after the other.
 
     Raises as `execute` does.

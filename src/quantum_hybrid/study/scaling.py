@@ -7,7 +7,7 @@ The held-out units are opened once for all of them, which counts as a look.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -117,21 +117,3 @@ def _rows(small: StudyFolder) -> Iterator[dict[str, Any]]:
             else None,
             "multiply_adds": built.multiply_adds,
         }
-
-
-def scaling_lines(rows: Sequence[dict[str, Any]]) -> list[str]:
-    """The table of all shapes."""
-    head = f"{'qubits':>6}{'layers':>8}" + "".join(f"{arm:>24}" for arm in SCALED_ARMS)
-    lines = [head]
-    shapes = sorted({(row["n_layers"], row["n_qubits"]) for row in rows})
-    of_shape = {(row["n_layers"], row["n_qubits"], row["arm"]): row for row in rows}
-    for n_layers, n in shapes:
-        cells = [_cell(of_shape[n_layers, n, arm]) for arm in SCALED_ARMS]
-        lines.append(f"{n:>6}{n_layers:>8}" + "".join(f"{cell:>24}" for cell in cells))
-    return lines
-
-
-def _cell(row: dict[str, Any]) -> str:
-    if row["loss"] is None:
-        return "diverged"
-    return f"{row['loss']:.4f} +- {row['standard_error']:.4f}"

@@ -64,5 +64,5 @@ def test_the_writer_is_an_arm_with_the_same_circuits_for_every_seed(planted_plan
         np.concatenate([p.detach().numpy().ravel() for p in one.fit.contenders[0].map.parameters()])
         for one in trained
     ]
-    np.testing.assert_array_equal(*weights)
+    np.testing.assert_array_equal(weights[0], weights[1])
     assert [one.use.moved.item() for one in trained] == [0.0, 0.0]
