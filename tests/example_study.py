@@ -130,6 +130,7 @@ def regime(name: str, n_seeds: int, n_points: int, arms: Sequence[ArmFacts]) -> 
             for arm, difference in behind.items()
             if arm != "ring"
         ],
+        best_gain=behind.get("nothing", 0.0) - min(behind.values()),
         uses={
             arm: ArmUse(None if arm == "nothing" else 0.1 + 0.01 * i, 0.02 * i, min(i, 8))
             for i, arm in enumerate(behind)
@@ -185,7 +186,10 @@ def unfinished() -> StudyResults:
     return replace(
         whole,
         progress=Progress("fitting alone, seed 3", 42, 280, ("238 fits", "the held-out losses")),
-        regimes=[replace(regime, losses={}, compared=(), uses={}) for regime in whole.regimes],
+        regimes=[
+            replace(regime, losses={}, compared=(), uses={}, best_gain=None)
+            for regime in whole.regimes
+        ],
         looks=(),
         instrument=None,
         scaling=None,

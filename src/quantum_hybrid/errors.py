@@ -16,7 +16,7 @@ QuantumHybridError            exit 1: something failed; the message says what, w
 ├── BudgetSpent               exit 3: a limit that the user set is reached; resumable
 └── Interrupted               exit 130 (Ctrl-C) or 143 (SIGTERM): stopped on request, resumable
 
-A study that one of these has stopped, and that can go on, exits with 3 instead of 1.
+`study` exits with 3 instead of 1 if the study can go on.
 
 A message names a field of the configuration in backticks, such as `seed`. The command line replaces
 it by the flag.

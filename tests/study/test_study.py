@@ -143,6 +143,13 @@ def test_a_training_part_that_fills_no_batch_is_refused(small_plan, tmp_path) ->
         conducted(tmp_path / "study", small_plan.model_copy(update={"training": 4}))
 
 
+def test_what_there_is_to_gain_is_that_of_the_best_arm_but_for_the_shuffled_one(done) -> None:
+    _, results = done
+    for regime in results.regimes:
+        best = min(regime.losses[arm].mean for arm in ("ring", "identity"))
+        assert regime.best_gain == pytest.approx(regime.losses["nothing"].mean - best, abs=1e-12)
+
+
 def test_the_negative_control_is_shuffled_minus_nothing(done) -> None:
     _, results = done
     for regime in results.regimes:

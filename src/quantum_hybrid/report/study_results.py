@@ -114,6 +114,9 @@ class RegimeResults:
     positive: ComparedRival | None = None
     """The positive control: no map at all, minus the circuits that have written the text; None in
     a regime whose text was not written by circuits."""
+    best_gain: float | None = None
+    """Loss of nothing at all minus that of the best arm, in nats per token: how much there is to
+    gain. What is shuffled is no arm here. None without held-out losses."""
     uses: Mapping[str, ArmUse] = field(default_factory=dict)
     """Arm -> how its map is used. Empty until all fits are done."""
     is_control: bool = False

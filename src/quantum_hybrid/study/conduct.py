@@ -3,7 +3,7 @@
     conductor = Conductor(study, announce)
     conductor.prepare()   # the text; the backbone, healed and frozen; its hidden states
     conductor.tune()      # every arm in every regime
-    conductor.fit()       # every arm for every seed, or a share of the seeds
+    conductor.fit()       # every arm for every seed, or a share of the fits
     conductor.judge()     # the held-out losses, when all fits are done
     conductor.report()    # results.json, tables, page
 

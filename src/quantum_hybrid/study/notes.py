@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from quantum_hybrid.report.study_results import RegimeResults
-from quantum_hybrid.study.arms import NEGATIVE_CONTROL, NOTHING, SUBJECT
+from quantum_hybrid.study.arms import SUBJECT
 
 NEARLY_LINEAR = 0.05
 """Share of variance. A circuit with less that is not linear is said to be nearly linear."""
@@ -49,12 +49,9 @@ def _linearity(regime: RegimeResults) -> Iterator[str]:
 
 def _ceiling(regime: RegimeResults, margin: float) -> Iterator[str]:
     """Where no arm gains anything, no two of them can differ."""
-    means = {arm: losses.mean for arm, losses in regime.losses.items() if arm != NEGATIVE_CONTROL}
-    nothing = means.pop(NOTHING, None)
-    gains = [nothing - mean for mean in means.values() if nothing is not None and mean is not None]
-    if gains and max(gains) <= margin:
+    if regime.best_gain is not None and regime.best_gain <= margin:
         yield (
-            f"Regime {regime.name}: the best arm gains {max(gains):.4f} nats per token over "
+            f"Regime {regime.name}: the best arm gains {regime.best_gain:.4f} nats per token over "
             "nothing at all, no more than the margin, so this regime cannot tell arms apart: "
             "equivalent says little of the circuit there"
         )

@@ -164,6 +164,7 @@ def _regime(study: StudyFolder, regime: Regime, *, is_complete: bool) -> RegimeR
     tokens, curves = _curves(study, regime)
     sums = _held_out(study, regime) if is_complete else {}
     n_tokens = _tokens_of_units(study, regime) if is_complete else np.zeros(0)
+    losses = {arm: _losses(plan, own, n_tokens) for arm, own in sums.items()}
     facts = REGIMES[regime]
     return RegimeResults(
         name=regime,
@@ -171,7 +172,8 @@ def _regime(study: StudyFolder, regime: Regime, *, is_complete: bool) -> RegimeR
         tuned=tuned,
         curve_tokens=tokens,
         curves=curves,
-        losses={arm: _losses(plan, own, n_tokens) for arm, own in sums.items()},
+        losses=losses,
+        best_gain=_best_gain(losses),
         compared=_compared(plan, plan.rivals(regime), sums, n_tokens) if sums else [],
         control=_between(plan, NOTHING, NEGATIVE_CONTROL, sums, n_tokens),
         positive=_between(plan, WRITER, NO_MAP, sums, n_tokens),
@@ -278,6 +280,13 @@ def _compared(
         found = compare(sums[SUBJECT], sound, tokens, plan.margin, seed=plan.text_seed)
     compared = {one.rival: _row(one) for one in found}
     return [compared.get(arm, ComparedRival(arm, "diverged")) for arm in rivals]
+
+
+def _best_gain(losses: Mapping[str, ArmLosses]) -> float | None:
+    arms = losses.keys() - {NOTHING, NEGATIVE_CONTROL}
+    means = [mean for arm in arms if (mean := losses[arm].mean) is not None]
+    nothing = losses[NOTHING].mean if NOTHING in losses else None
+    return None if nothing is None or not means else nothing - min(means)
 
 
 def _between(

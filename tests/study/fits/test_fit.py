@@ -98,6 +98,34 @@ def test_what_is_shuffled_is_worth_nothing(task, beside) -> None:
     assert shuffled > nothing - 0.002
 
 
+def test_a_map_that_moves_does_not_shift_what_up_reads(task) -> None:
+    """In training the mean is the batch's, afterwards that of the rows that settle it."""
+    fit, _ = trained(task, ["ring"], beside=False)
+    (contender,), g = fit.contenders, task[0].g
+    with torch.no_grad():
+        next(contender.map.parameters()).add_(0.3)
+    assert contender(g).mean(0).abs().max() > 0.05
+    assert contender.train()(g[:256]).mean(0).abs().max() < 1e-4
+    contender.settle(g)
+    assert contender(g).mean(0).abs().max() < 1e-4
+
+
+def test_a_word_without_gradient_hardly_moves(task) -> None:
+    """Adam with its usual epsilon would move it by the whole rate."""
+    rows, decoder = task
+    calibration = Calibration(rows.g[:512], rows.features[:512], decoder)
+    contender = Contender(ARMS["identity"], SETTINGS, calibration.start(SHAPE.n), SHAPE, seed=0)
+    readouts = calibration.readouts([contender], None)
+    absent = rows.targets == 5
+    with torch.no_grad():
+        readouts.biases[0][5] = -15
+    before = readouts.biases[0].detach().clone()
+    fit = Fit([contender], readouts, decoder, n_steps=1)
+    fit.step(Rows(rows.g, rows.targets, rows.prompts)[(~absent).nonzero()[:BATCH_ROWS, 0]])
+    moved = (readouts.biases[0] - before).abs()
+    assert 0 < moved[5] < 0.01 * moved.max()
+
+
 def test_beside_every_arm_starts_as_the_classical_pathway(task) -> None:
     given, decoder = task
     _, losses = trained(task, ["identity", "ring"], beside=True)

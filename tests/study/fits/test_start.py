@@ -52,15 +52,15 @@ def test_every_arm_alone_starts_at_the_frequencies_of_the_training_text() -> Non
     g = torch.randn(512, 12, generator=generator)
     decoder = torch.randn(WORDS, 12, generator=generator)
     tokens, _ = drawn(50_000, 3)
-    calibration = Calibration(g, g, decoder, targets=tokens)
+    calibration = Calibration(g, g, decoder)
     shape, settings = Shape(3, 2), Settings(0.01, 0.1, 0.1, 0.1)
     start, arms = calibration.start(3), ("nothing", "ring")
 
-    def begun(calibration: Calibration) -> Readouts:
+    def begun(targets: torch.Tensor | None) -> Readouts:
         contenders = [Contender(ARMS[name], settings, start, shape, 0) for name in arms]
-        return calibration.readouts(contenders, None)
+        return calibration.readouts(contenders, None, targets)
 
-    readouts, other = begun(calibration), begun(Calibration(g, g, decoder))
+    readouts, other = begun(tokens), begun(None)
     own = log_frequencies(tokens, (g @ decoder.T).softmax(-1).double().mean(0)).float()
     torch.testing.assert_close(readouts.biases[0].detach(), own)
     # Those of the ring differ from these by what the discriminant adds, which the text does not

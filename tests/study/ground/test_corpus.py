@@ -32,7 +32,8 @@ def test_documents_of_a_part_are_neighbours_in_the_file(plan) -> None:
     assert places[0][-1] < places[1][0]
     assert places[1][-1] < places[2][0]
     texts = [unit.name for unit in corpus.parts["training"]]
-    assert texts != sorted(texts, key=lambda name: int(name.split()[1]))
+    in_the_file = sorted(texts, key=lambda name: int(name.split()[1]))
+    assert texts not in (in_the_file, in_the_file[::-1])
 
 
 def test_documents_that_differ_beyond_what_is_used_are_repeated(plan, tmp_path) -> None:

@@ -60,10 +60,10 @@ def _uses(regime: RegimeResults) -> Markup:
         for name, use in regime.uses.items()
     ]
     caption = (
-        f"{capitalised(regime.name)}: how each arm's map is used, mean over seeds. Not linear is "
-        "the share of the variance of its outputs that no affine map of its angles explains. Moved "
-        "is the largest change of a parameter of the map by the training, for a circuit in "
-        "radians. Directions are those in which its outputs vary."
+        f"{capitalised(regime.name)}: how each arm's map is used. Not linear is the share of the "
+        "variance of its outputs that no affine map of its angles explains, and moved the largest "
+        "change of a parameter of the map by the training, for a circuit in radians: means over "
+        "seeds. Directions are those in which its outputs vary with the seed that has the fewest."
     )
     return table(caption, ["arm", "not linear", "moved", "directions"], rows, "numbers")
 

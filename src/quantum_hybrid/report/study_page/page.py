@@ -197,32 +197,21 @@ def _rivals(results: StudyResults, regime: RegimeResults, identifier: str) -> Ma
 
 
 def _controls(regime: RegimeResults) -> Markup:
-    return joined([_control(regime), _positive(regime)])
-
-
-def _positive(regime: RegimeResults) -> Markup:
-    found = regime.positive
-    if found is None:
-        return EMPTY
-    says = (
-        "Positive control: the loss with no map at all, minus the loss with the circuits that have "
-        f"written the text: {numbers.signed(found.difference)} nats per token "
-        f"({numbers.interval(found.low, found.high)})."
-    )
-    return paragraph(says, "caption")
-
-
-def _control(regime: RegimeResults) -> Markup:
-    found = regime.control
-    if found is None:
-        return EMPTY
-    says = (
+    controls = {
         "Negative control: the loss with the circuit's outputs shuffled among tokens, minus the "
-        "loss without an arm: "
-        f"{numbers.signed(found.difference)} nats per token "
-        f"({numbers.interval(found.low, found.high)})."
+        "loss without an arm": regime.control,
+        "Positive control: the loss with no map at all, minus the loss with the circuits that have "
+        "written the text": regime.positive,
+    }
+    return joined(
+        paragraph(
+            f"{says}: {numbers.signed(found.difference)} nats per token "
+            f"({numbers.interval(found.low, found.high)}).",
+            "caption",
+        )
+        for says, found in controls.items()
+        if found is not None
     )
-    return paragraph(says, "caption")
 
 
 def _losses(results: StudyResults, regime: RegimeResults, identifier: str) -> Markup:

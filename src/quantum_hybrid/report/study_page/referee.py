@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from quantum_hybrid.report.study_page import numbers
 from quantum_hybrid.report.study_page.markup import Markup, bullets, element, table, text
-from quantum_hybrid.report.study_results import RegimeResults, StudyResults
+from quantum_hybrid.report.study_results import StudyResults
 
 MET, NOT_MET, OPEN = "met", "not met", "open"
 FROZEN = ("frozen ring", "frozen random")
@@ -93,7 +93,7 @@ def _looks(results: StudyResults) -> tuple[str, str]:
 
 
 def _ceiling(results: StudyResults) -> tuple[str, str]:
-    gains = {r.name: _gain(r) for r in results.regimes if not r.is_control}
+    gains = {r.name: r.best_gain for r in results.regimes if not r.is_control}
     known = {name: gain for name, gain in gains.items() if gain is not None}
     if not known:
         return OPEN, "What the arms gain over nothing at all is not known."
@@ -101,14 +101,6 @@ def _ceiling(results: StudyResults) -> tuple[str, str]:
     margin = float(results.plan["margin"])
     status = MET if max(known.values()) > margin else NOT_MET
     return status, f"The best arm gains over nothing at all, in nats per token: {said}."
-
-
-def _gain(regime: RegimeResults) -> float | None:
-    """Of the best arm over nothing at all."""
-    means = {name: found.mean for name, found in regime.losses.items()}
-    nothing = means.pop("nothing", None)
-    others = [mean for mean in means.values() if mean is not None]
-    return None if nothing is None or not others else nothing - min(others)
 
 
 def _quantum(results: StudyResults) -> tuple[str, str]:

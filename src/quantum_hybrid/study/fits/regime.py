@@ -95,8 +95,8 @@ class RegimeFits:
     def alone(self, arm: str, settings: Settings, seed: int) -> tuple[Contender, Readouts]:
         """One arm at the start that it has without classical logits."""
         contender = self._contender(arm, settings, seed)
-        readouts = self._calibration(self.halves(seed)).readouts([contender], None)
-        return contender, readouts
+        targets = self._training.targets[self.halves(seed).other]
+        return contender, self._calibration.readouts([contender], None, targets)
 
     @cached_property
     def calibration_rows(self) -> Rows:
@@ -108,33 +108,32 @@ class RegimeFits:
     @cached_property
     def start(self) -> Start:
         """The start of every arm's `down`."""
-        return self._calibration(None).start(self._plan.n_qubits)
+        return self._calibration.start(self._plan.n_qubits)
 
     def _begun(
         self, arms: Sequence[tuple[str, Settings]], seed: int, halves: Halves
     ) -> tuple[list[Contender], Readouts]:
-        calibration = self._calibration(halves)
         contenders = [
             self.writer(own) if name == WRITER else self._contender(name, own, seed)
             for name, own in arms
         ]
-        recalibrated = self._recalibrated(seed, halves, calibration) if self.is_beside else None
-        return contenders, calibration.readouts(contenders, recalibrated)
+        recalibrated = self._recalibrated(seed, halves) if self.is_beside else None
+        targets = self._training.targets[halves.other]
+        return contenders, self._calibration.readouts(contenders, recalibrated, targets)
 
-    def _calibration(self, halves: Halves | None) -> Calibration:
-        """With the frequencies of words in the other half of the training text, if there is one."""
+    @cached_property
+    def _calibration(self) -> Calibration:
         rows = self.calibration_rows
         if rows.features is None:
             raise ValueError("a ground always has features")
-        targets = None if halves is None else self._training.targets[halves.other]
-        return Calibration(rows.g, rows.features, self._decoder, self._bias, targets)
+        return Calibration(rows.g, rows.features, self._decoder, self._bias)
 
-    def _recalibrated(self, seed: int, halves: Halves, calibration: Calibration) -> Recalibrated:
+    def _recalibrated(self, seed: int, halves: Halves) -> Recalibrated:
         """Train the scale and the bias of each word that recalibrate the classical logits."""
         nothing = self._contender(NOTHING, RECALIBRATION, seed)
         words = len(self._decoder)
         untouched = Recalibrated(torch.zeros(words), torch.zeros(()))
-        readouts = calibration.readouts([nothing], untouched)
+        readouts = self._calibration.readouts([nothing], untouched)
         order = batches(len(halves.other), 1, drawn_from(seed, "recalibration"))
         fit = self._fit([nothing], readouts, n_steps=len(order))
         for numbers in order:

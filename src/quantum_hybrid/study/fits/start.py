@@ -44,17 +44,11 @@ class Calibration:
         features: Float[Tensor, "rows d_model"],
         decoder: Float[Tensor, "words d_model"],
         bias: Float[Tensor, " words"] | None = None,
-        targets: Int[Tensor, " tokens"] | None = None,
     ) -> None:
-        """features, decoder, bias: of the classical logits. targets: all of the training text; None
-        for the frequencies that the classical pathway predicts.
-        """
+        """features, decoder, bias: of the classical logits."""
         self._g, self._features, self._decoder, self._bias = g, features, decoder, bias
         sums = [rows.sum(0) for rows in self._probabilities()]
         self._probability = torch.stack(sums).sum(0) / len(g)
-        self._frequencies = self._probability.log()
-        if targets is not None:
-            self._frequencies = log_frequencies(targets, self._probability)
 
     def _probabilities(self) -> Iterator[Float[Tensor, "rows words"]]:
         for rows in self._features.split(ROWS_AT_ONCE):
@@ -68,11 +62,16 @@ class Calibration:
 
     @torch.no_grad()
     def readouts(
-        self, contenders: Sequence[Contender], recalibrated: Recalibrated | None
+        self,
+        contenders: Sequence[Contender],
+        recalibrated: Recalibrated | None,
+        targets: Int[Tensor, " tokens"] | None = None,
     ) -> Readouts:
         """Begin the contenders, and give each its `up`.
 
-        With `recalibrated` classical logits they stand beside these, without they are alone.
+        With `recalibrated` classical logits they stand beside these, without they are alone, and
+        start at the frequencies of words among the targets, or at those that the classical pathway
+        predicts.
         """
         n = contenders[0].down.out_features
         readouts = Readouts(len(contenders), len(self._decoder), n)
@@ -83,16 +82,19 @@ class Calibration:
             for arm in range(len(contenders)):
                 readouts.set_arm(arm, weights, recalibrated.biases, recalibrated.log_scale)
         else:
+            frequencies = self._probability.log()
+            if targets is not None:
+                frequencies = log_frequencies(targets, self._probability)
             zs = torch.stack([contender(self._g) for contender in contenders]).double()
             for i, moments in enumerate(self._moments(zs)):
-                readouts.set_arm(i, *self._up(zs[i], moments))
+                readouts.set_arm(i, *self._up(zs[i], moments, frequencies))
         return readouts
 
-    def _up(self, z: Tensor, moments: Tensor) -> tuple[Tensor, Tensor]:
+    def _up(self, z: Tensor, moments: Tensor, frequencies: Tensor) -> tuple[Tensor, Tensor]:
         if (z == z[0]).all():  # Nothing to tell tokens apart by: the frequencies alone.
-            return torch.zeros_like(moments).float(), self._frequencies.float()
+            return torch.zeros_like(moments).float(), frequencies.float()
         weight, bias = linear_discriminant(z, moments, self._probability)
-        bias += self._frequencies - self._probability.log()
+        bias += frequencies - self._probability.log()
         return weight.float(), bias.float()
 
     def _moments(self, zs: Float[Tensor, "arms rows n"]) -> Float[Tensor, "arms words n"]:

@@ -39,7 +39,7 @@ STEPS = ({"spread": 4.0, "map_rate": 4.0}, {"up_rate": 2.0, "down_rate": 3.0})
 """Pairs of settings that the rounds alternate between, with their first step. Each turn takes the
 square root of the last step."""
 SMALLEST_SPREAD = 3e-4
-"""With a smaller one the outputs of some circuits are, in some direction, below
+"""With a tenth of it the outputs of some circuits are, in some direction, below
 `SMALLEST_VARIANCE`."""
 SEED = 2**31
 """Added to the first seed for the fits in the tuning: no seed of a study is as large. A study with

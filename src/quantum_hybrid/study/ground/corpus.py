@@ -289,14 +289,19 @@ def _documents(named: str) -> list[str]:
 
 def _in_parts(units: Sequence[Unit], plan: StudyPlan) -> dict[Part, list[Unit]]:
     """The parts, each in the order of the hashes, which is random."""
-    ordered = sorted(units, key=lambda unit: _hash(plan.text_seed, unit.prompt, unit.text))
-    if plan.text is not None:  # Of documents, the last of the file come first here.
-        ordered.sort(key=lambda unit: -int(unit.name.removeprefix(DOCUMENT)))
+
+    def by_hash(unit: Unit) -> bytes:
+        return _hash(plan.text_seed, unit.prompt, unit.text)
+
+    def from_the_end(unit: Unit) -> int:
+        return -int(unit.name.removeprefix(DOCUMENT))
+
+    ordered = sorted(units, key=by_hash if plan.text is None else from_the_end)
     cuts = (plan.held_out, plan.held_out + plan.validation)
     return {
-        "training": ordered[cuts[1] :],
-        "validation": ordered[cuts[0] : cuts[1]],
-        "held-out": ordered[: cuts[0]],
+        "training": sorted(ordered[cuts[1] :], key=by_hash),
+        "validation": sorted(ordered[cuts[0] : cuts[1]], key=by_hash),
+        "held-out": sorted(ordered[: cuts[0]], key=by_hash),
     }
 
 
