@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -26,21 +27,24 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 from jaxtyping import install_import_hook
 
 SOURCES = Path(__file__).parents[1] / "src/quantum_hybrid"
-CHECKED = ("circuit", "distillation", "evaluation", "student", "training")
+CHECKED = ("circuit", "distillation", "evaluation", "student", "study", "training")
 """Rooms whose functions take tensors."""
 
 
-def _can_be_wrapped(file: Path) -> bool:
-    """Whether the module holds no function that Numba compiles, which cannot be type-checked."""
+def _is_checked(file: Path) -> bool:
+    """Whether the module annotates shapes, and holds no function that Numba compiles, which cannot
+    be type-checked.
+    """
     source = file.read_text(encoding="utf-8")
-    return "import numba" not in source and "from numba" not in source and "@compiled" not in source
+    is_compiled = re.search("import numba|from numba|@compiled", source)
+    return "from jaxtyping import" in source and not is_compiled
 
 
 MODULES = [
     ".".join(file.relative_to(SOURCES).with_suffix("").parts)
     for room in CHECKED
     for file in sorted((SOURCES / room).rglob("[!_]*.py"))
-    if _can_be_wrapped(file)
+    if _is_checked(file)
 ]
 install_import_hook([f"quantum_hybrid.{name}" for name in MODULES], "beartype.beartype")
 

@@ -43,6 +43,10 @@ class QuantumHybridError(Exception):
         self.quoted = quoted
         """Parts of the message that a server wrote. Backticks in them do not name a field."""
 
+    def without_backticks(self) -> str:
+        """The message where the fields it names are no flags, as in a study's plan."""
+        return str(self).replace("`", "")
+
 
 class UsageError(QuantumHybridError):
     """A setting, a file or a value from the user is wrong; nothing has been written."""

@@ -60,6 +60,7 @@ def test_bad_input_is_one_line_exit_2_and_leaves_nothing(
     assert Path("there").read_text(encoding="utf-8") == "mine"
 
 
+@pytest.mark.slow
 def test_a_longer_file_begins_with_the_shorter_one(empty_cache, tmp_path, capsys) -> None:
     files = [tmp_path / "short.jsonl", tmp_path / "long.jsonl"]
     for count, file in zip(("2", "4"), files, strict=True):
@@ -76,6 +77,7 @@ def test_a_longer_file_begins_with_the_shorter_one(empty_cache, tmp_path, capsys
     assert said[1].startswith(f"{files[0]}: 2 prompts from ")
 
 
+@pytest.mark.slow
 def test_an_interrupted_file_is_not_there_and_what_was_written_is_kept(
     empty_cache, tmp_path
 ) -> None:

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from quantum_hybrid.errors import UsageError
 from quantum_hybrid.output import say
 from quantum_hybrid.paths import user_path, writable_cache_directory
 from quantum_hybrid.processes.launch import Launch
+from quantum_hybrid.study.sizes import (
+    LAYERS,
+    LAYERS_OF_WIDTHS,
+    MOST_LAYERS,
+    MOST_QUBITS,
+    QUBITS,
+    QUBITS_OF_DEPTHS,
+)
 
 HELP = "loss against qubits and layers, on the hidden states of a finished study"
-MOST_QUBITS, MOST_LAYERS = 128, 6
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
@@ -21,13 +28,13 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         "--qubits",
         type=_numbers(2, MOST_QUBITS),
         metavar="N,N,...",
-        help="numbers of qubits, at three layers [2,4,8,16,32,64,100]",
+        help=f"numbers of qubits, at {LAYERS_OF_WIDTHS} layers [{_listed(QUBITS)}]",
     )
     parser.add_argument(
         "--layers",
         type=_numbers(1, MOST_LAYERS),
         metavar="L,L,...",
-        help="numbers of layers, at eight qubits [1,2,3,4,5]",
+        help=f"numbers of layers, at {QUBITS_OF_DEPTHS} qubits [{_listed(LAYERS)}]",
     )
 
 
@@ -41,7 +48,7 @@ def run(namespace: argparse.Namespace, launch: Launch) -> int:
     from quantum_hybrid.study.conduct import Conductor
     from quantum_hybrid.study.folder import opened
     from quantum_hybrid.study.plan import DEFAULT_PLAN
-    from quantum_hybrid.study.scaling import LAYERS, QUBITS, Scaling, scale
+    from quantum_hybrid.study.scaling import Scaling, scale
 
     wanted = Scaling(namespace.qubits or QUBITS, namespace.layers or LAYERS)
     with opened(path, None, DEFAULT_PLAN) as study:
@@ -53,6 +60,10 @@ def run(namespace: argparse.Namespace, launch: Launch) -> int:
         say("Held-out loss alone, nats per token; +- one standard error over seeds.")
         say(f"page      {study.page}")
     return 0
+
+
+def _listed(numbers: Sequence[int]) -> str:
+    return ",".join(map(str, numbers))
 
 
 def _numbers(low: int, high: int) -> Callable[[str], tuple[int, ...]]:

@@ -184,7 +184,7 @@ def read_plan(named: str) -> StudyPlan:
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise UsageError(f"{where}: not a YAML file: {shown(str(error))}") from error
     if not isinstance(content, dict) or "version" not in content:
-        raise UsageError(f"{where}: must hold `version: 1` and fields of a plan".replace("`", ""))
+        raise UsageError(f"{where}: must hold version: 1 and fields of a plan")
     return plan_of(content, where)
 
 
@@ -192,8 +192,8 @@ def plan_of(fields: dict[Any, Any], where: str) -> StudyPlan:
     """The plan with these fields; `where` begins the message of a `UsageError`."""
     try:
         return StudyPlan(**{str(name): value for name, value in fields.items()})
-    except UsageError as error:  # Backticks would be taken for settings of a run.
-        raise UsageError(f"{where}: {str(error).replace('`', '')}") from None
+    except UsageError as error:
+        raise UsageError(f"{where}: {error.without_backticks()}") from None
 
 
 def canonical(content: Any) -> bytes:

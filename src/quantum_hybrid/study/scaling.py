@@ -23,15 +23,10 @@ from quantum_hybrid.study.folder import StudyFolder, begun, resumed
 from quantum_hybrid.study.ground.corpus import Corpus
 from quantum_hybrid.study.ground.hidden_states import HiddenStates
 from quantum_hybrid.study.looks import Looks
+from quantum_hybrid.study.sizes import LAYERS, LAYERS_OF_WIDTHS, QUBITS, QUBITS_OF_DEPTHS
 from quantum_hybrid.study.tasks import tasks_of
 
 SCALED_ARMS = (SUBJECT, "no entangler", "identity")
-QUBITS = (2, 4, 8, 16, 32, 64, 100)
-LAYERS = (1, 2, 3, 4, 5)
-LAYERS_OF_WIDTHS, QUBITS_OF_DEPTHS = 3, 8
-"""The other number while one is varied: those of the student."""
-
-
 SEEDS, TRIALS = 3, 8
 TRAINING = 300
 """Training units; at most those of the study."""

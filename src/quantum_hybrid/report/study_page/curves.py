@@ -9,6 +9,7 @@ from quantum_hybrid.report.study_page import numbers
 from quantum_hybrid.report.study_page.axis import Axis, axis_around, reach
 from quantum_hybrid.report.study_page.lines import (
     Line,
+    Plane,
     line_figure,
     names_with_numbers,
     thinned,
@@ -45,10 +46,7 @@ def learning_curves(results: StudyResults, regime: RegimeResults, identifier: st
         f"Learning curves, {regime.name}",
         f"Training loss at the end: {names_with_numbers(lines)}.",
         near,
-        x_axis,
-        y_axis,
-        x_axis.ticks(4),
-        "training tokens",
+        Plane(x_axis, y_axis, x_axis.ticks(4), "training tokens"),
         results.subject,
     )
     return figure_of(figure, caption)

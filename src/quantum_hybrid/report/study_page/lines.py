@@ -37,6 +37,16 @@ class Line:
     """Half the length of each point's error bar; empty for a line without points of its own."""
 
 
+@dataclass(frozen=True)
+class Plane:
+    """What the lines are drawn on."""
+
+    x: Axis
+    y: Axis
+    x_ticks: Sequence[float]
+    x_name: str
+
+
 def thinned(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
     """The finite points, at most `MOST_POINTS`, with the first and the last."""
     finite = [(x, y) for x, y in points if math.isfinite(x) and math.isfinite(y)]
@@ -51,18 +61,15 @@ def line_figure(
     title: str,
     says: str,
     lines: Sequence[Line],
-    x_axis: Axis,
-    y_axis: Axis,
-    x_ticks: Sequence[float],
-    x_name: str,
+    plane: Plane,
     subject: str,
 ) -> Markup:
     """The figure; parts of lines that are off the y axis are not drawn."""
-    ended = [line for line in lines if line.points and y_axis.holds(line.points[-1][1])]
+    ended = [line for line in lines if line.points and plane.y.holds(line.points[-1][1])]
     height = max(_HEIGHT, _LABEL * len(ended))
     stretched = element(
         "svg",
-        *(_drawn(line, x_axis, y_axis, line.arm == subject) for line in lines),
+        *(_drawn(line, plane, line.arm == subject) for line in lines),
         viewBox="0 0 1000 1000",
         preserveAspectRatio="none",
         width="100%",
@@ -73,33 +80,33 @@ def line_figure(
         identifier,
         title,
         says,
-        *_grid(x_axis, y_axis, x_ticks, x_name),
+        *_grid(plane),
         stretched,
-        *(mark for line in lines for mark in _marks(line, x_axis, y_axis)),
-        *_labels(ended, y_axis, height, subject),
+        *(mark for line in lines for mark in _marks(line, plane)),
+        *_labels(ended, plane.y, height, subject),
         height=height + _TOP + _BOTTOM,
         class_="lines",
     )
 
 
-def _grid(x_axis: Axis, y_axis: Axis, x_ticks: Sequence[float], x_name: str) -> list[Markup]:
+def _grid(plane: Plane) -> list[Markup]:
     parts = []
-    for tick in y_axis.ticks():
-        at = percent(1 - y_axis.place(tick))
+    for tick in plane.y.ticks():
+        at = percent(1 - plane.y.place(tick))
         parts.append(element("line", x1="0%", x2="100%", y1=at, y2=at, class_="rule"))
         label = text(f"{tick:.10g}")
         parts.append(element("text", label, x="0%", y=at, dx=-8, dy=4, class_="tick end"))
     below = [
-        element("text", text(numbers.count(tick)), x=percent(x_axis.place(tick)), y=18)
-        for tick in x_ticks
+        element("text", text(numbers.count(tick)), x=percent(plane.x.place(tick)), y=18)
+        for tick in plane.x_ticks
     ]
-    below.append(element("text", text(x_name), x="50%", y=38, class_="name"))
+    below.append(element("text", text(plane.x_name), x="50%", y=38, class_="name"))
     parts.append(element("svg", *below, y="100%", width="100%", class_="anchor ticks"))
     return parts
 
 
-def _drawn(line: Line, x_axis: Axis, y_axis: Axis, is_subject: bool) -> Markup:
-    places = [(x_axis.place(x), 1 - y_axis.place(y)) for x, y in line.points]
+def _drawn(line: Line, plane: Plane, is_subject: bool) -> Markup:
+    places = [(plane.x.place(x), 1 - plane.y.place(y)) for x, y in line.points]
     drawn = [
         element(
             "polyline",
@@ -108,7 +115,7 @@ def _drawn(line: Line, x_axis: Axis, y_axis: Axis, is_subject: bool) -> Markup:
         )
     ]
     for (x, _), (_, loss), error in zip(places, line.points, line.errors, strict=False):
-        top, bottom = (1 - y_axis.place(loss + sign * error) for sign in (1, -1))
+        top, bottom = (1 - plane.y.place(loss + sign * error) for sign in (1, -1))
         at = f"{1000 * x:.0f}"
         ends = {"y1": _bounded(1000 * top), "y2": _bounded(1000 * bottom)}
         drawn.append(element("line", x1=at, x2=at, **ends))
@@ -120,18 +127,18 @@ def _bounded(place: float) -> float:
     return min(max(place, -9999.0), 9999.0)
 
 
-def _marks(line: Line, x_axis: Axis, y_axis: Axis) -> list[Markup]:
+def _marks(line: Line, plane: Plane) -> list[Markup]:
     """A dot at each point that has an error bar."""
     return [
         element(
             "circle",
-            cx=percent(x_axis.place(x)),
-            cy=percent(1 - y_axis.place(y)),
+            cx=percent(plane.x.place(x)),
+            cy=percent(1 - plane.y.place(y)),
             r=3.5,
             class_=arm_class(line.arm),
         )
         for (x, y), _ in zip(line.points, line.errors, strict=False)
-        if y_axis.holds(y)
+        if plane.y.holds(y)
     ]
 
 

@@ -11,7 +11,12 @@ from quantum_hybrid.report.study_page import numbers
 from quantum_hybrid.report.study_page.arm import arm_label
 from quantum_hybrid.report.study_page.axis import LogAxis, axis_around
 from quantum_hybrid.report.study_page.curves import figure_of, near_lines, off_the_axis
-from quantum_hybrid.report.study_page.lines import Line, line_figure, names_with_numbers
+from quantum_hybrid.report.study_page.lines import (
+    Line,
+    Plane,
+    line_figure,
+    names_with_numbers,
+)
 from quantum_hybrid.report.study_page.markup import Markup, element, joined, table, text
 
 Row = Mapping[str, Any]
@@ -42,15 +47,18 @@ def _figure(rows: Sequence[Row], varied: str, subject: str) -> Markup | None:
     near = near_lines(lines, subject)
     sizes = sorted({row[varied] for row in chosen})
     name = VARIED[varied]
+    plane = Plane(
+        LogAxis(sizes[0] / ROOM, sizes[-1] * ROOM),
+        axis_around([y for line in near for _, y in line.points]),
+        sizes,
+        name,
+    )
     figure = line_figure(
         f"scaling-{name}",
         f"Loss against the number of {name}",
         f"Held-out loss with {sizes[-1]} {name}: {names_with_numbers(lines)}.",
         near,
-        LogAxis(sizes[0] / ROOM, sizes[-1] * ROOM),
-        axis_around([y for line in near for _, y in line.points]),
-        sizes,
-        name,
+        plane,
         subject,
     )
     far = [line for line in lines if line not in near]

@@ -175,7 +175,9 @@ class Trained:
         write_parameters(file, self._state() | {"curve": self.curve} | self.use._asdict())
 
     def read(self, file: Path) -> Trained:
-        """What `write` has written. Raises `CheckpointError` for other content."""
+        """Load the parameters that `write` has written; with them, their curve and use.
+
+        Raises `CheckpointError` for other content."""
         kept = read_parameters(file, self._state(), "a fit of this study")
         if missing := [name for name in ("curve", *Use._fields) if name not in kept]:
             raise CheckpointError(f"{file}: not a fit of this version: {missing[0]} is missing")

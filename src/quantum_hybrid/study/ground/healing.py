@@ -42,11 +42,10 @@ def require_base_model(plan: StudyPlan) -> None:
 
 @contextmanager
 def _as_a_field_of_the_plan() -> Iterator[None]:
-    """A message's backticks would be taken for settings of a run."""
     try:
         yield
     except UsageError as error:
-        raise UsageError(f"plan: {str(error).replace('`', '')}") from None
+        raise UsageError(f"plan: {error.without_backticks()}") from None
 
 
 class Backbone:

@@ -64,13 +64,14 @@ class Readouts:
     def losses(
         self,
         points: Float[Tensor, "arms rows n"],
-        targets: Int[Tensor, " rows"],
+        targets: Int[Tensor, " _rows"],
         classical: Float[Tensor, "words filled_rows"] | None = None,
     ) -> Float[Tensor, "arms rows"]:
         """Cross-entropy of each arm and row, in nats.
 
         `classical` is C as `classical_logits` computes it. Raises `ValueError` for other shapes or
-        types, and for a target that is no word: the kernel checks no bounds.
+        types (rows and _rows must be equal), and for a target that is no word: the kernel checks no
+        bounds.
         """
         return _Sweep(self, points, targets, classical).losses()
 
@@ -78,7 +79,7 @@ class Readouts:
     def backward(
         self,
         points: Float[Tensor, "arms rows n"],
-        targets: Int[Tensor, " rows"],
+        targets: Int[Tensor, " _rows"],
         classical: Float[Tensor, "words filled_rows"] | None = None,
     ) -> tuple[Float[Tensor, "arms rows"], Float[Tensor, "arms rows n"]]:
         """The losses, and the gradient by the points of every arm's mean loss.
