@@ -1,7 +1,7 @@
-"""``python -m benchmarks.study_tables``: the tables of docs/study.md from the studies kept beside it.
+"""``python -m benchmarks.study_tables``: the tables of docs/study.md, from the studies beside it.
 
-A kept study is a folder docs/studies/NAME with the results.json that the study has left. One whose
-name is that of another with "-seeds" behind it is the same plan with other seeds.
+A kept study is a folder docs/studies/NAME with the results.json that the study has left. One
+whose name is that of another with "-seeds" behind it is the same plan with other seeds.
 """
 
 from __future__ import annotations

@@ -14,6 +14,7 @@ import pytest
 from example_study import ARMS, SCALING, compared, study, unfinished, with_diverged
 from misbehaving_server import ACTING
 from quantum_hybrid.report.study_page import study_page, verdict_sentence, write_study_page
+from quantum_hybrid.report.study_page.sentence import regime_sentences
 from quantum_hybrid.report.study_results import (
     ArmFacts,
     Look,
@@ -342,7 +343,7 @@ def test_the_sentence_says_the_verdict_against_no_map_and_counts_the_others(verd
     rivals = [compared("identity", difference, error), compared("affine", -0.1, 0.001)]
     assert rivals[0].verdict == verdict
     alone = replace(study(("alone",)).regimes[0], compared=rivals)
-    sentence = verdict_sentence(replace(study(), regimes=[alone]))
+    (sentence,) = regime_sentences(replace(study(), regimes=[alone]))
     counts = {
         "better": "better than 1, worse than 1",
         "worse": "worse than 2",
@@ -360,17 +361,46 @@ def test_the_sentence_says_what_the_circuit_adds_to_nothing(regime, words):
     """Better than no map at all may be no better than no arm at all."""
     rivals = [compared("nothing", 0.0412, 0.002), compared("identity", 0.0412, 0.002)]
     found = replace(study((regime,)).regimes[0], compared=rivals)
-    sentence = verdict_sentence(replace(study(), regimes=[found]))
+    (sentence,) = regime_sentences(replace(study(), regimes=[found]))
     assert "was better than no map at all by 0.0412 nats per token" in sentence
     assert f" and was better than {words} by 0.0412 nats per token" in sentence
 
 
-def test_the_sentence_of_several_regimes_is_one_sentence():
-    sentence = verdict_sentence(study())
-    assert sentence.count(". ") == 0
-    assert "; beside the healed backbone, it was " in sentence
+def test_one_sentence_says_the_verdicts_of_all_regimes_against_no_map():
+    alone, beside = study().regimes
+    found = [
+        replace(alone, compared=[compared("identity", 0.0412, 0.002), compared("affine", 0, 0.1)]),
+        replace(beside, compared=[compared("identity", 0.001, 0.001)]),
+    ]
+    sentence = verdict_sentence(replace(study(), regimes=found))
+    assert sentence == (
+        "Alone, the ring circuit was better than no map at all; beside the healed backbone, it was "
+        "equivalent to no map at all."
+    )
+    same = [replace(one, compared=found[0].compared) for one in found]
+    assert verdict_sentence(replace(study(), regimes=same)).startswith(
+        "Alone and beside the healed backbone, the ring circuit was better than no map at all"
+    )
+    without = [replace(alone, compared=[compared("affine", 0.0412, 0.002)])]
+    assert verdict_sentence(replace(study(), regimes=without)) == (
+        "No regime compares the ring circuit with no map at all."
+    )
+
+
+@pytest.mark.parametrize(("verdict", "words"), [("better", "found"), ("worse", "did not find")])
+def test_the_sentence_says_whether_the_control_was_found_and_judges_no_text_by_it(verdict, words):
+    alone, planted = study().regimes
+    rivals = [compared("identity", 0.0412, 0.002)]
+    positive = replace(rivals[0], verdict=verdict)
+    control = replace(planted, name="planted", is_control=True, compared=rivals, positive=positive)
+    equal = replace(alone, compared=[compared("identity", 0.001, 0.001)])
+    assert verdict_sentence(replace(study(), regimes=[equal, control])) == (
+        "Alone, the ring circuit was equivalent to no map at all; on a text that a "
+        f"ring circuit had written, the study {words} that circuit to be better than no map."
+    )
 
 
 def test_the_sentence_claims_nothing_without_a_comparison():
     assert verdict_sentence(unfinished()).startswith("No verdict yet: 42 of 280 fits are done")
+    assert regime_sentences(unfinished()) == []
     assert "was not compared with no map at all" in verdict_sentence(with_diverged())

@@ -31,7 +31,7 @@ def test_several_versions_of_the_program_are_named(small_study, tmp_path) -> Non
     assert not [note for note in conducted(path, None).notes if "Several versions" in note]
     with (path / "programs.jsonl").open("a", encoding="utf-8") as file:
         file.write('"0123456789abcdef"\n')
-    assert [note for note in conducted(path, None).notes if note.endswith(", 0123456789ab")]
+    assert [note for note in conducted(path, None).notes if note.endswith(", 0123456789ab.")]
 
 
 def test_a_plan_that_the_backbone_refuses_leaves_nothing(small_plan, tmp_path) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from quantum_hybrid.report.study_page import verdict_sentence
 from quantum_hybrid.report.study_results import ComparedRival, RegimeResults, StudyResults
 
 CAUTION = "This study is too small to prove anything: it shows what a study does."
@@ -24,6 +25,7 @@ def study_lines(results: StudyResults) -> list[str]:
         f"Rival minus {results.subject}, held out, nats per token: positive if the circuit is",
         f"better. Equivalent: within {margin:g} of each other. Holm over the rivals of a regime.",
         *results.notes,
+        *(["", verdict_sentence(results)] if any(one.compared for one in results.regimes) else []),
     ]
     return [*lines, *([CAUTION] if results.is_quick else [])]
 

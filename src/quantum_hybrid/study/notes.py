@@ -25,7 +25,7 @@ def _divergence(regime: RegimeResults) -> Iterator[str]:
         if n := sum(loss is None for loss in losses.of_seeds.values()):
             yield (
                 f"{arm} diverged in {n} of {len(losses.of_seeds)} seeds of the regime "
-                f"{regime.name}, so nothing can be said of it there"
+                f"{regime.name}, so nothing can be said of it there."
             )
 
 
@@ -43,7 +43,7 @@ def _linearity(regime: RegimeResults) -> Iterator[str]:
     yield (
         f"Regime {regime.name}: as it was tuned, the circuit is nearly a linear map: an affine one "
         f"of its angles explains {100 * (1 - use.nonlinear):.2f} % of the variance of its outputs, "
-        f"and a linear map there can express no more than no map at all{wide}"
+        f"and a linear map there can express no more than no map at all{wide}."
     )
 
 
@@ -53,7 +53,7 @@ def _ceiling(regime: RegimeResults, margin: float) -> Iterator[str]:
         yield (
             f"Regime {regime.name}: the best arm gains {regime.best_gain:.4f} nats per token over "
             "nothing at all, no more than the margin, so this regime cannot tell arms apart: "
-            "equivalent says little of the circuit there"
+            "equivalent says little of the circuit there."
         )
 
 
@@ -66,12 +66,12 @@ def _negative_control(regime: RegimeResults) -> Iterator[str]:
     if control.verdict == "better":
         yield (
             f"{where} cost {size} against nothing at all: an arm may lose as much by learning "
-            "noise, whatever it can express"
+            "noise, whatever it can express."
         )
     if control.verdict == "worse":
         yield (
             f"{where} gain {size} over nothing at all. What is shuffled should not help, so no "
-            "verdict of this regime can be trusted"
+            "verdict of this regime can be trusted."
         )
 
 
@@ -81,5 +81,5 @@ def _positive_control(regime: RegimeResults) -> Iterator[str]:
         yield (
             f"Regime {regime.name}: the circuits that have written the text were not better than "
             f"no map at all ({found.verdict}): this study tells no useful circuit from others, so "
-            "its other verdicts do not say that there is none"
+            "its other verdicts do not say that there is none."
         )

@@ -100,7 +100,7 @@ def _versions(study: StudyFolder) -> list[str]:
     programs = [str(program)[:12] for program in study.programs()]
     if len(programs) < 2:
         return []
-    return [f"Several versions of the program have computed this study: {', '.join(programs)}"]
+    return [f"Several versions of the program have computed this study: {', '.join(programs)}."]
 
 
 def write_results(study: StudyFolder, results: StudyResults) -> None:

@@ -60,10 +60,10 @@ def _uses(regime: RegimeResults) -> Markup:
         for name, use in regime.uses.items()
     ]
     caption = (
-        f"{capitalised(regime.name)}: how each arm's map is used. Not linear is the share of the "
-        "variance of its outputs that no affine map of its angles explains, and moved the largest "
-        "change of a parameter of the map by the training, for a circuit in radians: means over "
-        "seeds. Directions are those in which its outputs vary with the seed that has the fewest."
+        f"{capitalised(regime.name)}: share of the variance of each map's outputs that no affine "
+        "map of its angles explains; largest change of a parameter by the training, for a circuit "
+        "in radians (both means over seeds); directions in which the outputs vary (fewest of all "
+        "seeds)"
     )
     return table(caption, ["arm", "not linear", "moved", "directions"], rows, "numbers")
 

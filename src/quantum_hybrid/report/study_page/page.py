@@ -36,7 +36,12 @@ from quantum_hybrid.report.study_page.markup import (
     text,
 )
 from quantum_hybrid.report.study_page.scaling import scaling
-from quantum_hybrid.report.study_page.sentence import LONGEST_CLAUSE, subject_name, verdict_clauses
+from quantum_hybrid.report.study_page.sentence import (
+    LONGEST_SENTENCE,
+    regime_sentences,
+    subject_name,
+    verdict_sentence,
+)
 from quantum_hybrid.report.study_page.style import STYLE
 from quantum_hybrid.report.study_results import RegimeResults, StudyResults
 
@@ -162,15 +167,18 @@ def _verdict_title(results: StudyResults) -> str:
 
 def _verdict(results: StudyResults) -> Markup:
     progress = results.progress
-    clauses = (element("span", text(clause, LONGEST_CLAUSE)) for clause in verdict_clauses(results))
-    lead = element("p", joined(clauses), class_="lead")
+    lead = element("p", text(verdict_sentence(results), LONGEST_SENTENCE), class_="lead")
+    said = [
+        lead,
+        *(element("p", text(one, LONGEST_SENTENCE)) for one in regime_sentences(results)),
+    ]
     if not progress.missing:
-        return lead
+        return joined(said)
     now = (
         f"Now: {progress.stage}. {numbers.count(progress.done)} of {numbers.count(progress.of)} "
         f"fits are done. Missing: {'; '.join(progress.missing[: protocol.MOST_MISSING])}."
     )
-    return joined([element("p", text(now, 1000), class_="progress"), lead])
+    return joined([element("p", text(now, 1000), class_="progress"), *said])
 
 
 def _of_regimes(

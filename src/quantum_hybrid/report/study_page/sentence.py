@@ -1,4 +1,4 @@
-"""The verdict of a study in one sentence."""
+"""The verdict of a study in one sentence, and of each regime in one."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from quantum_hybrid.report.study_page.markup import capitalised
 from quantum_hybrid.report.study_results import ComparedRival, RegimeResults, StudyResults
 from quantum_hybrid.shown import shown
 
-LONGEST_CLAUSE = 1000
+LONGEST_SENTENCE = 1000
 NO_MAP, NO_ARM = "identity", "nothing"
 """The rivals that the sentence names: no map in the circuit's place, and nothing at all."""
 WHERE = {
@@ -28,28 +28,52 @@ VERDICTS = {
     "diverged": "without a verdict against",
 }
 """Verdict on the subject -> its words before the rivals that it is about, in the order shown."""
+AGAINST_NO_MAP = VERDICTS | {"inconclusive": "not told apart from", "diverged": "not compared with"}
+"""The same before one rival."""
 
 
 def verdict_sentence(results: StudyResults) -> str:
-    """What each regime says of the subject: against no map at all, and how often against all."""
-    return " ".join(verdict_clauses(results))
-
-
-def verdict_clauses(results: StudyResults) -> list[str]:
-    """The sentence's parts, one a regime."""
+    """What all regimes say of the subject against no map at all, and what the control says."""
     opened = [regime for regime in results.regimes if regime.compared]
     if not opened:
-        return [
+        return (
             f"No verdict yet: {results.progress.done} of {results.progress.of} fits are done, "
             "and the held-out set has not been opened."
-        ]
-    margin = float(results.plan["margin"])
-    subjects = [subject_name(results), *["it"] * (len(opened) - 1)]
-    clauses = [
-        _clause(regime, subject, margin) for regime, subject in zip(opened, subjects, strict=True)
+        )
+    places: dict[str, list[str]] = {}
+    for regime in opened:
+        for rival in regime.compared:
+            if rival.rival == NO_MAP and not regime.is_control:
+                places.setdefault(rival.verdict, []).append(_where(regime))
+    control = "".join(_control(regime, results) for regime in opened)
+    if not places:
+        return f"No regime compares {subject_name(results)} with no map at all{control}."
+    said = [
+        f"{' and '.join(where)}, it was {AGAINST_NO_MAP[verdict]} no map at all"
+        for verdict, where in places.items()
     ]
-    clauses[0] = capitalised(clauses[0], LONGEST_CLAUSE)
-    return [*(f"{clause};" for clause in clauses[:-1]), f"{clauses[-1]}."]
+    said[0] = said[0].replace(" it was ", f" {subject_name(results)} was ", 1)
+    return f"{capitalised('; '.join(said), LONGEST_SENTENCE)}{control}."
+
+
+def _control(regime: RegimeResults, results: StudyResults) -> str:
+    if regime.positive is None:
+        return ""
+    found = "found" if regime.positive.verdict == "better" else "did not find"
+    subject = shown(results.subject, 40)
+    return (
+        f"; on a text that a {subject} circuit had written, the study {found} that circuit to be "
+        "better than no map"
+    )
+
+
+def regime_sentences(results: StudyResults) -> list[str]:
+    """Of each regime whose held-out losses are known: against no map, and how often against all."""
+    margin, subject = float(results.plan["margin"]), subject_name(results)
+    opened = (regime for regime in results.regimes if regime.compared)
+    return [
+        f"{capitalised(_clause(regime, subject, margin), LONGEST_SENTENCE)}." for regime in opened
+    ]
 
 
 def subject_name(results: StudyResults) -> str:
@@ -67,7 +91,7 @@ def counted(regime: RegimeResults) -> str:
 
 def _clause(regime: RegimeResults, subject: str, margin: float) -> str:
     n = len(regime.compared)
-    where = WHERE.get(regime.name, f"in the regime {shown(regime.name, 40)}")
+    where = _where(regime)
     rivals = f"{n} {'rival' if n == 1 else 'rivals'}"
     named = {
         NO_MAP: "no map at all",
@@ -79,6 +103,10 @@ def _clause(regime: RegimeResults, subject: str, margin: float) -> str:
     if not against:
         return f"{where}, {subject} was, of {rivals}, {counted(regime)}"
     return f"{where}, {subject} {' and '.join(against)}; of {rivals}, it was {counted(regime)}"
+
+
+def _where(regime: RegimeResults) -> str:
+    return WHERE.get(regime.name, f"in the regime {shown(regime.name, 40)}")
 
 
 def _against(rival: ComparedRival, words: str, margin: float) -> str:

@@ -29,7 +29,7 @@ code { font: .88em/1.5 ui-monospace, "SF Mono", Menlo, Consolas, monospace;
 small { font-size: .8rem; line-height: 1.4; color: var(--quiet); display: block; font-weight: 400; }
 .about, .says { color: var(--quiet); margin: 0 0 1rem; }
 .about { font-size: 1.1rem; }
-.lead { font-size: 1.3rem; line-height: 1.5; margin: 0; }
+.lead { font-size: 1.3rem; line-height: 1.5; margin: 0 0 1em; }
 .progress { border-left: 4px solid var(--link); padding: .2rem 0 .2rem 1rem; }
 .warnings { border: 2px solid var(--warning); border-radius: 6px; padding: .7rem 1rem;
   margin-top: 1.5rem; }
@@ -99,8 +99,6 @@ svg .rule { stroke: var(--rule); }
 .plot .differences { position: absolute; inset: 0 auto 0 0; height: 100%;
   width: calc(100% - 1.2rem); }
 .leader { stroke: var(--zero); stroke-width: .75; }
-.lead span { display: block; }
-.lead span + span { margin-top: .6em; }
 .band { fill: var(--band); }
 .zero { stroke: var(--zero); }
 .interval { stroke: currentColor; stroke-width: 2.5; stroke-linecap: round; }
